@@ -1,0 +1,82 @@
+package pgcatalog
+
+import (
+	"time"
+
+	"skein/internal/sqlstate"
+)
+
+// Session is what functions and catalog tables may ask of the session whose statement is running
+// on the connection. It is called on the goroutine that runs that statement.
+type Session interface {
+	User() string
+	Database() string
+	PID() uint32
+	ApplicationName() string
+
+	// Setting gives a run-time parameter by name, in any case; false when there is no such one.
+	Setting(name string) (string, bool)
+	// SetSetting is set_config; local limits it to the current transaction.
+	SetSetting(name, value string, local bool) error
+
+	// Now is the start of the transaction, StatementTime that of the client's message.
+	Now() time.Time
+	StatementTime() time.Time
+	TransactionID() int64
+
+	// AdvisoryLock takes an advisory lock; xact ties it to the transaction. With try, false means
+	// that somebody else holds it; without, it waits until the lock is free or the statement is
+	// cancelled.
+	AdvisoryLock(key int64, shared, try, xact bool) (bool, error)
+	// AdvisoryUnlock tells whether the session held the lock.
+	AdvisoryUnlock(key int64, shared bool) bool
+	AdvisoryUnlockAll()
+
+	// Fail remembers the exact error behind the one that SQLite reports for this statement:
+	// SQLite carries a message through an SQL function, but no SQLSTATE.
+	Fail(err *sqlstate.Error)
+
+	Cluster() Cluster
+}
+
+// Cluster is what the catalog shows that is not inside one database.
+type Cluster interface {
+	Databases() []Database
+	Roles() []Role
+	// Settings lists every run-time parameter with its current value in this session.
+	Settings() []Setting
+	// DatabaseSize is in bytes, 0 when unknown.
+	DatabaseSize(name string) int64
+	// InRecovery is true on a follower.
+	InRecovery() bool
+	CurrentLSN() uint64
+	StartTime() time.Time
+}
+
+// Database is one row of pg_database.
+type Database struct {
+	Name  string
+	Owner string // a role; empty means the bootstrap superuser
+}
+
+// Role is one row of pg_roles.
+type Role struct {
+	Name       string
+	Superuser  bool
+	CreateRole bool
+	CreateDB   bool
+	Login      bool
+}
+
+// Setting is one row of pg_settings. Empty fields get PostgreSQL's neutral values.
+type Setting struct {
+	Name        string
+	Value       string
+	Default     string
+	Unit        string
+	Category    string
+	Description string
+	Type        string // bool, integer, real, string or enum
+	Context     string // user, superuser, postmaster, internal, …
+	EnumValues  []string
+}
