@@ -1,0 +1,36 @@
+# Everything a contributor runs often. `go build ./...` and `go test ./...` work without make.
+
+GO       ?= go
+FUZZTIME ?= 30s
+
+.PHONY: build test race lint format bench fuzz soak powercut clients
+
+build:
+	$(GO) build -o bin/skein ./cmd/skein
+
+test race lint:
+	.ci/run $@
+
+format:
+	$(GO) tool -modfile=tools.mod gofumpt -w .
+
+# Skein beside PostgreSQL 15; rewrites the table in docs/PERFORMANCE.md.
+bench:
+	$(GO) run ./bench -update
+
+# Each fuzz target of the repository in turn.
+fuzz:
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file"); do \
+	    echo "== $$(dirname "$$file") $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; \
+	  done; \
+	done
+
+# Long runs: kill -9 under load, and power cuts under a device-mapper log (root only).
+soak powercut:
+	$(GO) test -tags $@ -timeout 0 -v ./internal/...
+
+# Drivers of other languages; installs them from Debian and npm first (root only).
+clients:
+	clients/run --install
