@@ -12,58 +12,66 @@ type OID uint32
 
 // PostgreSQL's built-in types that Skein speaks.
 const (
-	Unspecified  OID = 0
-	Bool         OID = 16
-	Bytea        OID = 17
-	Char         OID = 18 // "char", one byte
-	Name         OID = 19
-	Int8         OID = 20
-	Int2         OID = 21
-	Int2Vector   OID = 22
-	Int4         OID = 23
-	Regproc      OID = 24
-	Text         OID = 25
-	OIDType      OID = 26
-	XID          OID = 28
-	OIDVector    OID = 30
-	JSON         OID = 114
-	PgNodeTree   OID = 194
-	Float4       OID = 700
-	Float8       OID = 701
-	Unknown      OID = 705
-	Money        OID = 790
-	BoolArray    OID = 1000
-	ByteaArray   OID = 1001
-	CharArray    OID = 1002
-	NameArray    OID = 1003
-	Int2Array    OID = 1005
-	Int4Array    OID = 1007
-	TextArray    OID = 1009
-	BpcharArray  OID = 1014
-	VarcharArray OID = 1015
-	Int8Array    OID = 1016
-	Float4Array  OID = 1021
-	Float8Array  OID = 1022
-	OIDArray     OID = 1028
-	AclitemArray OID = 1034
-	Bpchar       OID = 1042
-	Varchar      OID = 1043
-	Date         OID = 1082
-	Time         OID = 1083
-	Timestamp    OID = 1114
-	Timestamptz  OID = 1184
-	Interval     OID = 1186
-	NumericArray OID = 1231
-	TimeTZ       OID = 1266
-	Numeric      OID = 1700
-	Regclass     OID = 2205
-	Regtype      OID = 2206
-	Record       OID = 2249
-	Void         OID = 2278
-	UUID         OID = 2950
-	UUIDArray    OID = 2951
-	PgLSN        OID = 3220
-	JSONB        OID = 3802
+	Unspecified      OID = 0
+	Bool             OID = 16
+	Bytea            OID = 17
+	Char             OID = 18 // "char", one byte
+	Name             OID = 19
+	Int8             OID = 20
+	Int2             OID = 21
+	Int2Vector       OID = 22
+	Int4             OID = 23
+	Regproc          OID = 24
+	Text             OID = 25
+	OIDType          OID = 26
+	XID              OID = 28
+	OIDVector        OID = 30
+	JSON             OID = 114
+	PgNodeTree       OID = 194
+	JSONArray        OID = 199
+	Float4           OID = 700
+	Float8           OID = 701
+	Unknown          OID = 705
+	Money            OID = 790
+	BoolArray        OID = 1000
+	ByteaArray       OID = 1001
+	CharArray        OID = 1002
+	NameArray        OID = 1003
+	Int2Array        OID = 1005
+	Int4Array        OID = 1007
+	TextArray        OID = 1009
+	BpcharArray      OID = 1014
+	VarcharArray     OID = 1015
+	Int8Array        OID = 1016
+	Float4Array      OID = 1021
+	Float8Array      OID = 1022
+	OIDArray         OID = 1028
+	AclitemArray     OID = 1034
+	Bpchar           OID = 1042
+	Varchar          OID = 1043
+	Date             OID = 1082
+	Time             OID = 1083
+	Timestamp        OID = 1114
+	TimestampArray   OID = 1115
+	DateArray        OID = 1182
+	TimeArray        OID = 1183
+	Timestamptz      OID = 1184
+	TimestamptzArray OID = 1185
+	Interval         OID = 1186
+	IntervalArray    OID = 1187
+	NumericArray     OID = 1231
+	TimeTZ           OID = 1266
+	TimeTZArray      OID = 1270
+	Numeric          OID = 1700
+	Regclass         OID = 2205
+	Regtype          OID = 2206
+	Record           OID = 2249
+	Void             OID = 2278
+	UUID             OID = 2950
+	UUIDArray        OID = 2951
+	PgLSN            OID = 3220
+	JSONB            OID = 3802
+	JSONBArray       OID = 3807
 )
 
 // Type describes one built-in type.
@@ -90,8 +98,9 @@ var types = []Type{
 	{OIDType, "oid", "oid", 4, 0, OIDArray},
 	{XID, "xid", "xid", 4, 0, 0},
 	{OIDVector, "oidvector", "oidvector", -1, OIDType, 0},
-	{JSON, "json", "json", -1, 0, 0},
+	{JSON, "json", "json", -1, 0, JSONArray},
 	{PgNodeTree, "pg_node_tree", "pg_node_tree", -1, 0, 0},
+	{JSONArray, "_json", "json[]", -1, JSON, 0},
 	{Float4, "float4", "real", 4, 0, Float4Array},
 	{Float8, "float8", "double precision", 8, 0, Float8Array},
 	{Unknown, "unknown", "unknown", -2, 0, 0},
@@ -112,13 +121,19 @@ var types = []Type{
 	{AclitemArray, "_aclitem", "aclitem[]", -1, 0, 0},
 	{Bpchar, "bpchar", "character", -1, 0, BpcharArray},
 	{Varchar, "varchar", "character varying", -1, 0, VarcharArray},
-	{Date, "date", "date", 4, 0, 0},
-	{Time, "time", "time without time zone", 8, 0, 0},
-	{Timestamp, "timestamp", "timestamp without time zone", 8, 0, 0},
-	{Timestamptz, "timestamptz", "timestamp with time zone", 8, 0, 0},
-	{Interval, "interval", "interval", 16, 0, 0},
+	{Date, "date", "date", 4, 0, DateArray},
+	{Time, "time", "time without time zone", 8, 0, TimeArray},
+	{Timestamp, "timestamp", "timestamp without time zone", 8, 0, TimestampArray},
+	{TimestampArray, "_timestamp", "timestamp without time zone[]", -1, Timestamp, 0},
+	{DateArray, "_date", "date[]", -1, Date, 0},
+	{TimeArray, "_time", "time without time zone[]", -1, Time, 0},
+	{Timestamptz, "timestamptz", "timestamp with time zone", 8, 0, TimestamptzArray},
+	{TimestamptzArray, "_timestamptz", "timestamp with time zone[]", -1, Timestamptz, 0},
+	{Interval, "interval", "interval", 16, 0, IntervalArray},
+	{IntervalArray, "_interval", "interval[]", -1, Interval, 0},
 	{NumericArray, "_numeric", "numeric[]", -1, Numeric, 0},
-	{TimeTZ, "timetz", "time with time zone", 12, 0, 0},
+	{TimeTZ, "timetz", "time with time zone", 12, 0, TimeTZArray},
+	{TimeTZArray, "_timetz", "time with time zone[]", -1, TimeTZ, 0},
 	{Numeric, "numeric", "numeric", -1, 0, NumericArray},
 	{Regclass, "regclass", "regclass", 4, 0, 0},
 	{Regtype, "regtype", "regtype", 4, 0, 0},
@@ -127,7 +142,8 @@ var types = []Type{
 	{UUID, "uuid", "uuid", 16, 0, UUIDArray},
 	{UUIDArray, "_uuid", "uuid[]", -1, UUID, 0},
 	{PgLSN, "pg_lsn", "pg_lsn", 8, 0, 0},
-	{JSONB, "jsonb", "jsonb", -1, 0, 0},
+	{JSONB, "jsonb", "jsonb", -1, 0, JSONBArray},
+	{JSONBArray, "_jsonb", "jsonb[]", -1, JSONB, 0},
 }
 
 // aliases are the spellings, besides Name and SQLName, that SQL text uses for a type. The serial
