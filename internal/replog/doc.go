@@ -1,0 +1,57 @@
+// Package replog is the replication log: the one ordered, durable record of every committed
+// transaction of a node, for all of its databases.
+//
+// An Entry is one transaction: for each page that it changed, the byte ranges that changed. On disk
+// it is one frame, or several when it is large; frames lie in segments, files of one size that are
+// filled with zeros before use, so that a commit's fdatasync has no file size or block map to
+// write. The bytes are drawn in docs/FORMAT.md.
+//
+// Append puts an entry behind the last one and returns at once; one goroutine, Run, writes whatever
+// has gathered and makes it durable with one fdatasync, then advances Flushed. Append may be called
+// from any goroutine; entries are ordered by its lock. What Flushed has passed survives a power
+// cut; what it has not may be missing, but never in the middle: an entry is only found again if
+// every one before it is.
+package replog
+
+import (
+	"errors"
+
+	"skein/internal/history"
+)
+
+// FormatVersion stands in the first bytes of every segment. A log with a higher one is refused.
+const FormatVersion = 1
+
+// Kind says what an entry is.
+type Kind uint8
+
+// The kinds of entries.
+const (
+	Transaction   Kind = 1 // page changes of one database
+	EpochStart    Kind = 2 // a leader's first entry in its epoch
+	Configuration Kind = 3 // cluster settings
+	NoOp          Kind = 4 // nothing: a mark in time
+)
+
+// Entry is one committed transaction. Append fills in LSN and Chain.
+type Entry struct {
+	Epoch    history.Epoch
+	LSN      history.LSN
+	Chain    history.Hash // over the previous entry's header
+	Database history.DatabaseID
+	Kind     Kind
+	Time     int64  // wall clock of the commit, microseconds since 1970
+	Pages    uint32 // pages in the database afterwards
+	Checksum uint64 // of the database afterwards
+	Body     []byte // page changes, see AppendPage; one chunk of them when Chunk or More say so
+	Chunk    uint16 // number of this piece of a large entry, from 0
+	More     bool   // further pieces follow
+}
+
+// Errors of this package. ErrDamaged and ErrNewerFormat are wrapped with the place and the remedy.
+var (
+	ErrDamaged     = errors.New("replication log is damaged")
+	ErrNewerFormat = errors.New("replication log was written by a newer version of Skein")
+	ErrForeign     = errors.New("replication log belongs to another cluster")
+	ErrClosed      = errors.New("replication log is closed")
+)

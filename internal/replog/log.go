@@ -1,0 +1,413 @@
+package replog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"skein/internal/fault"
+	"skein/internal/history"
+	"skein/internal/watermark"
+)
+
+const (
+	// DefaultSegmentBytes is the size of a segment unless Options say otherwise.
+	DefaultSegmentBytes = 64 << 20
+
+	// maxPending bounds what waits for the flusher: a large entry waits for it to catch up.
+	maxPending = 8 << 20
+)
+
+// Options of a log.
+type Options struct {
+	Cluster      Cluster
+	SegmentBytes int64 // 0: DefaultSegmentBytes
+}
+
+// Log is the log of one node. Its methods may be called from any goroutine.
+type Log struct {
+	dir     string
+	options Options
+
+	// Flushed is the LSN up to which every entry is on this disk.
+	Flushed watermark.Watermark
+
+	// order is held from an entry's first frame to its last, so that entries do not mix and LSNs
+	// are given in the order of the bytes.
+	order sync.Mutex
+	head  history.Position // of the last appended entry
+	tail  *segment         // where the next frame goes
+	at    int64            // and at which byte
+	bytes int64            // appended since Open
+
+	mu       sync.Mutex // guards what follows; never held across I/O
+	segments []*segment // oldest first, the tail last
+	spares   []*segment
+	number   uint64 // for the next spare file
+	pending  []run
+	waiting  int           // bytes in pending
+	wake     chan struct{} // one slot: there is something to flush
+	drained  *sync.Cond    // waiting went down, or failed was set
+	making   bool          // a spare is being made in the background
+	failed   error         // set once; the log takes nothing more
+	spareWG  sync.WaitGroup
+}
+
+// run is bytes to be written at one place; the flusher takes runs in order.
+type run struct {
+	segment *segment
+	at      int64
+	data    []byte
+	last    history.LSN // the newest entry that is complete with this run
+}
+
+// Append puts e behind the newest entry and returns its LSN, without waiting for the disk. publish,
+// if any, is called with the LSN before anybody can learn that the entry is flushed, and in the
+// order of LSNs. The epoch is e's own. When the disk is full the error wraps syscall.ENOSPC,
+// nothing has been appended, and the log goes on as before.
+func (l *Log) Append(e *Entry, publish func(history.LSN)) (history.LSN, error) {
+	body := e.Body
+	return l.AppendChunks(e, int64(len(body)), func(emit func([]byte) error) error { return emit(body) }, publish)
+}
+
+// AppendChunks is Append for an entry whose body comes in pieces of at most MaxChunk bytes, each of
+// whole page changes; size bounds their sum and is reserved on disk before the first is written.
+func (l *Log) AppendChunks(e *Entry, size int64, chunks func(emit func([]byte) error) error, publish func(history.LSN)) (history.LSN, error) {
+	l.order.Lock()
+	defer l.order.Unlock()
+	if err := l.reserve(size); err != nil {
+		return 0, err
+	}
+	e.LSN, e.Chain, e.Chunk = l.head.LSN+1, l.head.Chain, 0
+	var held []byte // one piece is held back: only the last may say that no more follow
+	have := false
+	err := chunks(func(b []byte) error {
+		if !have {
+			held, have = b, true
+			return nil
+		}
+		if err := l.put(e, held, true, nil); err != nil {
+			return err
+		}
+		e.Chunk++
+		held = b
+		return nil
+	})
+	if err != nil {
+		return 0, err // the pieces written so far are a beginning without an end, which readers skip
+	}
+	if err := l.put(e, held, false, publish); err != nil {
+		return 0, err
+	}
+	return e.LSN, nil
+}
+
+// put encodes one frame and hands it to the flusher.
+func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) error {
+	e.Body, e.More = body, more
+	unflushed := uint32(min(e.LSN-l.Flushed.Load(), 1<<32-1))
+	frame, sum, err := appendFrame(make([]byte, 0, align(frameHeader+len(body)+16)), e, unflushed)
+	if err != nil {
+		return err
+	}
+	if l.at+int64(len(frame)) > l.options.SegmentBytes {
+		if err := l.roll(e.LSN); err != nil {
+			return err
+		}
+	}
+	r := run{segment: l.tail, at: l.at, data: frame}
+	if !more {
+		r.last = e.LSN
+		if publish != nil {
+			publish(e.LSN)
+		}
+		l.head = history.Position{Epoch: e.Epoch, LSN: e.LSN, Chain: sum}
+	}
+	l.at += int64(len(frame))
+	l.bytes += int64(len(frame))
+	return l.enqueue(r, more)
+}
+
+func (l *Log) enqueue(r run, throttle bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for throttle && l.waiting > maxPending && l.failed == nil {
+		l.drained.Wait()
+	}
+	if l.failed != nil {
+		return l.failed
+	}
+	if n := len(l.pending); n > 0 && l.pending[n-1].segment == r.segment && l.pending[n-1].at+int64(len(l.pending[n-1].data)) == r.at {
+		last := &l.pending[n-1]
+		last.data = append(last.data, r.data...)
+		last.last = max(last.last, r.last)
+	} else {
+		l.pending = append(l.pending, r)
+	}
+	l.waiting += len(r.data)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// reserve makes sure that an entry of size body bytes finds room on disk, so that a full disk is
+// noticed while the transaction can still be refused.
+func (l *Log) reserve(size int64) error {
+	frames := size/MaxChunk + 1
+	need := size + frames*(frameHeader+frameAlign+2*PageSize)
+	for {
+		l.mu.Lock()
+		failed, spares := l.failed, int64(len(l.spares))
+		l.mu.Unlock()
+		if failed != nil {
+			return failed
+		}
+		// A frame does not span segments: of each, the last MaxChunk bytes may stay empty.
+		usable := l.options.SegmentBytes - segmentHeader - MaxChunk - 3*PageSize
+		room := l.options.SegmentBytes - l.at
+		if spares > 0 {
+			room = max(room-MaxChunk-3*PageSize, 0) + spares*usable
+		}
+		if need <= room {
+			if spares == 0 {
+				l.makeSpareSoon()
+			}
+			return nil
+		}
+		s, err := l.newSpare()
+		if err != nil {
+			return err
+		}
+		l.mu.Lock()
+		l.spares = append(l.spares, s)
+		l.mu.Unlock()
+	}
+}
+
+func (l *Log) newSpare() (*segment, error) {
+	l.mu.Lock()
+	l.number++
+	n := l.number
+	l.mu.Unlock()
+	f, name, err := makeSpare(l.dir, n, l.options.SegmentBytes)
+	if err != nil {
+		return nil, err
+	}
+	return &segment{file: f, spare: name}, nil
+}
+
+// makeSpareSoon prepares the next segment beside the commits, so that no commit has to wait for 64 MB.
+// A failure is not reported: the commit that needs the room finds out by itself.
+func (l *Log) makeSpareSoon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.making || l.failed != nil {
+		return
+	}
+	l.making = true
+	l.spareWG.Add(1)
+	go func() {
+		defer l.spareWG.Done()
+		s, err := l.newSpare()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.making = false
+		if err == nil {
+			l.spares = append(l.spares, s)
+		}
+	}()
+}
+
+// roll makes a spare the new tail; its header travels to the flusher like any other bytes.
+func (l *Log) roll(first history.LSN) error {
+	l.mu.Lock()
+	if len(l.spares) == 0 {
+		l.mu.Unlock()
+		return fmt.Errorf("log segment: %w", syscall.ENOSPC) // reserve prevents this
+	}
+	s := l.spares[0]
+	l.spares = l.spares[1:]
+	s.number, s.first = l.segments[len(l.segments)-1].number+1, first
+	l.segments = append(l.segments, s)
+	l.mu.Unlock()
+	l.tail, l.at = s, segmentHeader
+	return l.enqueue(run{segment: s, data: encodeSegmentHeader(l.options.Cluster, s.number, first, l.head)}, false)
+}
+
+// Head is the position of the newest entry appended.
+func (l *Log) Head() history.Position {
+	l.order.Lock()
+	defer l.order.Unlock()
+	return l.head
+}
+
+// Bytes counts what has been appended since Open.
+func (l *Log) Bytes() int64 {
+	l.order.Lock()
+	defer l.order.Unlock()
+	return l.bytes
+}
+
+// Run is the flusher: it writes and syncs whatever has been appended until ctx is done and
+// everything is flushed, or until the disk fails. After a failed write or fsync nothing says which
+// of the bytes are on disk, so it is never tried again: the log has failed and the node must end.
+func (l *Log) Run(ctx context.Context) error {
+	for {
+		runs := l.take()
+		if len(runs) == 0 {
+			select {
+			case <-l.wake:
+				continue
+			case <-ctx.Done():
+				if runs = l.take(); len(runs) == 0 {
+					return nil
+				}
+			}
+		}
+		if err := l.flush(runs); err != nil {
+			err = fmt.Errorf("flush log: %w", err)
+			l.fail(err)
+			return err
+		}
+	}
+}
+
+func (l *Log) take() []run {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	runs := l.pending
+	l.pending, l.waiting = nil, 0
+	l.drained.Broadcast()
+	return runs
+}
+
+func (l *Log) fail(err error) {
+	l.mu.Lock()
+	l.failed = err
+	l.drained.Broadcast()
+	l.mu.Unlock()
+	l.Flushed.Fail(err)
+}
+
+// flush writes runs in order. A segment is synced before the next is written to, so that the log on
+// disk never has a hole.
+func (l *Log) flush(runs []run) error {
+	var last history.LSN
+	for i, r := range runs {
+		if err := l.writeRun(r); err != nil {
+			return err
+		}
+		last = max(last, r.last)
+		if i+1 < len(runs) && runs[i+1].segment == r.segment {
+			continue
+		}
+		if err := fault.Hit("log.beforeSync"); err != nil {
+			return err
+		}
+		if err := fdatasync(r.segment.file); err != nil {
+			return err
+		}
+		if err := fault.Hit("log.afterSync"); err != nil {
+			return err
+		}
+	}
+	if last > 0 {
+		l.Flushed.Advance(last)
+	}
+	return nil
+}
+
+func (l *Log) writeRun(r run) error {
+	if r.segment.spare != "" {
+		if err := l.name(r.segment); err != nil {
+			return err
+		}
+	}
+	if err := fault.Hit("log.write"); err != nil {
+		return err
+	}
+	_, err := r.segment.file.WriteAt(r.data, r.at)
+	return err
+}
+
+// name gives a spare its place in the log. The directory is synced before any entry in it can count.
+func (l *Log) name(s *segment) error {
+	if err := fault.Hit("log.roll"); err != nil {
+		return err
+	}
+	if err := os.Rename(s.spare, filepath.Join(l.dir, segmentName(s.number))); err != nil {
+		return err
+	}
+	s.spare = ""
+	if err := fault.Hit("log.rolled"); err != nil {
+		return err
+	}
+	return SyncDir(l.dir)
+}
+
+// Trim gives up segments whose entries are all below keep, which is at most Flushed. One is kept as a spare: writing
+// over a file that has its blocks is cheaper than making a new one.
+func (l *Log) Trim(keep history.LSN) error {
+	l.mu.Lock()
+	var drop []*segment
+	for len(l.segments) > 1 && l.segments[1].first < keep {
+		drop = append(drop, l.segments[0])
+		l.segments = l.segments[1:]
+	}
+	recycle := len(l.spares) == 0 && len(drop) > 0
+	l.number++
+	number := l.number
+	l.mu.Unlock()
+	for i, s := range drop {
+		name := filepath.Join(l.dir, segmentName(s.number))
+		if recycle && i == len(drop)-1 {
+			spare := filepath.Join(l.dir, fmt.Sprintf("%016x%s", number, spareSuffix))
+			if err := os.Rename(name, spare); err != nil {
+				return fmt.Errorf("trim log: %w", err)
+			}
+			l.mu.Lock()
+			l.spares = append(l.spares, &segment{file: s.file, spare: spare})
+			l.mu.Unlock()
+			continue
+		}
+		if err := errors.Join(s.file.Close(), os.Remove(name)); err != nil {
+			return fmt.Errorf("trim log: %w", err)
+		}
+	}
+	if len(drop) == 0 {
+		return nil
+	}
+	return SyncDir(l.dir)
+}
+
+// First is the oldest LSN that the log may still hold.
+func (l *Log) First() history.LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.segments[0].first
+}
+
+// Close closes the files. Run must have returned. With clean, everything appended is flushed and the
+// log's end is recorded, so that the next Open can tell a lost entry from one never written.
+func (l *Log) Close(clean bool) error {
+	l.spareWG.Wait()
+	l.mu.Lock()
+	failed := l.failed
+	l.failed = ErrClosed
+	l.mu.Unlock()
+	l.Flushed.Fail(ErrClosed)
+	var err error
+	if clean && failed == nil && l.Flushed.Load() >= l.head.LSN {
+		err = writeCleanMark(l.dir, l.head)
+	}
+	for _, s := range append(l.segments, l.spares...) {
+		err = errors.Join(err, s.file.Close())
+	}
+	return err
+}

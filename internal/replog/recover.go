@@ -1,0 +1,434 @@
+package replog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"skein/internal/fault"
+	"skein/internal/history"
+)
+
+const cleanMark = "clean" // present after a clean stop: the position of the last entry
+
+// Recovery says what Open found.
+type Recovery struct {
+	Entries   int              // entries replayed
+	Bytes     int64            // bytes read
+	Head      history.Position // of the last entry
+	Clean     bool             // the log had been closed cleanly
+	TornBytes int64            // unfinished bytes cut from the end after an unclean stop
+}
+
+// Open reads the log in dir and calls replay for each piece of each complete entry above from, in
+// order; e and its body are valid during the call only. A dir without a log gets a new one.
+//
+// What follows the last valid entry is cut as unfinished only where that is all it can be. It is
+// ErrDamaged if the log was closed cleanly beyond it, or if a later entry proves that it had
+// been flushed: a log with a hole is never shortened to hide it.
+func Open(dir string, from history.LSN, options Options, replay func(e *Entry) error) (*Log, Recovery, error) {
+	if options.SegmentBytes == 0 {
+		options.SegmentBytes = DefaultSegmentBytes
+	}
+	if options.SegmentBytes < 4*MaxChunk {
+		return nil, Recovery{}, fmt.Errorf("log segments of %d bytes are too small: want at least %d", options.SegmentBytes, 4*MaxChunk)
+	}
+	l := &Log{dir: dir, options: options, wake: make(chan struct{}, 1)}
+	l.drained = sync.NewCond(&l.mu)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, Recovery{}, err
+	}
+	rec, err := l.load(from, replay)
+	if err != nil {
+		for _, s := range append(l.segments, l.spares...) {
+			_ = s.file.Close()
+		}
+		return nil, rec, err
+	}
+	return l, rec, nil
+}
+
+func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, err error) {
+	if err := l.openSpares(); err != nil {
+		return rec, err
+	}
+	before, err := l.openSegments()
+	if err != nil {
+		return rec, err
+	}
+	mark, clean, err := readCleanMark(l.dir)
+	if err != nil {
+		return rec, err
+	}
+	if len(l.segments) == 0 {
+		if clean || from > 0 {
+			return rec, fmt.Errorf("%w: %s holds no segment but entry %d had been written; restore the files or the node from a backup", ErrDamaged, l.dir, max(from, mark.LSN))
+		}
+		return rec, l.create()
+	}
+	s := scanner{log: l, from: from, replay: replay, head: before, rec: &rec}
+	if err := s.scan(); err != nil {
+		return rec, err
+	}
+	rec.Head, rec.Clean = s.head, clean
+	if clean && s.head != mark {
+		return rec, fmt.Errorf("%w: it ends at entry %d, but was closed at %d; restore the log or the node from a backup", ErrDamaged, s.head.LSN, mark.LSN)
+	}
+	if s.head.LSN < from {
+		return rec, fmt.Errorf("%w: it ends at entry %d, but the databases stand at %d; restore the log or the node from a backup", ErrDamaged, s.head.LSN, from)
+	}
+	l.head, l.tail, l.at = s.head, l.segments[len(l.segments)-1], s.at
+	rec.TornBytes = s.torn
+	if err := l.cutTail(); err != nil {
+		return rec, err
+	}
+	l.Flushed.Advance(l.head.LSN)
+	return rec, removeCleanMark(l.dir)
+}
+
+func (l *Log) openSpares() error {
+	names, err := listFiles(l.dir, spareSuffix)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(l.dir, name)
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		var n uint64
+		_, _ = fmt.Sscanf(name, "%x", &n)
+		l.number = max(l.number, n)
+		if st, err := f.Stat(); err != nil || st.Size() != l.options.SegmentBytes {
+			_ = f.Close()
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+			continue // was being filled when the node stopped
+		}
+		l.spares = append(l.spares, &segment{file: f, spare: path})
+	}
+	return nil
+}
+
+// openSegments opens the files and checks that their headers follow one another. A last one without
+// a valid header was being begun when the node stopped: it becomes a spare again.
+func (l *Log) openSegments() (before history.Position, err error) {
+	names, err := listFiles(l.dir, segmentSuffix)
+	if err != nil {
+		return before, err
+	}
+	for i, name := range names {
+		path := filepath.Join(l.dir, name)
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return before, err
+		}
+		header := make([]byte, segmentHeader)
+		_, _ = f.ReadAt(header, 0)
+		number, first, prev, err := decodeSegmentHeader(header, l.options.Cluster)
+		stale := err == nil && segmentName(number) != name // a recycled file whose new header was not written yet
+		unborn := i == len(names)-1 && (i > 0 || blank(f)) // its header had not reached the disk
+		if (errors.Is(err, errNoSegment) || stale) && unborn {
+			l.number++
+			spare := filepath.Join(l.dir, fmt.Sprintf("%016x%s", l.number, spareSuffix))
+			if err := os.Rename(path, spare); err != nil {
+				return before, err
+			}
+			l.spares = append(l.spares, &segment{file: f, spare: spare})
+			continue
+		}
+		s := &segment{number: number, first: first, file: f}
+		l.segments = append(l.segments, s)
+		switch {
+		case errors.Is(err, errNoSegment) || stale:
+			return before, fmt.Errorf("%w: %s has no valid header; restore the log or the node from a backup", ErrDamaged, path)
+		case err != nil:
+			return before, fmt.Errorf("%s: %w", path, err)
+		case i > 0 && number != l.segments[i-1].number+1:
+			return before, fmt.Errorf("%w: the segment before %s is missing; restore the log or the node from a backup", ErrDamaged, path)
+		}
+		if i == 0 {
+			before = history.Position{Epoch: prev.Epoch, LSN: first - 1, Chain: prev.Chain}
+		}
+	}
+	return before, nil
+}
+
+// blank says whether nothing was ever written to the start of a segment's file.
+func blank(f *os.File) bool {
+	b := make([]byte, segmentHeader+frameHeader)
+	n, _ := f.ReadAt(b, 0)
+	return len(bytes.Trim(b[:n], "\x00")) == 0
+}
+
+// create begins a new, empty log.
+func (l *Log) create() error {
+	s, err := l.newSpare()
+	if err != nil {
+		return err
+	}
+	s.number, s.first = 1, 1
+	if err := l.name(s); err != nil {
+		return err
+	}
+	if _, err := s.file.WriteAt(encodeSegmentHeader(l.options.Cluster, 1, 1, history.Position{}), 0); err != nil {
+		return err
+	}
+	if err := fdatasync(s.file); err != nil {
+		return err
+	}
+	l.segments, l.tail, l.at = []*segment{s}, s, segmentHeader
+	return nil
+}
+
+// cutTail makes sure that nothing behind the last entry is ever read as one: neither the rest of a
+// torn entry nor what a recycled file held before.
+func (l *Log) cutTail() error {
+	if err := fault.Hit("log.cut"); err != nil {
+		return err
+	}
+	n := min(int64(frameHeader), l.options.SegmentBytes-l.at)
+	if n <= 0 {
+		return nil
+	}
+	if _, err := l.tail.file.WriteAt(make([]byte, n), l.at); err != nil {
+		return err
+	}
+	return fdatasync(l.tail.file)
+}
+
+// scanner reads segments from the oldest on and keeps to the chain.
+type scanner struct {
+	log    *Log
+	from   history.LSN
+	replay func(*Entry) error
+	head   history.Position // of the last complete entry
+	at     int64            // in the last segment, behind the last entry's end
+	torn   int64
+	rec    *Recovery
+
+	pieces  []piece // of entry head.LSN+1, as far as seen: replayed once the last is there
+	scratch []byte
+}
+
+// piece is where a frame of a large entry lies.
+type piece struct {
+	file *os.File
+	at   int64
+	size int
+}
+
+func (s *scanner) scan() error {
+	start := 0
+	for i, seg := range s.log.segments {
+		if seg.first <= s.from {
+			start = i
+		}
+	}
+	// An entry may begin in the segment before the one that starts with its LSN.
+	for start > 0 && s.log.segments[start].first == s.log.segments[start-1].first {
+		start--
+	}
+	if start > 0 {
+		header := make([]byte, segmentHeader)
+		if _, err := s.log.segments[start].file.ReadAt(header, 0); err != nil {
+			return err
+		}
+		_, first, prev, err := decodeSegmentHeader(header, s.log.options.Cluster)
+		if err != nil {
+			return err
+		}
+		s.head = history.Position{Epoch: prev.Epoch, LSN: first - 1, Chain: prev.Chain}
+	}
+	if first := s.log.segments[start].first; first > s.from+1 {
+		return fmt.Errorf("%w: it begins at entry %d, but the databases stand at %d; restore the log or the node from a backup", ErrDamaged, first, s.from)
+	}
+	for i := start; i < len(s.log.segments); i++ {
+		if err := s.segment(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *scanner) segment(i int) error {
+	seg := s.log.segments[i]
+	data, err := readAll(seg.file)
+	if err != nil {
+		return err
+	}
+	if i > 0 && !s.follows(data) {
+		return fmt.Errorf("%w: %s does not continue the segment before it at entry %d; restore the log or the node from a backup", ErrDamaged, seg.file.Name(), s.head.LSN+1)
+	}
+	at := segmentHeader
+	s.at = segmentHeader
+	for at < len(data) {
+		var e Entry
+		size, sum, _, err := decodeFrame(data[at:], &e, &s.scratch)
+		if err != nil || e.LSN != s.head.LSN+1 || e.Chain != s.head.Chain {
+			break
+		}
+		if err := s.take(&e, sum, piece{seg.file, int64(at), size}); err != nil {
+			return err
+		}
+		at += size
+		if !e.More {
+			s.at = int64(at)
+		}
+	}
+	s.rec.Bytes += int64(at)
+	if i < len(s.log.segments)-1 {
+		return nil // the next one's header tells whether it follows
+	}
+	if lsn := provenBeyond(data[at:], s.head.LSN); lsn > 0 {
+		return fmt.Errorf("%w: %s at byte %d: entry %d had been flushed but does not read; restore the log or the node from a backup", ErrDamaged, seg.file.Name(), at, lsn)
+	}
+	if len(data)-at >= frameHeader && binary.LittleEndian.Uint64(data[at+16:]) == uint64(s.head.LSN+1) {
+		s.torn = int64(frameHeader) + int64(binary.LittleEndian.Uint32(data[at:]))
+	}
+	return nil
+}
+
+// follows says whether the segment's header continues the log as read so far.
+func (s *scanner) follows(data []byte) bool {
+	_, first, prev, err := decodeSegmentHeader(data, s.log.options.Cluster)
+	return err == nil && first == s.head.LSN+1 && prev.Chain == s.head.Chain && (prev.Epoch == s.head.Epoch || s.head.LSN == 0)
+}
+
+// take hands a complete entry on. The pieces of a large one are only noted until its last has been
+// seen, and then read again: half of an entry must never reach a page.
+func (s *scanner) take(e *Entry, sum history.Hash, p piece) error {
+	if e.Chunk == 0 {
+		s.pieces = s.pieces[:0] // a beginning without an end before it was given up
+	}
+	if int(e.Chunk) != len(s.pieces) {
+		return fmt.Errorf("%w: entry %d lacks piece %d; restore the log or the node from a backup", ErrDamaged, e.LSN, len(s.pieces))
+	}
+	if e.More {
+		s.pieces = append(s.pieces, p)
+		return nil
+	}
+	if e.LSN > s.from {
+		if err := s.replayPieces(); err != nil {
+			return fmt.Errorf("replay entry %d: %w", e.LSN, err)
+		}
+		if err := s.replay(e); err != nil {
+			return fmt.Errorf("replay entry %d: %w", e.LSN, err)
+		}
+		s.rec.Entries++
+	}
+	s.pieces = s.pieces[:0]
+	s.head = history.Position{Epoch: e.Epoch, LSN: e.LSN, Chain: sum}
+	return nil
+}
+
+func (s *scanner) replayPieces() error {
+	var scratch, buf []byte
+	for _, p := range s.pieces {
+		buf = append(buf[:0], make([]byte, p.size)...)
+		if _, err := p.file.ReadAt(buf, p.at); err != nil {
+			return err
+		}
+		var e Entry
+		if _, _, _, err := decodeFrame(buf, &e, &scratch); err != nil {
+			return err
+		}
+		if err := s.replay(&e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// provenBeyond looks through what follows the last readable entry for a valid one that was written
+// after an entry above head had been flushed. It gives the entry that must have been there, or 0.
+func provenBeyond(rest []byte, head history.LSN) history.LSN {
+	le := binary.LittleEndian
+	var scratch []byte
+	for at := 0; at+frameHeader <= len(rest); at += frameAlign {
+		lsn := history.LSN(le.Uint64(rest[at+16:]))
+		if lsn <= head || lsn > head+1<<24 {
+			continue
+		}
+		var e Entry
+		_, _, unflushed, err := decodeFrame(rest[at:], &e, &scratch)
+		if err == nil && e.LSN-history.LSN(unflushed) > head {
+			return head + 1
+		}
+	}
+	return 0
+}
+
+func readAll(f *os.File) ([]byte, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, st.Size())
+	if _, err := f.ReadAt(data, 0); err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+func writeCleanMark(dir string, p history.Position) error {
+	b := make([]byte, 28)
+	le := binary.LittleEndian
+	le.PutUint64(b[0:], uint64(p.Epoch))
+	le.PutUint64(b[8:], uint64(p.LSN))
+	le.PutUint64(b[16:], uint64(p.Chain))
+	le.PutUint32(b[24:], crc32.Checksum(b[:24], castagnoli))
+	return WriteFileAtomic(filepath.Join(dir, cleanMark), b)
+}
+
+func readCleanMark(dir string) (p history.Position, ok bool, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, cleanMark))
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, false, nil
+	}
+	if err != nil {
+		return p, false, err
+	}
+	le := binary.LittleEndian
+	if len(b) != 28 || crc32.Checksum(b[:24], castagnoli) != le.Uint32(b[24:]) {
+		return p, false, fmt.Errorf("%w: its mark of a clean stop, %s, is not readable; remove that file to have the log checked as after a crash", ErrDamaged, filepath.Join(dir, cleanMark))
+	}
+	return history.Position{Epoch: history.Epoch(le.Uint64(b)), LSN: history.LSN(le.Uint64(b[8:])), Chain: history.Hash(le.Uint64(b[16:]))}, true, nil
+}
+
+func removeCleanMark(dir string) error {
+	if err := os.Remove(filepath.Join(dir, cleanMark)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return SyncDir(dir)
+}
+
+// WriteFileAtomic replaces the file at path by data: after a crash it holds either all of the old
+// content or all of the new.
+func WriteFileAtomic(path string, data []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fault.Hit("file.rename"); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
