@@ -28,8 +28,11 @@ fuzz:
 	done
 
 # Long runs: kill -9 under load, and power cuts under a device-mapper log (root only).
-soak powercut:
-	$(GO) test -tags $@ -timeout 0 -v ./internal/...
+soak:
+	$(GO) test -tags soak -run Soak -timeout 0 -v ./internal/...
+
+powercut:
+	$(GO) test -tags powercut -run PowerCut -timeout 0 -v ./internal/...
 
 # Drivers of other languages; installs them from Debian and npm first (root only).
 clients:
