@@ -1,0 +1,146 @@
+// Package demo runs a whole cluster on this machine: each node is a process of its own, a child of
+// the demo, so that it can be killed like a real one. The demo starts a node again when it dies.
+//
+// Run is called once, by `skein demo`. It has one goroutine per node, which starts that node's
+// process, waits for it and restarts it; only Run's own goroutine prints, from their events.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+)
+
+// maxNodes is how many nodes this version can start: copying the log to others is the next step.
+const maxNodes = 1
+
+// Options says how many nodes to start and where. Node i listens on each port plus i-1.
+type Options struct {
+	Nodes      int
+	Dir        string // of the cluster, with one folder per node; "" means a temporary one
+	PGPort     int
+	HTTPPort   int
+	PeerPort   int
+	Executable string    // the skein program
+	Out        io.Writer // what a person reads
+}
+
+// Run starts the nodes, says how to use them, and keeps them running until ctx is done; then it
+// stops them and waits for them.
+func Run(ctx context.Context, o Options) error {
+	if err := check(o); err != nil {
+		return err
+	}
+	dir, remove, err := prepareDir(o.Dir)
+	if err != nil {
+		return err
+	}
+	defer remove()
+
+	nodes := make([]*node, o.Nodes)
+	for i := range nodes {
+		nodes[i] = &node{
+			name:       "node" + strconv.Itoa(i+1),
+			dir:        filepath.Join(dir, "node"+strconv.Itoa(i+1)),
+			address:    net.JoinHostPort("127.0.0.1", strconv.Itoa(o.PGPort+i)),
+			executable: o.Executable,
+		}
+	}
+	return supervise(ctx, nodes, &announcer{out: o.Out, nodes: nodes, kept: o.Dir != "", dir: dir, executable: o.Executable})
+}
+
+// supervise runs every node in a goroutine of its own and prints what happens to them. When one
+// gives up, all stop.
+func supervise(ctx context.Context, nodes []*node, announcer *announcer) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+
+	events := make(chan event)
+	var running sync.WaitGroup
+	for _, n := range nodes {
+		running.Go(func() {
+			if err := n.run(ctx, events); err != nil {
+				stop(err)
+			}
+		})
+	}
+	go func() { running.Wait(); close(events) }()
+
+	stopping := ctx.Done()
+	for {
+		select {
+		case e, open := <-events:
+			if !open {
+				return gaveUp(ctx)
+			}
+			announcer.print(e)
+		case <-stopping:
+			stopping = nil
+			announcer.stopping()
+		}
+	}
+}
+
+// gaveUp is the error of the node that ended the demo, or nil when somebody asked it to stop.
+func gaveUp(ctx context.Context) error {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// check refuses what cannot work before anything is started.
+func check(o Options) error {
+	switch {
+	case o.Nodes < 1:
+		return fmt.Errorf("--nodes %d: a cluster has at least one node", o.Nodes)
+	case o.Nodes > maxNodes:
+		return fmt.Errorf("--nodes %d: this version runs one node; replication to followers comes next", o.Nodes)
+	}
+	for _, p := range []struct {
+		flag string
+		port int
+	}{{"--pg-port", o.PGPort}, {"--http-port", o.HTTPPort}, {"--peer-port", o.PeerPort}} {
+		if p.port < 1 || p.port+o.Nodes-1 > 65535 {
+			return fmt.Errorf("%s %d: not a port that can be used", p.flag, p.port)
+		}
+	}
+	for i := range o.Nodes {
+		if err := checkFree("--pg-port", o.PGPort+i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkFree finds a port that is taken before a node does, to name the flag that helps.
+func checkFree(flag string, port int) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("port %d is in use by another program; choose another with %s", port, flag)
+	}
+	if err != nil {
+		return fmt.Errorf("port %d, from %s: %w", port, flag, err)
+	}
+	return listener.Close()
+}
+
+// prepareDir makes the cluster's directory; remove deletes it again if it is a temporary one.
+func prepareDir(dir string) (path string, remove func(), err error) {
+	if dir != "" {
+		path, err = filepath.Abs(dir)
+		if err != nil {
+			return "", nil, err
+		}
+		return path, func() {}, os.MkdirAll(path, 0o700)
+	}
+	path, err = os.MkdirTemp("", "skein-demo-")
+	return path, func() { _ = os.RemoveAll(path) }, err
+}

@@ -1,0 +1,157 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// stopWait is how long a node may take to stop before it is killed.
+	stopWait = 30 * time.Second
+	// A node that dies `hasty` times in a row, each time within `short` of its start, is not started again.
+	hasty = 5
+	short = 5 * time.Second
+	// restartPause keeps a node that cannot start from taking the whole machine.
+	restartPause = 200 * time.Millisecond
+	// connectPace and connectWait are for asking a starting node whether it serves yet.
+	connectPace = 20 * time.Millisecond
+	connectWait = 2 * time.Second
+	// logTail is how much of a node's log an error shows.
+	logTail = 2000
+)
+
+// node is one child process, started as often as it dies.
+type node struct {
+	name       string
+	dir        string
+	address    string // of its PostgreSQL port
+	executable string
+	served     bool // has accepted a connection since the demo began
+}
+
+func (n *node) url() string { return "postgres://skein@" + n.address + "/skein" }
+
+func (n *node) logPath() string { return n.dir + ".log" }
+
+type kind int
+
+const (
+	ready kind = iota // accepts connections
+	died              // and is about to be started again
+)
+
+// event is something that a person at the demo's terminal wants to know.
+type event struct {
+	kind   kind
+	node   *node
+	pid    int
+	took   time.Duration // ready: since the process was started
+	reason string        // died
+}
+
+// run keeps the node's process alive until ctx is done. The error says why it gave up: a node that
+// never served is not tried again, because the reason is most likely one that a person must mend.
+//
+// The goroutine keeps its thread because the kernel sends the signal of endWithParent when the
+// thread that started the child ends, not the process (golang.org/issue/27505).
+func (n *node) run(ctx context.Context, events chan<- event) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	failures := 0
+	for {
+		started := time.Now()
+		pid, reason, err := n.runOnce(ctx, events)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: start its process: %w", n.name, err)
+		}
+		if failures++; time.Since(started) > short {
+			failures = 1
+		}
+		if !n.served || failures == hasty {
+			return fmt.Errorf("%s does not stay up (%s); the end of %s:\n%s", n.name, reason, n.logPath(), tail(n.logPath()))
+		}
+		events <- event{kind: died, node: n, pid: pid, reason: reason}
+		select {
+		case <-time.After(restartPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// runOnce starts the process, reports when it serves, and waits for its end. When ctx is done the
+// process is asked to stop, and killed if it does not.
+func (n *node) runOnce(ctx context.Context, events chan<- event) (pid int, reason string, err error) {
+	log, err := os.OpenFile(n.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = log.Close() }()
+
+	started := time.Now()
+	process := exec.CommandContext(ctx, n.executable, "serve", "--dir", n.dir, "--pg-addr", n.address, "--trust-loopback")
+	process.Stdout, process.Stderr = log, log
+	process.SysProcAttr = endWithParent()
+	process.Cancel = func() error { return process.Process.Signal(syscall.SIGTERM) }
+	process.WaitDelay = stopWait
+	if err := process.Start(); err != nil {
+		return 0, "", err
+	}
+	pid = process.Process.Pid
+
+	alive, dead := context.WithCancel(ctx)
+	var probe sync.WaitGroup
+	probe.Go(func() {
+		if n.awaitService(alive) {
+			n.served = true
+			events <- event{kind: ready, node: n, pid: pid, took: time.Since(started)}
+		}
+	})
+	_ = process.Wait() // what matters of the error is in the state
+	dead()
+	probe.Wait()
+	return pid, process.ProcessState.String(), nil
+}
+
+// awaitService connects as a client until that works, so a node that still recovers is not called
+// ready. It gives false when alive is done first.
+func (n *node) awaitService(alive context.Context) bool {
+	for {
+		ctx, cancel := context.WithTimeout(alive, connectWait)
+		conn, err := pgconn.Connect(ctx, n.url()+"?sslmode=disable&application_name=skein+demo")
+		if err == nil {
+			_ = conn.Close(ctx)
+		}
+		cancel()
+		if err == nil {
+			return true
+		}
+		select {
+		case <-time.After(connectPace):
+		case <-alive.Done():
+			return false
+		}
+	}
+}
+
+// tail gives the end of a file, or what kept it from being read.
+func tail(path string) string {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(content[max(0, len(content)-logTail):]))
+}
