@@ -59,6 +59,7 @@ func Run(ctx context.Context, o Options) error {
 // supervise runs every node in a goroutine of its own and prints what happens to them. When one
 // gives up, all stop.
 func supervise(ctx context.Context, nodes []*node, announcer *announcer) error {
+	asked := ctx.Done()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 
@@ -73,7 +74,6 @@ func supervise(ctx context.Context, nodes []*node, announcer *announcer) error {
 	}
 	go func() { running.Wait(); close(events) }()
 
-	stopping := ctx.Done()
 	for {
 		select {
 		case e, open := <-events:
@@ -81,8 +81,8 @@ func supervise(ctx context.Context, nodes []*node, announcer *announcer) error {
 				return gaveUp(ctx)
 			}
 			announcer.print(e)
-		case <-stopping:
-			stopping = nil
+		case <-asked:
+			asked = nil // said once is enough
 			announcer.stopping()
 		}
 	}

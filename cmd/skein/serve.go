@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+type serveCommand struct {
+	Dir            string     `required:"" type:"path" help:"Directory of this node; made when it is missing."`
+	PGAddr         string     `name:"pg-addr" default:"127.0.0.1:5432" help:"Where PostgreSQL clients connect. Other addresses than loopback need a role with a password."`
+	HTTPAddr       string     `name:"http-addr" placeholder:"ADDRESS" help:"Not used in this version."`
+	PeerAddr       string     `name:"peer-addr" placeholder:"ADDRESS" help:"Not used in this version."`
+	TrustLoopback  bool       `help:"Let every client on this machine in without a password, as any role. The demo does."`
+	MaxConnections int        `default:"1000" help:"Sessions at a time."`
+	LogLevel       slog.Level `default:"info" help:"debug, info, warn or error."`
+	LogFormat      string     `default:"text" enum:"text,json" help:"text or json."`
+}
+
+func (c *serveCommand) Run(ctx context.Context) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+
+	logger := c.logger()
+	for flag, value := range map[string]string{"--http-addr": c.HTTPAddr, "--peer-addr": c.PeerAddr} {
+		if value != "" {
+			logger.Warn("nothing listens there in this version", "flag", flag, "address", value)
+		}
+	}
+	return runNode(ctx, c, logger)
+}
+
+func (c *serveCommand) logger() *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
