@@ -1,0 +1,121 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const output = `transaction type: <builtin: select only>
+scaling factor: 10
+query mode: prepared
+number of clients: 16
+number of transactions actually processed: 198765
+number of failed transactions: 0 (0.000%)
+latency average = 0.805 ms
+initial connection time = 21.338 ms
+tps = 19876.543210 (without initial connection time)
+`
+
+func TestOutputOfPgbench(t *testing.T) {
+	got, err := parseOutput(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (run{TPS: 19876.54321, LatencyMS: 0.805, Transactions: 198765}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	for name, bad := range map[string]string{
+		"failed transactions": strings.Replace(output, "failed transactions: 0", "failed transactions: 3", 1),
+		"no summary":          "pgbench: error: connection refused",
+	} {
+		if _, err := parseOutput(bad); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestTableHasRatiosAndVerdicts(t *testing.T) {
+	w := workload{name: "updates", target: 3, log: true}
+	r := &report{
+		Workloads: []comparison{newComparison(w, map[string][]run{
+			"PostgreSQL": {{TPS: 900, Transactions: 10, LogBytes: 3000}, {TPS: 1000, Transactions: 10, LogBytes: 4000}, {TPS: 5000}},
+			"Skein":      {{TPS: 2000, Transactions: 10, LogBytes: 2000}},
+		})},
+		Memory: &memory{Sessions: 1000, Servers: map[string]serverMemory{"PostgreSQL": {With: 2000 << 20}, "Skein": {With: 100 << 20}}},
+	}
+	table := r.markdown()
+	for _, want := range []string{
+		"| updates, per second | 1000 | 2000 | 2.00 | ≥ 3 | missed |",
+		"| updates, log bytes each | 400 | 200 | 0.50 | < 1 | met |",
+		"| resident MB with 1000 idle sessions | 2000 | 100 | 0.05 | < 200 MB | met |",
+	} {
+		if !strings.Contains(table, want) {
+			t.Errorf("no line %s in\n%s", want, table)
+		}
+	}
+	if !strings.Contains(r.text(), "missed") {
+		t.Error("the terminal's table has no verdicts")
+	}
+}
+
+func TestTableIsReplacedBetweenTheMarks(t *testing.T) {
+	page := "# Title\n" + beginMark + "old\n" + endMark + "\nrest\n"
+	got, err := replaceTable(page, "new\n")
+	if err != nil || got != "# Title\n"+beginMark+"\nnew\n\n"+endMark+"\nrest\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := replaceTable("no marks", "new"); err == nil {
+		t.Error("a page without marks was taken")
+	}
+	published, err := os.ReadFile(filepath.Join("..", performanceFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replaceTable(string(published), "new"); err != nil {
+		t.Errorf("%s: %v", performanceFile, err)
+	}
+}
+
+func TestGrowthCountsDeletedFilesToo(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, size int) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func(g *growth) {
+		t.Helper()
+		if err := g.look(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("1", 100)
+	g, err := newGrowth(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("1", 150)
+	write("2", 30)
+	look(g)
+	if err := os.Remove(filepath.Join(dir, "1")); err != nil {
+		t.Fatal(err)
+	}
+	write("2", 40)
+	look(g)
+	if got := g.bytes(); got != 90 {
+		t.Errorf("%d bytes, want 90", got)
+	}
+}
+
+func TestResidentMemoryOfThisProcess(t *testing.T) {
+	bytes, err := resident(os.Getpid())
+	if err != nil {
+		t.Skip("this system does not tell: ", err)
+	}
+	if bytes < 1<<20 {
+		t.Errorf("%d bytes", bytes)
+	}
+}
