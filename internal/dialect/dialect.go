@@ -9,9 +9,3 @@
 //
 // Everything here is pure and without state: any goroutine may call it.
 package dialect
-
-// Parse splits a query text into statements and rewrites each for SQLite. The error is a
-// *sqlstate.Error; a text with nothing but spaces and comments gives no statements.
-func Parse(sql string) ([]*Statement, error) {
-	return nil, nil
-}

@@ -1,0 +1,855 @@
+package dialect
+
+import (
+	"strconv"
+	"strings"
+
+	"skein/internal/oid"
+	"skein/internal/sqlstate"
+)
+
+// query is a SELECT, VALUES or TABLE with what stands around it.
+type query struct {
+	i, j     int
+	withJ    int // the tokens i to withJ are the WITH clause
+	with     []*relation
+	cores    []*core
+	exprs    []*expr // ORDER BY
+	counts   []*expr // LIMIT and OFFSET
+	compound bool
+}
+
+// core is one SELECT or VALUES between set operators.
+type core struct {
+	items        []*item
+	rows         [][]*expr // of VALUES
+	from         []*relation
+	fromI, fromJ int // the tokens after FROM; equal when there is none
+	exprs        []*expr
+	where        bool // has WHERE, GROUP BY or something else after FROM
+	owner        *query
+}
+
+// item is one entry of a select list or RETURNING.
+type item struct {
+	e     *expr
+	alias string
+}
+
+// relation is something in FROM, or a common table expression.
+type relation struct {
+	name    string // of a table, lower case as SQLite finds it
+	alias   string
+	columns []string // names given to its columns
+	sub     *query   // of a subquery
+	fn      *expr    // of a function, or a join's condition
+	direct  bool     // a function whose columns keep SQLite's names, see correlatedFunction
+}
+
+// opensQuery says whether the tokens here open a parenthesised query.
+func (p *parser) opensQuery() bool {
+	if !p.is("(") {
+		return false
+	}
+	p.i++
+	ok := p.startsQuery()
+	p.i--
+	return ok
+}
+
+// query reads a whole query, from WITH to FOR UPDATE.
+func (p *parser) query() *query {
+	q := &query{i: p.i, withJ: p.i}
+	if !p.enter() {
+		p.leave()
+		return q
+	}
+	defer p.leave()
+	p.nest++
+	defer func() { p.nest-- }()
+	if p.is("with") {
+		q.with = p.withClause()
+		q.withJ = p.i
+	}
+	p.compound(q)
+	p.tail(q)
+	q.j = p.i
+	return q
+}
+
+func (p *parser) withClause() []*relation {
+	p.next()
+	p.accept("recursive")
+	var with []*relation
+	for !p.dead() {
+		if !p.tok().name() {
+			p.lose()
+			break
+		}
+		r := &relation{alias: p.name()}
+		if p.is("(") {
+			r.columns = p.nameList()
+		}
+		if !p.want("as") {
+			break
+		}
+		p.accept("not")
+		p.accept("materialized")
+		if !p.is("(") {
+			p.lose()
+			break
+		}
+		p.next()
+		if p.isAny("insert", "update", "delete") {
+			p.unsupported(p.i, "data-modifying statements in WITH are")
+		}
+		r.sub = p.query()
+		p.want(")")
+		with = append(with, r)
+		if p.isAny("search", "cycle") {
+			p.unsupported(p.i, strings.ToUpper(p.tok().word)+" is")
+		}
+		if !p.accept(",") {
+			break
+		}
+	}
+	return with
+}
+
+// nameList reads (a, b, c).
+func (p *parser) nameList() []string {
+	var names []string
+	p.next()
+	for !p.dead() {
+		if !p.tok().name() {
+			p.lose()
+			break
+		}
+		names = append(names, p.name())
+		if !p.accept(",") {
+			break
+		}
+	}
+	p.want(")")
+	return names
+}
+
+// compound reads the SELECTs between UNION, INTERSECT and EXCEPT.
+func (p *parser) compound(q *query) {
+	p.core(q, p.i)
+	last := ""
+	for !p.dead() && p.isAny("union", "intersect", "except") {
+		q.compound = true
+		op := p.next()
+		if op.word == "intersect" && last != "" && last != "intersect" {
+			p.unsupported(p.i-1, "INTERSECT after UNION or EXCEPT without parentheses is")
+		}
+		last = op.word
+		if p.is("all") {
+			if op.word != "union" {
+				p.unsupported(p.i, strings.ToUpper(op.word)+" ALL is")
+			}
+			p.next()
+		} else {
+			p.drop("distinct")
+		}
+		p.core(q, p.i)
+	}
+}
+
+func (p *parser) core(q *query, start int) {
+	switch {
+	case p.accept("select"):
+		p.selectCore(q)
+	case p.is("values"):
+		p.valuesCore(q)
+	case p.is("table"):
+		p.tableCore(q)
+	case p.is("("):
+		// SQLite has no parentheses around the members of a compound.
+		p.next()
+		sub := p.query()
+		p.want(")")
+		p.before(start, "SELECT * FROM ")
+		star := &item{e: &expr{kind: exprStar, i: start, j: start, tight: tightAtom}}
+		q.cores = append(q.cores, &core{owner: q, items: []*item{star}, from: []*relation{{sub: sub}}, fromI: start, fromJ: p.i})
+	default:
+		p.lose()
+	}
+}
+
+func (p *parser) valuesCore(q *query) {
+	p.next()
+	c := &core{owner: q}
+	for !p.dead() {
+		if !p.want("(") {
+			break
+		}
+		c.rows = append(c.rows, p.list())
+		p.want(")")
+		if !p.accept(",") {
+			break
+		}
+	}
+	if len(c.rows) > 0 {
+		for n, e := range c.rows[0] {
+			c.items = append(c.items, &item{e: e, alias: "column" + strconv.Itoa(n+1)})
+		}
+	}
+	q.cores = append(q.cores, c)
+}
+
+func (p *parser) tableCore(q *query) {
+	p.replace(p.i, "SELECT * FROM")
+	p.next()
+	c := &core{owner: q, fromI: p.i}
+	if !p.tok().name() {
+		p.lose()
+		return
+	}
+	c.from = []*relation{{name: p.dottedName()}}
+	c.items = []*item{{e: &expr{kind: exprStar}}}
+	c.fromJ = p.i
+	q.cores = append(q.cores, c)
+}
+
+func (p *parser) selectCore(q *query) {
+	c := &core{owner: q}
+	q.cores = append(q.cores, c)
+	if p.accept("distinct") {
+		if p.is("on") {
+			p.unsupported(p.i, "DISTINCT ON is")
+		}
+	} else {
+		p.drop("all")
+	}
+	if p.isAny("from", "where") || p.end() || p.is(")") {
+		p.before(p.i, "1 ")
+	} else {
+		c.items = p.items()
+	}
+	if p.is("into") {
+		p.selectInto()
+	}
+	if p.accept("from") {
+		c.fromI = p.i
+		c.from = p.fromList()
+		c.fromJ = p.i
+	}
+	p.clauses(c)
+	p.setReturning(c)
+}
+
+// clauses reads WHERE, GROUP BY, HAVING and WINDOW.
+func (p *parser) clauses(c *core) {
+	start := p.i
+	if p.accept("where") {
+		if p.is("current", "of") {
+			p.unsupported(p.i, "WHERE CURRENT OF is")
+		}
+		c.exprs = append(c.exprs, p.expression())
+	}
+	if p.accept("group", "by") {
+		p.drop("all")
+		p.drop("distinct")
+		if p.isAny("rollup", "cube") && p.peek(1).is("(") || p.is("grouping", "sets") {
+			p.unsupported(p.i, strings.ToUpper(p.tok().word)+" is")
+		}
+		c.exprs = append(c.exprs, p.list()...)
+	}
+	if p.accept("having") {
+		c.exprs = append(c.exprs, p.expression())
+	}
+	if p.accept("window") {
+		for !p.dead() {
+			p.name()
+			p.want("as")
+			if !p.is("(") {
+				p.lose()
+				break
+			}
+			c.exprs = append(c.exprs, p.window()...)
+			if !p.accept(",") {
+				break
+			}
+		}
+	}
+	c.where = p.i > start
+}
+
+// items reads a select list and gives each entry the name that PostgreSQL would give it.
+func (p *parser) items() []*item {
+	var items []*item
+	for !p.dead() {
+		it := &item{e: p.expression()}
+		p.regName(it.e)
+		switch {
+		case p.accept("as"):
+			if !p.tok().name() && p.tok().kind != tokenString {
+				p.lose()
+				return items
+			}
+			it.alias = p.tok().word
+			p.quote(p.i)
+			p.next()
+		case p.tok().kind == tokenQuoted, p.tok().kind == tokenWord && !reserved[p.tok().word] && !needsAS[p.tok().word]:
+			it.alias = p.tok().word
+			p.quote(p.i)
+			p.next()
+		case it.e.kind != exprStar && it.e.kind != exprColumn && it.e.j > it.e.i:
+			name, _ := columnName(it.e)
+			p.after(p.i-1, " AS "+quoteIdent(name))
+		}
+		items = append(items, it)
+		if !p.accept(",") {
+			break
+		}
+	}
+	return items
+}
+
+// regName turns a reg… value, a number inside SQLite, into a name where it leaves the statement.
+func (p *parser) regName(e *expr) {
+	if x := e.bare(); p.nest <= 1 && x.kind == exprCast && isRegType(x.typ) {
+		p.wrap(e.i, e.j, oid.ByOID(x.typ).Name+"_out(", ")")
+	}
+}
+
+// columnName is the name that PostgreSQL gives to a result column, and whether it is a strong one,
+// which casts and CASE take over (FigureColname in PostgreSQL's parser).
+func columnName(e *expr) (string, bool) {
+	switch e.kind {
+	case exprColumn:
+		return e.name, true
+	case exprCall:
+		if e.typ0 != "" {
+			return e.typ0, true
+		}
+		return e.name, true
+	case exprParen:
+		return columnName(e.args[0])
+	case exprElement:
+		return columnName(e.args[0])
+	case exprCast:
+		if name, strong := columnName(e.args[0]); strong {
+			return name, true
+		}
+		return e.typ0, false
+	case exprBool:
+		return "bool", false
+	case exprCase:
+		return e.name, e.name != "case"
+	case exprArray:
+		return "array", true
+	case exprRow:
+		return "row", true
+	case exprLogic:
+		if e.name == "exists" {
+			return "exists", true
+		}
+	case exprSubquery:
+		if name := e.sub.firstName(); name != "" {
+			return name, true
+		}
+	}
+	return "?column?", false
+}
+
+// firstName is the name of the query's first column, "" when it is not known.
+func (q *query) firstName() string {
+	if len(q.cores) == 0 || len(q.cores[0].items) == 0 {
+		return ""
+	}
+	it := q.cores[0].items[0]
+	if it.alias != "" {
+		return it.alias
+	}
+	if it.e.kind == exprStar {
+		return ""
+	}
+	name, _ := columnName(it.e)
+	return name
+}
+
+// fromList reads the relations of FROM with their joins.
+func (p *parser) fromList() []*relation {
+	list := p.fromItem(false)
+	for !p.dead() {
+		switch {
+		case p.accept(","):
+			list = append(list, p.fromItem(true)...)
+		case p.joinWords():
+			list = append(list, p.fromItem(true)...)
+			if p.accept("on") {
+				list = append(list, &relation{fn: p.condition()})
+			} else if p.accept("using") {
+				if !p.is("(") {
+					p.lose()
+					return list
+				}
+				p.nameList()
+				if p.is("as") {
+					p.unsupported(p.i, "an alias of JOIN USING is")
+				}
+			}
+		default:
+			return list
+		}
+	}
+	return list
+}
+
+// condition reads a join's ON, kept in the list of relations so that its parameters are typed.
+func (p *parser) condition() *expr {
+	e := p.expression()
+	return &expr{kind: exprOther, i: e.i, j: e.j, args: []*expr{e}}
+}
+
+func (p *parser) joinWords() bool {
+	start := p.i
+	p.accept("natural")
+	switch {
+	case p.accept("left"), p.accept("right"), p.accept("full"):
+		p.accept("outer")
+	case p.accept("inner"), p.accept("cross"):
+	}
+	if p.accept("join") {
+		return true
+	}
+	p.i = start
+	return false
+}
+
+// fromItem reads one relation. later says that others stand before it, which functions may use.
+func (p *parser) fromItem(later bool) []*relation {
+	start := p.i
+	if p.drop("lateral") {
+		if p.is("(") {
+			p.unsupported(start, "LATERAL subqueries are")
+		}
+	}
+	p.drop("only")
+	at := p.i
+	switch {
+	case p.opensQuery():
+		p.next()
+		r := &relation{sub: p.query()}
+		p.want(")")
+		p.alias(r, at)
+		return []*relation{r}
+	case p.accept("("):
+		if !p.enter() {
+			p.leave()
+			return nil
+		}
+		list := p.fromList()
+		p.leave()
+		p.want(")")
+		if p.is("as") || p.tok().kind == tokenQuoted {
+			p.lose()
+		}
+		return list
+	case !p.tok().name() || p.tok().kind == tokenWord && reserved[p.tok().word]:
+		if fn, ok := sessionWords[p.tok().word]; ok && p.tok().kind == tokenWord {
+			return p.scalarRelation(fn)
+		}
+		p.lose()
+		return nil
+	}
+	if end := p.nameEnd(); p.toks[min(end, len(p.toks)-1)].is("(") {
+		return p.functionRelation(later)
+	}
+	if fn, ok := sessionWords[p.tok().word]; ok && p.tok().kind == tokenWord {
+		return p.scalarRelation(fn)
+	}
+	r := &relation{name: p.dottedName()}
+	p.drop("*")
+	p.alias(r, at)
+	if p.is("tablesample") {
+		p.unsupported(p.i, "TABLESAMPLE is")
+	}
+	if !p.accept("not", "indexed") && p.accept("indexed", "by") {
+		p.name()
+	}
+	return []*relation{r}
+}
+
+// nameEnd is the place after the dotted name that starts here.
+func (p *parser) nameEnd() int {
+	i := p.i + 1
+	for i+1 < len(p.toks) && p.toks[i].is(".") && p.toks[i+1].name() {
+		i += 2
+	}
+	return i
+}
+
+// alias reads [AS] name [(columns)]. SQLite cannot name the columns of a relation, except those of a
+// common table expression, so one is put around it.
+func (p *parser) alias(r *relation, start int) {
+	end := p.i
+	if p.accept("as") {
+		if !p.tok().name() {
+			p.lose()
+			return
+		}
+	} else if t := p.tok(); t.kind != tokenQuoted && (t.kind != tokenWord || reserved[t.word] || joinWords[t.word]) {
+		return
+	}
+	r.alias = p.name()
+	if !p.is("(") {
+		return
+	}
+	list := p.i
+	r.columns = p.columnNames()
+	names := quoteList(r.columns)
+	p.remove(list, p.i)
+	if r.sub != nil {
+		p.wrap(start, end, "(WITH _q("+names+") AS ", " SELECT * FROM _q)")
+		return
+	}
+	p.wrap(start, end, "(WITH _q("+names+") AS (SELECT * FROM ", ") SELECT * FROM _q)")
+}
+
+// columnNames reads the names of an alias; those of a column definition list have types.
+func (p *parser) columnNames() []string {
+	var names []string
+	p.next()
+	for !p.dead() {
+		names = append(names, p.name())
+		if !p.is(",") && !p.is(")") {
+			p.typeNameAt()
+		}
+		if !p.accept(",") {
+			break
+		}
+	}
+	p.want(")")
+	return names
+}
+
+func quoteList(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quoteIdent(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// scalarRelation reads CURRENT_DATE and the like in FROM.
+func (p *parser) scalarRelation(fn string) []*relation {
+	at := p.i
+	word := p.next().word
+	e := &expr{kind: exprCall, i: at, j: p.i, tight: tightAtom, name: strings.TrimSuffix(fn, "()"), mod: -1}
+	r := &relation{fn: e, alias: word}
+	p.replace(at, fn)
+	p.asSubquery(r, at, p.i)
+	return []*relation{r}
+}
+
+// functionRelation reads a function in FROM: one that gives rows, or a scalar one as a row.
+func (p *parser) functionRelation(later bool) []*relation {
+	at := p.i
+	e := p.reference()
+	if p.dead() {
+		return nil
+	}
+	r := &relation{fn: e, alias: e.name}
+	end := p.i
+	ordinality := p.drop("with", "ordinality")
+	if functionType(e.name) != 0 && !rowFunctions[e.name] {
+		p.asSubquery(r, at, end)
+		return []*relation{r}
+	}
+	if !listFunctions[e.name] {
+		p.alias(r, at)
+		return []*relation{r}
+	}
+	if later && e.refersToColumns() {
+		p.correlatedFunction(r)
+		return []*relation{r}
+	}
+	p.listRelation(r, at, end, ordinality)
+	return []*relation{r}
+}
+
+// asSubquery turns f(x) AS a(c) into (SELECT f(x) AS c) AS a.
+func (p *parser) asSubquery(r *relation, at, end int) {
+	column := r.alias
+	if p.relationAlias(r) {
+		column = r.alias
+	}
+	if len(r.columns) > 0 {
+		column = r.columns[0]
+	}
+	p.wrap(at, end, "(SELECT ", " AS "+quoteIdent(column)+") AS "+quoteIdent(r.alias))
+	r.columns = []string{column}
+}
+
+// relationAlias reads an alias and leaves it out, for a relation that is written anew.
+func (p *parser) relationAlias(r *relation) bool {
+	start := p.i
+	if !p.accept("as") {
+		if t := p.tok(); t.kind != tokenQuoted && (t.kind != tokenWord || reserved[t.word] || joinWords[t.word]) {
+			return false
+		}
+	}
+	if !p.tok().name() {
+		p.lose()
+		return false
+	}
+	r.alias = p.name()
+	if p.is("(") {
+		r.columns = p.columnNames()
+	}
+	p.remove(start, p.i)
+	return true
+}
+
+// listRelation turns unnest(x) AS a(c) into (SELECT value AS c FROM unnest(x)) AS a.
+func (p *parser) listRelation(r *relation, at, end int, ordinality bool) {
+	p.relationAlias(r)
+	column, order := r.alias, "ordinality"
+	if len(r.columns) > 0 {
+		column = r.columns[0]
+	}
+	if len(r.columns) > 1 {
+		order = r.columns[1]
+	}
+	list := "value AS " + quoteIdent(column)
+	r.columns = []string{column}
+	if ordinality {
+		list += ", ordinality AS " + quoteIdent(order)
+		r.columns = append(r.columns, order)
+	}
+	p.wrap(at, end, "(SELECT "+list+" FROM ", ") AS "+quoteIdent(r.alias))
+}
+
+// correlatedFunction keeps a function that uses columns of the relations before it as it is, because
+// SQLite's subqueries in FROM cannot; its column is then called value, so references are renamed
+// when the query is complete.
+func (p *parser) correlatedFunction(r *relation) {
+	at := p.i
+	had := p.relationAlias(r)
+	if !had {
+		p.after(at-1, " AS "+quoteIdent(r.alias))
+	} else {
+		p.after(p.i-1, " AS "+quoteIdent(r.alias))
+	}
+	if len(r.columns) == 0 {
+		r.columns = []string{r.alias}
+	}
+	r.direct = true
+}
+
+// setReturning renames the columns of functions that correlatedFunction kept.
+func (p *parser) setReturning(c *core) {
+	for _, r := range c.from {
+		if !r.direct || p.dead() {
+			continue
+		}
+		rename := func(e *expr) {
+			if e.kind != exprColumn || e.qual != "" && e.qual != r.alias {
+				return
+			}
+			for n, column := range r.columns {
+				if e.name == column {
+					p.collapse(e.i, e.j, quoteIdent(r.alias)+"."+[]string{"value", "ordinality"}[min(n, 1)])
+					return
+				}
+			}
+		}
+		for _, it := range c.items {
+			if it.e.kind == exprColumn && it.alias == "" {
+				name, end := it.e.name, it.e.j
+				rename(it.e)
+				p.after(end-1, " AS "+quoteIdent(name))
+				continue
+			}
+			it.e.walk(rename)
+		}
+		for _, e := range c.exprs {
+			e.walk(rename)
+		}
+		for _, other := range c.from {
+			if other.fn != nil {
+				other.fn.walk(rename)
+			}
+		}
+	}
+}
+
+// walk visits the expression and its operands, not the queries inside.
+func (e *expr) walk(visit func(*expr)) {
+	visit(e)
+	for _, a := range e.args {
+		a.walk(visit)
+	}
+	for _, a := range e.when {
+		a.walk(visit)
+	}
+}
+
+func (e *expr) refersToColumns() bool {
+	found := false
+	e.walk(func(x *expr) { found = found || x.kind == exprColumn })
+	return found
+}
+
+// selectInto refuses SELECT … INTO.
+func (p *parser) selectInto() {
+	p.fail(sqlstate.New(sqlstate.FeatureNotSupported, "SELECT INTO is not supported").
+		WithHint("Use CREATE TABLE AS.").At(p.position(p.i)))
+}
+
+// tail reads ORDER BY, LIMIT, OFFSET, FETCH and FOR UPDATE, in the orders that PostgreSQL allows.
+func (p *parser) tail(q *query) {
+	if p.is("order") {
+		q.exprs = append(q.exprs, p.orderBy()...)
+	}
+	p.limits(q)
+	for !p.dead() && p.is("for") {
+		p.locking()
+		p.limits(q)
+	}
+}
+
+// orderBy reads ORDER BY and its terms. PostgreSQL sorts NULL as the greatest value, SQLite as the
+// smallest, so the place is written out.
+func (p *parser) orderBy() []*expr {
+	p.next()
+	if !p.want("by") {
+		return nil
+	}
+	var terms []*expr
+	for !p.dead() {
+		e := p.expression()
+		terms = append(terms, e)
+		nulls := " NULLS LAST"
+		switch {
+		case p.accept("asc"):
+		case p.accept("desc"):
+			nulls = " NULLS FIRST"
+		case p.is("using"):
+			p.unsupported(p.i, "ORDER BY USING is")
+		}
+		if p.accept("nulls") {
+			if !p.accept("first") && !p.accept("last") {
+				p.lose()
+			}
+		} else {
+			p.after(p.i-1, nulls)
+		}
+		if !p.accept(",") {
+			break
+		}
+	}
+	return terms
+}
+
+// limits reads LIMIT, OFFSET and FETCH FIRST and writes them as SQLite's LIMIT … OFFSET.
+func (p *parser) limits(q *query) {
+	start := p.i
+	var limit, offset *expr
+	unlimited := false
+	for !p.dead() {
+		switch {
+		case p.accept("limit"):
+			if p.accept("all") || p.accept("null") {
+				unlimited = true
+				continue
+			}
+			limit = p.expression()
+			if p.is(",") {
+				// SQLite's LIMIT offset, count.
+				p.next()
+				offset, limit = limit, p.expression()
+			}
+		case p.accept("offset"):
+			offset = p.level(levelIs)
+			if !p.accept("rows") {
+				p.accept("row")
+			}
+		case p.is("fetch", "first"), p.is("fetch", "next"):
+			p.i += 2
+			limit = p.fetchCount()
+		default:
+			p.writeLimits(q, start, limit, offset, unlimited)
+			return
+		}
+	}
+}
+
+// fetchCount reads [n] ROWS ONLY; nil stands for one row.
+func (p *parser) fetchCount() *expr {
+	at := p.i
+	e := &expr{kind: exprNumber, i: at, j: at, name: "1", mod: -1}
+	if !p.isAny("row", "rows") {
+		e = p.level(levelUnary)
+	}
+	if !p.accept("rows") {
+		p.want("row")
+	}
+	if p.is("with", "ties") {
+		p.unsupported(p.i, "FETCH FIRST WITH TIES is")
+	}
+	p.want("only")
+	return e
+}
+
+func (p *parser) writeLimits(q *query, start int, limit, offset *expr, unlimited bool) {
+	if p.i == start || p.dead() {
+		return
+	}
+	var b strings.Builder
+	if limit != nil || offset != nil {
+		b.WriteString("LIMIT ")
+		switch {
+		case limit == nil:
+			b.WriteString("-1")
+		case limit.i == limit.j:
+			b.WriteString(limit.name)
+		default:
+			b.WriteString(p.text(limit.i, limit.j))
+		}
+	}
+	if offset != nil {
+		b.WriteString(" OFFSET " + p.text(offset.i, offset.j))
+	}
+	for _, e := range []*expr{limit, offset} {
+		if e == nil || e.i == e.j {
+			continue
+		}
+		q.counts = append(q.counts, e)
+		if x := e.bare(); x.kind == exprParam && p.st.ParamTypes[x.param-1] == 0 {
+			p.st.ParamTypes[x.param-1] = oid.Int8
+		}
+	}
+	p.collapse(start, p.i, b.String())
+	p.toks[start].space = true
+}
+
+// locking reads FOR UPDATE and its kin: one writer at a time has no rows to lock, but the statement
+// must run as a write.
+func (p *parser) locking() {
+	start := p.i
+	p.next()
+	switch {
+	case p.accept("update"), p.accept("share"), p.accept("key", "share"), p.accept("no", "key", "update"):
+	default:
+		p.lose()
+		return
+	}
+	p.st.ForUpdate = true
+	if p.accept("of") {
+		for !p.dead() && p.tok().name() {
+			p.i++
+			if !p.accept(",") {
+				break
+			}
+		}
+	}
+	if !p.accept("nowait") {
+		p.accept("skip", "locked")
+	}
+	p.collapse(start, p.i, "")
+}
