@@ -1,7 +1,5 @@
 package pgwire
 
-import "io"
-
 // CopyFormat is how COPY writes rows. The zero value is format text.
 type CopyFormat struct {
 	Format       string // "text" (also ""), "csv" or "binary"
@@ -16,32 +14,26 @@ type CopyFormat struct {
 	ForceNull    []bool // csv in: columns where Null's text is NULL even when it is quoted
 }
 
-// CopyDecoder splits COPY data into rows.
-type CopyDecoder struct{}
+// endOfData is the line that ends text and csv in files. Clients of protocol 3 need not send it.
+const endOfData = `\.`
 
-// NewCopyDecoder reads rows of the given number of columns from r.
-func NewCopyDecoder(r io.Reader, f CopyFormat, columns int) *CopyDecoder { return nil }
+// copySignature begins binary data.
+const copySignature = "PGCOPY\n\xff\r\n\x00"
 
-// Next gives the fields of the next row, nil for NULL, as wire values in text or (for format
-// binary) binary format; io.EOF after the last. Fields are valid until the next call. An error is a
-// *sqlstate.Error 22P04 that names the line, or the reader's own.
-func (d *CopyDecoder) Next() ([][]byte, error) { return nil, nil }
+func (f CopyFormat) csv() bool    { return f.Format == "csv" }
+func (f CopyFormat) binary() bool { return f.Format == "binary" }
 
-// Line is the number of the line on which the row given last began, from 1.
-func (d *CopyDecoder) Line() int { return 0 }
+func (f CopyFormat) withDefaults() CopyFormat {
+	if !f.NullSet && !f.csv() {
+		f.Null = `\N`
+	}
+	if f.csv() {
+		setDefault(&f.Delimiter, ',')
+		setDefault(&f.Quote, '"')
+		setDefault(&f.Escape, f.Quote)
+	}
+	setDefault(&f.Delimiter, '\t')
+	return f
+}
 
-// CopyEncoder joins values to rows of COPY data.
-type CopyEncoder struct{}
-
-// NewCopyEncoder encodes rows as f says.
-func NewCopyEncoder(f CopyFormat) *CopyEncoder { return nil }
-
-// Header appends what stands before the rows: the signature of binary, or the line of names.
-func (e *CopyEncoder) Header(dst []byte, names []string) []byte { return dst }
-
-// Row appends one row; fields are wire values in text or (for format binary) binary format, nil
-// for NULL.
-func (e *CopyEncoder) Row(dst []byte, fields [][]byte) []byte { return dst }
-
-// Trailer appends what stands after the rows.
-func (e *CopyEncoder) Trailer(dst []byte) []byte { return dst }
+func chosen(columns []bool, i int) bool { return i < len(columns) && columns[i] }
