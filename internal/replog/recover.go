@@ -233,10 +233,6 @@ func (s *scanner) scan() error {
 			start = i
 		}
 	}
-	// An entry may begin in the segment before the one that starts with its LSN.
-	for start > 0 && s.log.segments[start].first == s.log.segments[start-1].first {
-		start--
-	}
 	if start > 0 {
 		header := make([]byte, segmentHeader)
 		if _, err := s.log.segments[start].file.ReadAt(header, 0); err != nil {
@@ -309,7 +305,7 @@ func (s *scanner) take(e *Entry, sum history.Hash, p piece) error {
 	if e.Chunk == 0 {
 		s.pieces = s.pieces[:0] // a beginning without an end before it was given up
 	}
-	if int(e.Chunk) != len(s.pieces) {
+	if e.LSN > s.from && int(e.Chunk) != len(s.pieces) { // below, it may begin in a segment that is not read
 		return fmt.Errorf("%w: entry %d lacks piece %d; restore the log or the node from a backup", ErrDamaged, e.LSN, len(s.pieces))
 	}
 	if e.More {

@@ -1,0 +1,324 @@
+package pagestore
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"skein/internal/history"
+)
+
+// State is what a database is at one LSN.
+type State struct {
+	LSN      history.LSN
+	Pages    uint32
+	Checksum uint64
+}
+
+// DB is one database's pages. Reading is for any goroutine; publishing for one at a time.
+type DB struct {
+	ID   history.DatabaseID
+	base *os.File
+	held *atomic.Int64 // bytes of page versions in memory, over all databases of the store
+
+	mu sync.RWMutex
+	// pages holds, per page, its versions above what the base file has, newest first. A chain never
+	// has a version older than the base file's without also having the one that the base file got.
+	pages map[PageNo]*version
+	// states are the states that some snapshot may stand on: ascending, the last is the head. The
+	// first is at or below the base file's.
+	states []State
+	cuts   []cut    // truncations that a version or base page may lie before, ascending
+	base0  State    // what the base file holds
+	sums   []uint64 // of each page of the base file; nil while recovering, when nothing is checked
+	pins   map[history.LSN]*pin
+	stale  map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
+	floor  history.LSN         // versions below may have been dropped: no new snapshot goes there
+}
+
+// cut remembers that at lsn the database shrank: older content of higher pages reads as zeros.
+type cut struct {
+	lsn   history.LSN
+	pages uint32
+}
+
+// pin is an LSN that snapshots stand on.
+type pin struct {
+	count  int
+	killed atomic.Bool
+}
+
+// Snapshot reads a database as of one LSN. It is for one goroutine at a time and must be closed.
+type Snapshot struct {
+	db  *DB
+	at  State
+	pin *pin
+}
+
+// Head is the newest state, committed or not.
+func (db *DB) Head() State {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.states[len(db.states)-1]
+}
+
+// Snapshot pins the newest state at or below lsn.
+func (db *DB) Snapshot(lsn history.LSN) *Snapshot {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	lsn = max(lsn, db.floor) // the caller's notion of what is visible may be a moment old
+	i := len(db.states) - 1
+	for i > 0 && db.states[i].LSN > lsn {
+		i--
+	}
+	return db.pinned(db.states[i])
+}
+
+// SnapshotHead pins the newest state, which only the writer may see.
+func (db *DB) SnapshotHead() *Snapshot {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.pinned(db.states[len(db.states)-1])
+}
+
+func (db *DB) pinned(s State) *Snapshot {
+	p := db.pins[s.LSN]
+	if p == nil || p.killed.Load() {
+		p = &pin{}
+		db.pins[s.LSN] = p
+	}
+	p.count++
+	return &Snapshot{db: db, at: s, pin: p}
+}
+
+// State is what the snapshot stands on.
+func (s *Snapshot) State() State { return s.at }
+
+// Close lets go of the snapshot's page versions.
+func (s *Snapshot) Close() {
+	db := s.db
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	s.pin.count--
+	if s.pin.count == 0 && db.pins[s.at.LSN] == s.pin {
+		delete(db.pins, s.at.LSN)
+	}
+}
+
+// ReadPage copies page no as of the snapshot into dst. A page beyond the end reads as zeros.
+func (s *Snapshot) ReadPage(no PageNo, dst []byte) error {
+	if s.pin.killed.Load() {
+		return ErrSnapshotTooOld
+	}
+	_, err := s.db.read(no, s.at, dst)
+	if s.pin.killed.Load() { // what was copied may have been recycled meanwhile
+		return ErrSnapshotTooOld
+	}
+	return err
+}
+
+// read copies page no as of state at and gives its sum.
+func (db *DB) read(no PageNo, at State, dst []byte) (uint64, error) {
+	dst = dst[:PageSize]
+	if uint32(no) > at.Pages {
+		clear(dst)
+		return 0, nil
+	}
+	for {
+		db.mu.RLock()
+		v, inBase := db.find(no, at.LSN)
+		var want uint64
+		checked := db.sums != nil
+		if inBase && checked {
+			want = db.sums[no-1]
+		}
+		db.mu.RUnlock()
+		switch {
+		case v != nil:
+			return v.sum, v.page.Read(dst)
+		case !inBase:
+			clear(dst)
+			return 0, nil
+		}
+		if _, err := db.base.ReadAt(dst, int64(no-1)*PageSize); err != nil {
+			return 0, fmt.Errorf("read page %d of database %d: %w", no, db.ID, err)
+		}
+		if !checked {
+			return 0, nil
+		}
+		if got := sum(no, dst); got == want {
+			return want, nil
+		}
+		// A checkpoint may have put a newer page there since; then the page is found again
+		// elsewhere or has another sum. If nothing changed, the disk's content is wrong.
+		db.mu.RLock()
+		v, inBase = db.find(no, at.LSN)
+		same := v == nil && inBase && db.sums[no-1] == want
+		db.mu.RUnlock()
+		if same {
+			return 0, fmt.Errorf("%w: page %d of %s does not have the checksum that it was written with; restore the database from a backup", ErrDamaged, no, db.base.Name())
+		}
+	}
+}
+
+// find gives the version of page no that a reader at lsn sees, or says that the base file has it;
+// neither means zeros. The lock is held.
+func (db *DB) find(no PageNo, lsn history.LSN) (v *version, inBase bool) {
+	v = db.pages[no]
+	for v != nil && v.lsn > lsn {
+		v = v.older
+	}
+	since := db.base0.LSN
+	if v != nil {
+		since = v.lsn
+	} else if uint32(no) > db.base0.Pages {
+		return nil, false
+	}
+	for i := len(db.cuts) - 1; i >= 0 && db.cuts[i].lsn > since; i-- {
+		if db.cuts[i].lsn <= lsn && db.cuts[i].pages < uint32(no) {
+			return nil, false
+		}
+	}
+	return v, v == nil
+}
+
+// Write is one page of a transaction with the sum that Prepare computed.
+type Write struct {
+	No   PageNo
+	Page Page
+	Sum  uint64
+}
+
+// ReadHead copies page no as of the head and gives its sum. It is for the writer.
+func (db *DB) ReadHead(no PageNo, dst []byte) (uint64, error) { return db.read(no, db.Head(), dst) }
+
+// After computes the state that the head becomes with the given writes and size. old gives each
+// written page's sum as of the head.
+func (db *DB) After(pages uint32, writes []Write, old []uint64) (State, error) {
+	head := db.Head()
+	s := State{Pages: pages, Checksum: head.Checksum}
+	for i, w := range writes {
+		s.Checksum ^= old[i] ^ w.Sum
+	}
+	for no := pages + 1; no <= head.Pages; no++ {
+		gone, err := db.sumAt(PageNo(no), head)
+		if err != nil {
+			return s, err
+		}
+		s.Checksum ^= gone
+	}
+	return s, nil
+}
+
+// sumAt gives a page's sum without reading it.
+func (db *DB) sumAt(no PageNo, at State) (uint64, error) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	v, inBase := db.find(no, at.LSN)
+	switch {
+	case v != nil:
+		return v.sum, nil
+	case inBase:
+		return db.sums[no-1], nil
+	}
+	return 0, nil
+}
+
+// PageSum computes the sum that page no has with this content.
+func PageSum(no PageNo, content []byte) uint64 { return sum(no, content) }
+
+// Publish makes s the head and the writes its pages. It takes the pages over. Nobody sees them
+// before visible, the LSN that new snapshots are taken at, has reached s.LSN.
+func (db *DB) Publish(s State, writes []Write, visible history.LSN) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	head := db.states[len(db.states)-1]
+	if s.Pages < head.Pages {
+		db.cuts = append(db.cuts, cut{s.LSN, s.Pages})
+	}
+	db.states = append(db.states, s)
+	db.floor = max(db.floor, visible)
+	db.forgetStates(visible)
+	for _, w := range writes {
+		v := &version{lsn: s.LSN, sum: w.Sum, page: w.Page, older: db.pages[w.No]}
+		db.pages[w.No] = v
+		db.held.Add(w.Page.bytesHeld())
+		db.prune(v, visible)
+	}
+}
+
+// forgetStates drops the states that no snapshot, present or to come, will stand on.
+func (db *DB) forgetStates(visible history.LSN) {
+	keep := 0 // the newest state at or below visible: new snapshots stand on it
+	for i, s := range db.states {
+		if s.LSN <= visible {
+			keep = i
+		}
+	}
+	if keep > 0 {
+		n := copy(db.states, db.states[keep:])
+		db.states = db.states[:n]
+	}
+}
+
+// prune drops the versions below v that nobody needs: the newest at or below visible stays, and of
+// the older ones those that a pin stands on. The lock is held.
+func (db *DB) prune(v *version, visible history.LSN) {
+	for v.lsn > visible && v.older != nil {
+		v = v.older
+	}
+	for newer := v; newer.older != nil; {
+		o := newer.older
+		if db.pinnedIn(o.lsn, newer.lsn) {
+			newer = o
+			continue
+		}
+		newer.older = o.older
+		db.drop(o)
+	}
+}
+
+// pinnedIn says whether a live pin stands at or above from and below to.
+func (db *DB) pinnedIn(from, to history.LSN) bool {
+	for lsn, p := range db.pins {
+		if lsn >= from && lsn < to && !p.killed.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+func (db *DB) drop(v *version) {
+	db.held.Add(-v.page.bytesHeld())
+	v.page.Release()
+}
+
+// OldestPin is the LSN of the oldest live snapshot, or false.
+func (db *DB) OldestPin() (history.LSN, bool) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	var oldest history.LSN
+	found := false
+	for lsn, p := range db.pins {
+		if !p.killed.Load() && (!found || lsn < oldest) {
+			oldest, found = lsn, true
+		}
+	}
+	return oldest, found
+}
+
+// KillOldest ends the oldest snapshot below lsn: its next read fails with ErrSnapshotTooOld. It says
+// whether there was one.
+func (db *DB) KillOldest(below history.LSN) bool {
+	lsn, ok := db.OldestPin()
+	if !ok || lsn >= below {
+		return false
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if p := db.pins[lsn]; p != nil {
+		p.killed.Store(true)
+	}
+	return true
+}

@@ -1,0 +1,356 @@
+package pagestore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"skein/internal/history"
+	"skein/internal/replog"
+)
+
+const (
+	checkpointFile    = "checkpoint"
+	checkpointMagic   = "SKEINCKP"
+	checkpointVersion = 1
+	baseSuffix        = ".db"
+)
+
+// Options of a store.
+type Options struct {
+	TempDir  string // for spilled transactions; emptied by whoever owns it
+	MaxBytes int64  // of page versions in memory: beyond it, redo spills. 0: DefaultMaxBytes
+}
+
+// DefaultMaxBytes bounds the page versions in memory unless Options say otherwise.
+const DefaultMaxBytes = 256 << 20
+
+// Store is the databases of one node. After Open it is recovering: the caller replays the log with
+// Redo and ends recovery with Verify. From then on every method is for any goroutine.
+type Store struct {
+	dir     string
+	options Options
+	held    atomic.Int64
+
+	checkpointing sync.Mutex // one checkpoint at a time; held across its I/O
+
+	mu        sync.RWMutex
+	databases map[history.DatabaseID]*DB
+	dropped   []*DB       // until a checkpoint says so and their files can go
+	at        history.LSN // of the checkpoint file
+
+	spill *Spill // of the large entry that redo is in
+}
+
+// Open reads the checkpoint file in dir and opens the base files that it names.
+func Open(dir string, options Options) (*Store, error) {
+	if options.MaxBytes == 0 {
+		options.MaxBytes = DefaultMaxBytes
+	}
+	s := &Store{dir: dir, options: options, databases: map[history.DatabaseID]*DB{}}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	states, at, err := readCheckpoint(filepath.Join(dir, checkpointFile))
+	if err != nil {
+		return nil, err
+	}
+	if states == nil {
+		if err := s.begin(); err != nil {
+			return nil, err
+		}
+	}
+	s.at = at
+	for id, state := range states {
+		if _, err := s.open(id, State{LSN: at, Pages: state.Pages, Checksum: state.Checksum}, 0); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, s.removeOrphans()
+}
+
+// begin writes the first checkpoint file, before anything that would need it.
+func (s *Store) begin() error {
+	if left, _ := filepath.Glob(filepath.Join(s.dir, "*"+baseSuffix)); len(left) > 0 {
+		return fmt.Errorf("%w: %s exists but %s does not; restore the directory from a backup", ErrDamaged, left[0], filepath.Join(s.dir, checkpointFile))
+	}
+	return replog.WriteFileAtomic(filepath.Join(s.dir, checkpointFile), encodeCheckpoint(0, nil))
+}
+
+// removeOrphans deletes base files of databases that had been dropped when the node stopped.
+func (s *Store) removeOrphans() error {
+	names, err := filepath.Glob(filepath.Join(s.dir, "*"+baseSuffix))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		var id uint32
+		if _, err := fmt.Sscanf(strings.TrimSuffix(filepath.Base(name), baseSuffix), "%d", &id); err != nil {
+			continue
+		}
+		if s.databases[history.DatabaseID(id)] == nil {
+			if err := os.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) path(id history.DatabaseID) string {
+	return filepath.Join(s.dir, fmt.Sprintf("%04d%s", id, baseSuffix))
+}
+
+func (s *Store) open(id history.DatabaseID, base State, flags int) (*DB, error) {
+	f, err := os.OpenFile(s.path(id), os.O_RDWR|flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s is missing; restore the directory from a backup", ErrDamaged, s.path(id))
+	}
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{
+		ID: id, base: f, held: &s.held, base0: base, states: []State{base},
+		pages: map[PageNo]*version{}, pins: map[history.LSN]*pin{}, stale: map[PageNo]struct{}{},
+	}
+	s.databases[id] = db
+	return db, nil
+}
+
+// Create adds an empty database. Its first entry makes it last: until then nothing of it is durable.
+func (s *Store) Create(id history.DatabaseID) (*DB, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if db := s.databases[id]; db != nil {
+		return db, nil
+	}
+	db, err := s.open(id, State{LSN: s.at}, os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return nil, fmt.Errorf("create database %d: %w", id, err)
+	}
+	db.sums = []uint64{}
+	return db, nil
+}
+
+// DB finds a database, or nil.
+func (s *Store) DB(id history.DatabaseID) *DB {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.databases[id]
+}
+
+// All gives every database, in order of id.
+func (s *Store) All() []*DB {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(s.databases), func(a, b *DB) int { return int(a.ID) - int(b.ID) })
+}
+
+// Drop takes a database out. Snapshots of it can be read until they close; its file goes with the
+// next checkpoint.
+func (s *Store) Drop(id history.DatabaseID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if db := s.databases[id]; db != nil {
+		delete(s.databases, id)
+		s.dropped = append(s.dropped, db)
+	}
+}
+
+// DropPending says whether a dropped database's file waits for a checkpoint.
+func (s *Store) DropPending() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.dropped) > 0
+}
+
+// HeldBytes is the memory that page versions take.
+func (s *Store) HeldBytes() int64 { return s.held.Load() }
+
+// MaxBytes bounds HeldBytes.
+func (s *Store) MaxBytes() int64 { return s.options.MaxBytes }
+
+// CheckpointLSN is where replaying the log has to begin: every entry up to it is in the base files.
+func (s *Store) CheckpointLSN() history.LSN {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.at
+}
+
+// Redo replays one entry, or one piece, while recovering.
+func (s *Store) Redo(e *replog.Entry) error {
+	if e.Kind != replog.Transaction {
+		return nil
+	}
+	db := s.databases[e.Database]
+	if db == nil {
+		var err error
+		if db, err = s.open(e.Database, State{LSN: s.at}, os.O_CREATE|os.O_TRUNC); err != nil {
+			return err
+		}
+	}
+	if e.Chunk == 0 {
+		s.endSpill()
+	}
+	if err := db.redo(e, s.redoSpill); err != nil || e.More {
+		return err
+	}
+	s.endSpill()
+	if s.held.Load() > s.options.MaxBytes {
+		return s.Checkpoint(e.LSN)
+	}
+	return nil
+}
+
+// redoSpill gives the file for further pages once memory is full, nil before.
+func (s *Store) redoSpill() (*Spill, error) {
+	if s.spill != nil || s.held.Load() <= s.options.MaxBytes {
+		return s.spill, nil
+	}
+	var err error
+	s.spill, err = NewSpill(s.options.TempDir)
+	return s.spill, err
+}
+
+func (s *Store) endSpill() {
+	if s.spill != nil {
+		s.spill.Close()
+		s.spill = nil
+	}
+}
+
+// Verify ends recovery: every database must have the checksum that the log says.
+func (s *Store) Verify() error {
+	for _, db := range s.All() {
+		if err := db.verify(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Checkpoint writes everything at or below to into the base files, then notes that in the checkpoint
+// file. The caller promises that those entries are flushed and committed. After an error nothing is
+// lost: the versions stay, and the next checkpoint writes them again.
+func (s *Store) Checkpoint(to history.LSN) error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	s.mu.RLock()
+	at, dropped := s.at, len(s.dropped)
+	s.mu.RUnlock()
+	if to <= at && dropped == 0 {
+		return nil
+	}
+	to = max(to, at)
+	type done struct {
+		db     *DB
+		target State
+		pages  []PageNo
+	}
+	var all []done
+	states := map[history.DatabaseID]State{}
+	for _, db := range s.All() {
+		target, pages, err := db.writeBase(to)
+		if err != nil {
+			return err
+		}
+		all = append(all, done{db, target, pages})
+		states[db.ID] = target
+	}
+	if err := replog.WriteFileAtomic(filepath.Join(s.dir, checkpointFile), encodeCheckpoint(to, states)); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	for _, d := range all {
+		if err := d.db.adopt(d.target, to, d.pages); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	s.at = max(s.at, to)
+	gone := s.dropped[:dropped]
+	s.dropped = slices.Clone(s.dropped[dropped:])
+	s.mu.Unlock()
+	for _, db := range gone {
+		if err := errors.Join(db.base.Close(), os.Remove(db.base.Name())); err != nil {
+			return err
+		}
+		db.forget()
+	}
+	return nil
+}
+
+// forget gives the memory of a dropped database back.
+func (db *DB) forget() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for _, p := range db.pins {
+		p.killed.Store(true)
+	}
+	for no, v := range db.pages {
+		for ; v != nil; v = v.older {
+			db.held.Add(-v.page.bytesHeld())
+		}
+		delete(db.pages, no)
+	}
+}
+
+// Close closes the files. Nothing may use the store any more.
+func (s *Store) Close() error {
+	var err error
+	for _, db := range append(s.All(), s.dropped...) {
+		err = errors.Join(err, db.base.Close())
+	}
+	return err
+}
+
+func encodeCheckpoint(at history.LSN, states map[history.DatabaseID]State) []byte {
+	le := binary.LittleEndian
+	b := append(make([]byte, 0, 32+24*len(states)), checkpointMagic...)
+	b = le.AppendUint32(b, checkpointVersion)
+	b = le.AppendUint32(b, uint32(len(states)))
+	b = le.AppendUint64(b, uint64(at))
+	for _, id := range slices.Sorted(maps.Keys(states)) {
+		b = le.AppendUint32(b, uint32(id))
+		b = le.AppendUint32(b, states[id].Pages)
+		b = le.AppendUint64(b, states[id].Checksum)
+	}
+	return le.AppendUint32(b, crc32.ChecksumIEEE(b))
+}
+
+// readCheckpoint gives nil states when there is no checkpoint yet.
+func readCheckpoint(path string) (map[history.DatabaseID]State, history.LSN, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	damaged := fmt.Errorf("%w: %s is not readable; restore the directory from a backup", ErrDamaged, path)
+	le := binary.LittleEndian
+	if len(b) < 28 || string(b[:8]) != checkpointMagic {
+		return nil, 0, damaged
+	}
+	if v := le.Uint32(b[8:]); v > checkpointVersion {
+		return nil, 0, fmt.Errorf("%w: %s has format %d, this one reads up to %d", ErrNewerFormat, path, v, checkpointVersion)
+	}
+	n := int(le.Uint32(b[12:]))
+	if n > (len(b)-28)/16 || len(b) != 28+16*n || crc32.ChecksumIEEE(b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
+		return nil, 0, damaged
+	}
+	states := map[history.DatabaseID]State{}
+	for i := range n {
+		r := b[24+16*i:]
+		states[history.DatabaseID(le.Uint32(r))] = State{Pages: le.Uint32(r[4:]), Checksum: le.Uint64(r[8:])}
+	}
+	return states, history.LSN(le.Uint64(b[16:])), nil
+}

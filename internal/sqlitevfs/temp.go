@@ -1,0 +1,178 @@
+package sqlitevfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/vfs"
+)
+
+// tempMemory is how much of a temporary file stays in memory.
+const tempMemory = 256 << 10
+
+// TempSpace bounds SQLite's temporary files of one node: journals, large sorts, VACUUM's copy,
+// temporary tables.
+type TempSpace struct {
+	dir   string
+	limit int64
+	used  atomic.Int64
+}
+
+// NewTempSpace puts temporary files into dir, of limit bytes together.
+func NewTempSpace(dir string, limit int64) *TempSpace { return &TempSpace{dir: dir, limit: limit} }
+
+// UsedBytes is the size of all temporary files on disk.
+func (t *TempSpace) UsedBytes() int64 { return t.used.Load() }
+
+func (t *TempSpace) file() *tempFile { return &tempFile{space: t} }
+
+// tempFile is a file that dies with its connection: small in memory, larger in an unnamed file.
+type tempFile struct {
+	space *TempSpace
+	mem   []byte
+	file  *os.File
+	size  int64 // of file
+	lock  vfs.LockLevel
+}
+
+var errTempFull = errors.New("temporary files have reached their limit")
+
+func (f *tempFile) ReadAt(b []byte, off int64) (int, error) {
+	if f.file != nil {
+		n, err := f.file.ReadAt(b, off)
+		return n, eof(err)
+	}
+	if off >= int64(len(f.mem)) {
+		return 0, io.EOF
+	}
+	n := copy(b, f.mem[off:])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func eof(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	return err
+}
+
+func (f *tempFile) WriteAt(b []byte, off int64) (int, error) {
+	end := off + int64(len(b))
+	if f.file == nil && end <= tempMemory {
+		if end > int64(len(f.mem)) {
+			f.grow(int(end))
+		}
+		return copy(f.mem[off:], b), nil
+	}
+	if f.file == nil {
+		if err := f.spill(); err != nil {
+			return 0, vfs.SystemError(err, sqlite3.FULL)
+		}
+	}
+	if err := f.charge(end); err != nil {
+		return 0, vfs.SystemError(err, sqlite3.FULL)
+	}
+	return f.file.WriteAt(b, off)
+}
+
+func (f *tempFile) grow(n int) {
+	if n > cap(f.mem) {
+		mem := make([]byte, n, max(2*n, 8192))
+		copy(mem, f.mem)
+		f.mem = mem
+		return
+	}
+	old := len(f.mem)
+	f.mem = f.mem[:n]
+	clear(f.mem[old:])
+}
+
+func (f *tempFile) spill() error {
+	file, err := os.CreateTemp(f.space.dir, "temp-")
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		return err
+	}
+	f.file = file
+	if err := f.charge(int64(len(f.mem))); err != nil {
+		return err
+	}
+	if _, err := file.WriteAt(f.mem, 0); err != nil {
+		return err
+	}
+	f.mem = nil
+	return nil
+}
+
+// charge counts growth to size against the space's limit.
+func (f *tempFile) charge(size int64) error {
+	if size <= f.size {
+		return nil
+	}
+	if f.space.used.Add(size-f.size) > f.space.limit {
+		f.space.used.Add(f.size - size)
+		return fmt.Errorf("%w (%d bytes)", errTempFull, f.space.limit)
+	}
+	f.size = size
+	return nil
+}
+
+func (f *tempFile) Truncate(size int64) error {
+	if f.file == nil {
+		if size < int64(len(f.mem)) {
+			f.mem = f.mem[:size]
+		}
+		return nil
+	}
+	if size == 0 { // a journal's end: back to memory
+		return f.Close()
+	}
+	if err := f.file.Truncate(size); err != nil {
+		return err
+	}
+	if size < f.size {
+		f.space.used.Add(size - f.size)
+		f.size = size
+	}
+	return nil
+}
+
+func (f *tempFile) Size() (int64, error) {
+	if f.file == nil {
+		return int64(len(f.mem)), nil
+	}
+	st, err := f.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+func (f *tempFile) Close() error {
+	f.mem = nil
+	if f.file == nil {
+		return nil
+	}
+	f.space.used.Add(-f.size)
+	err := f.file.Close()
+	f.file, f.size = nil, 0
+	return err
+}
+
+func (f *tempFile) Sync(vfs.SyncFlag) error          { return nil }
+func (f *tempFile) Lock(l vfs.LockLevel) error       { f.lock = l; return nil }
+func (f *tempFile) Unlock(l vfs.LockLevel) error     { f.lock = l; return nil }
+func (f *tempFile) CheckReservedLock() (bool, error) { return f.lock >= vfs.LOCK_RESERVED, nil }
+func (f *tempFile) SectorSize() int                  { return 0 }
+func (f *tempFile) DeviceCharacteristics() vfs.DeviceCharacteristic {
+	return vfs.IOCAP_SEQUENTIAL | vfs.IOCAP_SAFE_APPEND | vfs.IOCAP_POWERSAFE_OVERWRITE
+}
