@@ -1,0 +1,196 @@
+import java.io.StringReader;
+import java.io.StringWriter;
+import java.math.BigDecimal;
+import java.sql.*;
+import java.time.OffsetDateTime;
+import java.util.ArrayList;
+import java.util.List;
+import org.postgresql.PGConnection;
+
+/** pgJDBC against a running server: java -cp postgresql.jar Check.java jdbc:postgresql://host:port/db?user=… */
+public class Check {
+  interface Step {
+    void run(Connection c) throws Exception;
+  }
+
+  static final OffsetDateTime STARTED = OffsetDateTime.parse("2026-03-01T06:30:00.123456Z");
+
+  public static void main(String[] args) throws Exception {
+    try (Connection c = DriverManager.getConnection(args[0])) {
+      try (Statement s = c.createStatement()) {
+        s.execute("DROP TABLE IF EXISTS flight");
+        s.execute(
+            "CREATE TABLE flight (id bigserial PRIMARY KEY, name text, leader boolean, height double precision,"
+                + " cargo bytea, price numeric(12,2), started timestamptz, legs int)");
+      }
+      step(c, "values come back as they were", Check::values);
+      step(c, "generated keys", Check::generatedKeys);
+      step(c, "batches", Check::batches);
+      step(c, "rows in portions", Check::fetchSize);
+      step(c, "transactions and savepoints", Check::transactions);
+      step(c, "errors carry their state", Check::errors);
+      step(c, "copy in and out", Check::copy);
+      step(c, "a read-only transaction refuses writes", Check::readOnly);
+      step(c, "isValid", conn -> expect(conn.isValid(5), true));
+      step(c, "metadata", Check::metadata);
+      step(c, "a query that takes too long is cancelled", Check::timeout);
+    }
+  }
+
+  static void step(Connection c, String name, Step step) throws Exception {
+    step.run(c);
+    System.out.println("  ok " + name);
+  }
+
+  static void values(Connection c) throws Exception {
+    String insert = "INSERT INTO flight (id, name, leader, height, cargo, price, started, legs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    try (PreparedStatement p = c.prepareStatement(insert)) {
+      p.setLong(1, 1000);
+      p.setString(2, "Akka 'of' Kebnekaise ö");
+      p.setBoolean(3, true);
+      p.setDouble(4, 8848.25);
+      p.setBytes(5, new byte[] {0, 1, (byte) 0xff});
+      p.setBigDecimal(6, new BigDecimal("1234567890.10"));
+      p.setObject(7, STARTED);
+      p.setNull(8, Types.INTEGER);
+      expect(p.executeUpdate(), 1);
+    }
+    try (PreparedStatement p = c.prepareStatement("SELECT * FROM flight WHERE id = ?")) {
+      for (int i = 0; i < 8; i++) { // pgJDBC prepares by name and turns to binary after five runs
+        p.setLong(1, 1000);
+        try (ResultSet r = p.executeQuery()) {
+          expect(r.next(), true);
+          expect(r.getLong("id"), 1000L);
+          expect(r.getString("name"), "Akka 'of' Kebnekaise ö");
+          expect(r.getBoolean("leader"), true);
+          expect(r.getDouble("height"), 8848.25);
+          expect(r.getBytes("cargo")[2], (byte) 0xff);
+          expect(r.getBigDecimal("price"), new BigDecimal("1234567890.10"));
+          expect(r.getObject("started", OffsetDateTime.class).toInstant(), STARTED.toInstant());
+          r.getInt("legs");
+          expect(r.wasNull(), true);
+        }
+      }
+    }
+  }
+
+  static void generatedKeys(Connection c) throws Exception {
+    try (PreparedStatement p =
+        c.prepareStatement("INSERT INTO flight (name) VALUES (?)", Statement.RETURN_GENERATED_KEYS)) {
+      p.setString(1, "Yksi");
+      p.executeUpdate();
+      try (ResultSet keys = p.getGeneratedKeys()) {
+        expect(keys.next(), true);
+        expect(keys.getLong("id") > 0, true);
+      }
+    }
+  }
+
+  static void batches(Connection c) throws Exception {
+    try (PreparedStatement p = c.prepareStatement("INSERT INTO flight (id, name) VALUES (?, ?)")) {
+      for (int i = 0; i < 500; i++) {
+        p.setLong(1, 2000 + i);
+        p.setString(2, "goose " + i);
+        p.addBatch();
+      }
+      expect(p.executeBatch().length, 500);
+    }
+  }
+
+  static void fetchSize(Connection c) throws Exception {
+    c.setAutoCommit(false);
+    try (PreparedStatement p = c.prepareStatement("SELECT id FROM flight WHERE id >= 2000 ORDER BY id")) {
+      p.setFetchSize(70);
+      int seen = 0;
+      try (ResultSet r = p.executeQuery()) {
+        while (r.next()) expect(r.getLong(1), 2000L + seen++);
+      }
+      expect(seen, 500);
+    }
+    c.commit();
+    c.setAutoCommit(true);
+  }
+
+  static void transactions(Connection c) throws Exception {
+    c.setAutoCommit(false);
+    c.setTransactionIsolation(Connection.TRANSACTION_SERIALIZABLE);
+    try (Statement s = c.createStatement()) {
+      s.executeUpdate("INSERT INTO flight (id) VALUES (3000)");
+      Savepoint savepoint = c.setSavepoint();
+      s.executeUpdate("INSERT INTO flight (id) VALUES (3001)");
+      c.rollback(savepoint);
+      c.commit();
+      c.setAutoCommit(true);
+      expect(number(s, "SELECT count(*) FROM flight WHERE id >= 3000"), 1L);
+    }
+  }
+
+  static void errors(Connection c) throws Exception {
+    try (Statement s = c.createStatement()) {
+      s.executeUpdate("INSERT INTO flight (id) VALUES (1000)");
+      throw new AssertionError("a duplicate key went through");
+    } catch (SQLException e) {
+      expect(e.getSQLState(), "23505");
+    }
+  }
+
+  static void copy(Connection c) throws Exception {
+    var copies = c.unwrap(PGConnection.class).getCopyAPI();
+    expect(copies.copyIn("COPY flight (id, name) FROM STDIN", new StringReader("4000\ta\n4001\tb\n")), 2L);
+    StringWriter out = new StringWriter();
+    copies.copyOut("COPY (SELECT id, name FROM flight WHERE id >= 4000 ORDER BY id) TO STDOUT", out);
+    expect(out.toString(), "4000\ta\n4001\tb\n");
+  }
+
+  static void readOnly(Connection c) throws Exception {
+    c.setAutoCommit(false);
+    c.setReadOnly(true);
+    try (Statement s = c.createStatement()) {
+      s.executeUpdate("DELETE FROM flight");
+      throw new AssertionError("a write went through");
+    } catch (SQLException e) {
+      expect(e.getSQLState(), "25006");
+    }
+    c.rollback();
+    c.setReadOnly(false);
+    c.setAutoCommit(true);
+  }
+
+  static void metadata(Connection c) throws Exception {
+    DatabaseMetaData m = c.getMetaData();
+    expect(m.getDatabaseProductName(), "PostgreSQL");
+    expect(names(m.getTables(null, "public", "flight", new String[] {"TABLE"}), "TABLE_NAME"), List.of("flight"));
+    expect(
+        names(m.getColumns(null, "public", "flight", null), "COLUMN_NAME"),
+        List.of("id", "name", "leader", "height", "cargo", "price", "started", "legs"));
+    expect(names(m.getPrimaryKeys(null, "public", "flight"), "COLUMN_NAME"), List.of("id"));
+    expect(names(m.getIndexInfo(null, "public", "flight", true, true), "COLUMN_NAME"), List.of("id"));
+  }
+
+  static void timeout(Connection c) throws Exception {
+    try (Statement s = c.createStatement()) {
+      s.setQueryTimeout(1);
+      s.executeQuery("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i % 1000 + 1 FROM n) SELECT count(*) FROM n");
+      throw new AssertionError("it ended");
+    } catch (SQLException e) {
+      expect(e.getSQLState(), "57014");
+    }
+  }
+
+  static long number(Statement s, String sql) throws SQLException {
+    try (ResultSet r = s.executeQuery(sql)) {
+      r.next();
+      return r.getLong(1);
+    }
+  }
+
+  static List<String> names(ResultSet r, String column) throws SQLException {
+    List<String> names = new ArrayList<>();
+    while (r.next()) names.add(r.getString(column));
+    return names;
+  }
+
+  static void expect(Object got, Object want) {
+    if (!got.equals(want)) throw new AssertionError("got " + got + ", want " + want);
+  }
+}

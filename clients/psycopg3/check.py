@@ -1,0 +1,120 @@
+"""psycopg 3 against a running server: python3 check.py URL"""
+
+import datetime
+import decimal
+import sys
+import uuid
+
+import psycopg
+from psycopg import errors
+
+UTC = datetime.timezone.utc
+STARTED = datetime.datetime(2026, 3, 1, 6, 30, 0, 123456, tzinfo=UTC)
+TABLE = """
+CREATE TABLE flight (
+    id bigint PRIMARY KEY, name text, leader boolean, height double precision, cargo bytea,
+    price numeric(12,2), started timestamptz, day date, tag uuid, legs int
+)"""
+ROW = (
+    1, "Akka 'of' Kebnekaise ö", True, 8848.25, b"\x00\x01\xff", decimal.Decimal("1234567890.10"),
+    STARTED, datetime.date(2026, 3, 1), uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8"), None,
+)
+INSERT = "INSERT INTO flight VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+def values_come_back_as_they_were(conn):
+    conn.execute(INSERT, ROW)
+    for binary in (False, True):
+        for _ in range(7):  # psycopg prepares a statement after five runs
+            row = conn.execute("SELECT * FROM flight WHERE id = %s", (1,), binary=binary).fetchone()
+            assert row == ROW, (binary, row)
+
+
+def small_integers_and_nothing_are_parameters(conn):
+    for number in (1, 40_000, 3_000_000_000, -1):
+        assert conn.execute("SELECT id FROM flight WHERE id = %s", (number,)).fetchall() == ([(1,)] if number == 1 else [])
+    assert conn.execute("SELECT %s::text", (None,)).fetchone() == (None,)
+
+
+def many_rows_at_once(conn):
+    with conn.cursor() as cursor:
+        cursor.executemany("INSERT INTO flight (id, name) VALUES (%s, %s)", [(i, f"goose {i}") for i in range(100, 200)])
+    assert conn.execute("SELECT count(*) FROM flight WHERE id >= 100").fetchone() == (100,)
+
+
+def pipeline(conn):
+    with conn.pipeline():
+        cursors = [conn.execute("SELECT %s::int + 1", (i,)) for i in range(50)]
+    assert [cursor.fetchone()[0] for cursor in cursors] == list(range(1, 51))
+
+
+def copy_in_and_out(conn):
+    with conn.cursor() as cursor:
+        with cursor.copy("COPY flight (id, name, legs) FROM STDIN") as copy:
+            for i in range(1000, 1100):
+                copy.write_row((i, "tab\tand\\backslash", None))
+        with cursor.copy("COPY (SELECT id, name FROM flight WHERE id >= 1000 ORDER BY id) TO STDOUT") as copy:
+            copy.set_types(["int8", "text"])
+            rows = list(copy.rows())
+    assert rows == [(i, "tab\tand\\backslash") for i in range(1000, 1100)], rows[:2]
+    with conn.cursor() as cursor:
+        with cursor.copy("COPY flight (id, height) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(["int8", "float8"])
+            copy.write_row((2000, 1.5))
+    assert conn.execute("SELECT height FROM flight WHERE id = 2000").fetchone() == (1.5,)
+
+
+def transactions_and_savepoints(conn):
+    try:
+        with conn.transaction():
+            conn.execute("INSERT INTO flight (id) VALUES (3000)")
+            try:
+                with conn.transaction():
+                    conn.execute("INSERT INTO flight (id) VALUES (3000)")
+            except errors.UniqueViolation as e:
+                assert e.diag.constraint_name == "flight_pkey", e.diag.constraint_name
+            conn.execute("INSERT INTO flight (id) VALUES (3001)")
+            raise psycopg.Rollback
+    except psycopg.Rollback:
+        pass
+    assert conn.execute("SELECT count(*) FROM flight WHERE id >= 3000").fetchone() == (0,)
+
+
+def server_side_cursor(conn):
+    with conn.transaction(), conn.cursor(name="walk") as cursor:
+        cursor.itersize = 30
+        cursor.execute("SELECT id FROM flight WHERE id >= 1000 AND id < 1100 ORDER BY id")
+        assert [row[0] for row in cursor] == list(range(1000, 1100))
+
+
+def rows_one_by_one(conn):
+    with conn.cursor() as cursor:
+        seen = sum(1 for _ in cursor.stream("SELECT id FROM flight WHERE id >= %s", (100,)))
+    assert seen == 201, seen
+
+
+def errors_have_their_class(conn):
+    for sql, kind in (
+        ("SELEC", errors.SyntaxError), ("SELECT * FROM swan", errors.UndefinedTable),
+        ("SELECT beak FROM flight", errors.UndefinedColumn), ("INSERT INTO flight (name) VALUES ('x')", errors.NotNullViolation),
+    ):
+        try:
+            conn.execute(sql)
+            raise AssertionError(f"{sql} went through")
+        except kind:
+            pass
+
+
+def main(url):
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("DROP TABLE IF EXISTS flight")
+        conn.execute(TABLE)
+        for check in (
+            values_come_back_as_they_were, small_integers_and_nothing_are_parameters, many_rows_at_once, pipeline,
+            copy_in_and_out, transactions_and_savepoints, server_side_cursor, rows_one_by_one, errors_have_their_class,
+        ):
+            check(conn)
+            print("  ok", check.__name__.replace("_", " "))
+
+
+main(sys.argv[1])
