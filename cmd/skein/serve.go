@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,6 +19,18 @@ type serveCommand struct {
 	MaxConnections int        `default:"1000" help:"Sessions at a time."`
 	LogLevel       slog.Level `default:"info" help:"debug, info, warn or error."`
 	LogFormat      string     `default:"text" enum:"text,json" help:"text or json."`
+}
+
+// Validate keeps a slip of the pen from opening a node to the network without passwords.
+func (c *serveCommand) Validate() error {
+	host, _, err := net.SplitHostPort(c.PGAddr)
+	if err != nil {
+		return fmt.Errorf("--pg-addr: %w", err)
+	}
+	if c.TrustLoopback && !net.ParseIP(host).IsLoopback() {
+		return fmt.Errorf("--trust-loopback needs a --pg-addr such as 127.0.0.1:5432, not %s", c.PGAddr)
+	}
+	return nil
 }
 
 func (c *serveCommand) Run(ctx context.Context) error {

@@ -3,7 +3,6 @@ package demo
 import (
 	"fmt"
 	"io"
-	"strings"
 )
 
 // announcer turns events into the lines that a person reads. Every ready line has the same form, so
@@ -51,7 +50,7 @@ Try it from another terminal:
 
 // commandName is what a person types to run this program: `go run` leaves nothing to call by name.
 func commandName(executable string) string {
-	if strings.Contains(executable, "/go-build") {
+	if startedByGoRun(executable) {
 		return "go run ./cmd/skein"
 	}
 	return executable

@@ -2,8 +2,8 @@ package demo
 
 import "syscall"
 
-// endWithParent gives the node a process group of its own, so that Ctrl-C reaches only the demo,
+// childAttributes gives the node a process group of its own, so that Ctrl-C reaches only the demo,
 // which then stops it in order; and has the kernel kill it when the demo dies without a word.
-func endWithParent() *syscall.SysProcAttr {
+func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -4,7 +4,7 @@ package demo
 
 import "syscall"
 
-// endWithParent gives the node a process group of its own, so that Ctrl-C reaches only the demo,
+// childAttributes gives the node a process group of its own, so that Ctrl-C reaches only the demo,
 // which then stops it in order. Without Linux's parent-death signal a node outlives a demo that is
 // killed with kill -9.
-func endWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -44,6 +44,11 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer remove()
 
+	if startedByGoRun(o.Executable) {
+		var stop context.CancelFunc
+		ctx, stop = endWithParent(ctx)
+		defer stop()
+	}
 	nodes := make([]*node, o.Nodes)
 	for i := range nodes {
 		nodes[i] = &node{

@@ -61,7 +61,7 @@ type event struct {
 // run keeps the node's process alive until ctx is done. The error says why it gave up: a node that
 // never served is not tried again, because the reason is most likely one that a person must mend.
 //
-// The goroutine keeps its thread because the kernel sends the signal of endWithParent when the
+// The goroutine keeps its thread because the kernel sends the signal of childAttributes when the
 // thread that started the child ends, not the process (golang.org/issue/27505).
 func (n *node) run(ctx context.Context, events chan<- event) error {
 	runtime.LockOSThread()
@@ -104,7 +104,7 @@ func (n *node) runOnce(ctx context.Context, events chan<- event) (pid int, reaso
 	started := time.Now()
 	process := exec.CommandContext(ctx, n.executable, "serve", "--dir", n.dir, "--pg-addr", n.address, "--trust-loopback")
 	process.Stdout, process.Stderr = log, log
-	process.SysProcAttr = endWithParent()
+	process.SysProcAttr = childAttributes()
 	process.Cancel = func() error { return process.Process.Signal(syscall.SIGTERM) }
 	process.WaitDelay = stopWait
 	if err := process.Start(); err != nil {
