@@ -524,7 +524,7 @@ func (p *parser) prefix(least int) *expr {
 		n := p.node(exprOp, start, tightUnary, e)
 		n.name = "~"
 		return n
-	case t.kind == tokenOp && isOperator(t.word[0]):
+	case t.kind == tokenOp && t.word != "*" && isOperator(t.word[0]):
 		p.refuse(start, sqlstate.FeatureNotSupported, "operator %s is not supported", t.word)
 	}
 	return p.postfix(p.primary())

@@ -275,9 +275,6 @@ func (p *parser) qualifiedColumn(start int) {
 	table := p.i - 3
 	switch p.toks[table-2].word {
 	case "main", "temp":
-	case "information_schema":
-		p.remove(start, table)
-		p.replace(table, "information_schema_"+asciiLower(p.toks[table].word))
 	default:
 		p.remove(start, table)
 	}

@@ -462,9 +462,14 @@ func (p *parser) fromItem(later bool) []*relation {
 	if fn, ok := sessionWords[p.tok().word]; ok && p.tok().kind == tokenWord {
 		return p.scalarRelation(fn)
 	}
+	schema, last := p.tok().word, p.peek(2).word
 	r := &relation{name: p.dottedName()}
 	p.drop("*")
 	p.alias(r, at)
+	if r.alias == "" && schema == "information_schema" && r.name != schema {
+		// Its columns are qualified with the table's own name.
+		p.after(p.i-1, " AS "+quoteIdent(last))
+	}
 	if p.is("tablesample") {
 		p.unsupported(p.i, "TABLESAMPLE is")
 	}
@@ -853,3 +858,6 @@ func (p *parser) locking() {
 	}
 	p.collapse(start, p.i, "")
 }
+
+func (p *parser) inferQuery(q *query)   {}
+func (p *parser) inferChange(c *change) {}
