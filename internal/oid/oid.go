@@ -63,6 +63,7 @@ const (
 	TimeTZ           OID = 1266
 	TimeTZArray      OID = 1270
 	Numeric          OID = 1700
+	Regprocedure     OID = 2202
 	Regclass         OID = 2205
 	Regtype          OID = 2206
 	Record           OID = 2249
@@ -72,6 +73,8 @@ const (
 	PgLSN            OID = 3220
 	JSONB            OID = 3802
 	JSONBArray       OID = 3807
+	Regnamespace     OID = 4089
+	Regrole          OID = 4096
 )
 
 // Type describes one built-in type.
@@ -135,6 +138,7 @@ var types = []Type{
 	{TimeTZ, "timetz", "time with time zone", 12, 0, TimeTZArray},
 	{TimeTZArray, "_timetz", "time with time zone[]", -1, TimeTZ, 0},
 	{Numeric, "numeric", "numeric", -1, 0, NumericArray},
+	{Regprocedure, "regprocedure", "regprocedure", 4, 0, 0},
 	{Regclass, "regclass", "regclass", 4, 0, 0},
 	{Regtype, "regtype", "regtype", 4, 0, 0},
 	{Record, "record", "record", -1, 0, 0},
@@ -144,6 +148,8 @@ var types = []Type{
 	{PgLSN, "pg_lsn", "pg_lsn", 8, 0, 0},
 	{JSONB, "jsonb", "jsonb", -1, 0, JSONBArray},
 	{JSONBArray, "_jsonb", "jsonb[]", -1, JSONB, 0},
+	{Regnamespace, "regnamespace", "regnamespace", 4, 0, 0},
+	{Regrole, "regrole", "regrole", 4, 0, 0},
 }
 
 // aliases are the spellings, besides Name and SQLName, that SQL text uses for a type. The serial
@@ -195,6 +201,8 @@ func ByName(name string) *Type {
 
 // Declared reads a column's declared type, such as "varchar(20)" or "numeric(10,2)", as a type and
 // PostgreSQL's atttypmod (-1 when there is none). An empty or foreign declaration gives Unspecified.
+// Two spellings are Skein's own: upper-case INTEGER is the rowid of a bigint key, and the ending _text
+// gives a type such as numeric SQLite's text affinity.
 func Declared(decl string) (OID, int32) {
 	name, args := decl, ""
 	if i := strings.IndexByte(decl, '('); i >= 0 {
@@ -202,7 +210,14 @@ func Declared(decl string) (OID, int32) {
 			name, args = decl[:i]+" "+decl[i+j+1:], decl[i+1:i+j]
 		}
 	}
-	t := ByName(strings.TrimSpace(name))
+	name = strings.TrimSpace(name)
+	if name == "INTEGER" {
+		return Int8, -1
+	}
+	t := ByName(name)
+	if t == nil {
+		t = ByName(strings.TrimSuffix(strings.ToLower(name), "_text"))
+	}
 	if t == nil {
 		return Unspecified, -1
 	}
