@@ -9,28 +9,20 @@
 package clients_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const (
-	startWait = 30 * time.Second
-	startPace = 20 * time.Millisecond
-)
-
-// server is the URL that all tests use; the node behind it is started by TestMain.
-var server string
+// Set by TestMain: the URL that the tests use, and the program for those that need a node of their
+// own; binary is "" when the server is somebody else's.
+var server, binary string
 
 func TestMain(m *testing.M) {
 	code, err := withServer(m.Run)
@@ -52,61 +44,20 @@ func withServer(tests func() int) (code int, err error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 
-	binary := filepath.Join(dir, "skein")
+	binary = filepath.Join(dir, "skein")
 	if output, err := exec.Command("go", "build", "-o", binary, "skein/cmd/skein").CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("go build: %w\n%s", err, output)
 	}
-	address, err := freeAddress()
+	n, err := startNode(filepath.Join(dir, "node"))
 	if err != nil {
 		return 1, err
 	}
-	server = "postgres://skein@" + address + "/skein"
-
-	var log strings.Builder
-	node := exec.Command(binary, "serve", "--dir", filepath.Join(dir, "node"), "--pg-addr", address, "--trust-loopback")
-	node.Stdout, node.Stderr = &log, &log
-	if err := node.Start(); err != nil {
-		return 1, err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- node.Wait() }()
-	if err := awaitService(ended); err != nil {
-		_ = node.Process.Kill()
-		return 1, fmt.Errorf("the node does not serve: %w\n%s", err, log.String())
-	}
-
+	server = n.url
 	code = tests()
-	_ = node.Process.Signal(syscall.SIGTERM)
-	if err := <-ended; err != nil {
-		return 1, fmt.Errorf("the node did not stop in order: %w\n%s", err, log.String())
+	if err := n.end(syscall.SIGTERM); err != nil {
+		return 1, err
 	}
 	return code, nil
-}
-
-func awaitService(ended <-chan error) error {
-	for deadline := time.Now().Add(startWait); ; {
-		conn, err := pgconn.Connect(context.Background(), server)
-		if err == nil {
-			return conn.Close(context.Background())
-		}
-		if time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case err := <-ended:
-			return errors.Join(errors.New("it ended"), err)
-		case <-time.After(startPace):
-		}
-	}
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String(), nil
 }
 
 // program skips the test where the program is missing.
