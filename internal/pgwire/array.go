@@ -37,10 +37,7 @@ func badArray(data []byte, detail string) *sqlstate.Error {
 
 // decodeArrayText reads an array literal and gives it in canonical form, each element checked.
 func decodeArrayText(t, elem oid.OID, data []byte, env *Env) (Value, error) {
-	if isVector(t) {
-		return textValue(data), nil
-	}
-	a, err := parseArray(data)
+	a, err := parseStoredArray(t, data)
 	if err != nil {
 		return Value{}, err
 	}
@@ -51,7 +48,7 @@ func decodeArrayText(t, elem oid.OID, data []byte, env *Env) (Value, error) {
 		}
 		a.elements[i] = elementText(elem, v)
 	}
-	return textValue(a.append(nil)), nil
+	return a.value(t), nil
 }
 
 // elementText is how a value stands in a stored array literal.
@@ -125,7 +122,7 @@ func appendElement(dst []byte, elem oid.OID, text []byte, env *Env) ([]byte, err
 }
 
 func parseStoredArray(t oid.OID, stored []byte) (array, error) {
-	if !isVector(t) || bytes.HasPrefix(stored, []byte("{")) {
+	if !isVector(t) {
 		return parseArray(stored)
 	}
 	a := array{elements: bytes.Fields(stored)}
@@ -138,7 +135,7 @@ func parseStoredArray(t oid.OID, stored []byte) (array, error) {
 func decodeArrayBinary(t, elem oid.OID, data []byte, env *Env) (Value, error) {
 	f := fields{rest: data}
 	dimensions, flags, got := int(f.int32()), f.int32(), oid.OID(f.int32())
-	if f.bad || dimensions < 0 || dimensions > maxDimensions || flags&^1 != 0 {
+	if f.bad || dimensions < 0 || dimensions > maxDimensions || flags&^1 != 0 || isVector(t) && dimensions > 1 {
 		return Value{}, badBinary(t)
 	}
 	if got != elem && !(isTextual(got) && isTextual(elem)) {
@@ -161,7 +158,7 @@ func decodeArrayBinary(t, elem oid.OID, data []byte, env *Env) (Value, error) {
 		if f.bad {
 			return Value{}, badBinary(t)
 		}
-		return textValue([]byte("{}")), nil
+		return a.value(t), nil
 	}
 	if f.bad || total > len(f.rest)/4 { // each element has at least its length
 		return Value{}, badBinary(t)
@@ -169,7 +166,7 @@ func decodeArrayBinary(t, elem oid.OID, data []byte, env *Env) (Value, error) {
 	a.elements = make([][]byte, total)
 	for i := range a.elements {
 		n := f.int32()
-		if n == -1 {
+		if n == -1 && !isVector(t) {
 			continue
 		}
 		raw := f.take(int(n))

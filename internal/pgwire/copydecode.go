@@ -421,6 +421,9 @@ func (d *CopyDecoder) nextBinary() ([][]byte, error) {
 
 // binaryFields copies each field out of the buffer, which moves as more is read.
 func (d *CopyDecoder) binaryFields() ([][]byte, error) {
+	if d.row == nil {
+		d.row = make([]byte, 0, 512) // not nil: an empty field is not NULL
+	}
 	d.fields, d.row = d.fields[:0], d.row[:0]
 	for range d.columns {
 		n, err := d.int32()

@@ -25,7 +25,8 @@ type datetimeParser struct {
 
 	word             string // infinity, -infinity, epoch, now, today, tomorrow, yesterday
 	year, month, day int64
-	hasYear, hasDate bool
+	hasDate          bool
+	shortYear        bool // two digits: of this century or the last
 	monthNamed       bool
 	numbers          [][]byte // numbers of a date whose meaning depends on the rest
 	bc               bool
@@ -241,13 +242,8 @@ func (p *datetimeParser) setDate(year, month, day []byte) error {
 	if !ok1 || !ok2 || !ok3 {
 		return errDateSyntax
 	}
-	if len(year) <= 2 { // as PostgreSQL: 70 and above are of the last century
-		y += 1900
-		if y < 1970 {
-			y += 100
-		}
-	}
 	p.hasDate, p.year, p.month, p.day = true, y, m, d
+	p.shortYear = len(year) <= 2
 	return nil
 }
 
@@ -448,6 +444,12 @@ func position(list, word string) int {
 func (p *datetimeParser) resolve() error {
 	if err := p.resolveNumbers(); err != nil {
 		return err
+	}
+	if p.shortYear && !p.bc {
+		p.year += 2000
+		if p.year >= 2070 {
+			p.year -= 100
+		}
 	}
 	if p.bc {
 		if !p.hasDate || p.year < 1 {

@@ -1,0 +1,165 @@
+package pgwire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"skein/internal/sqlstate"
+)
+
+// dialReady opens a connection with a plain startup message and reads up to ReadyForQuery.
+func dialReady(t testing.TB, address string) (net.Conn, *pgproto3.Frontend) {
+	t.Helper()
+	nc, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := nc.Write(startupFrame(3<<16, []byte("user\x00alice\x00\x00"))); err != nil {
+		t.Fatal(err)
+	}
+	f := pgproto3.NewFrontend(nc, nc)
+	readUntil[*pgproto3.ReadyForQuery](t, f)
+	return nc, f
+}
+
+func readUntil[M pgproto3.BackendMessage](t testing.TB, f *pgproto3.Frontend) M {
+	t.Helper()
+	for {
+		m, err := f.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := m.(M); ok {
+			return m
+		}
+	}
+}
+
+func send(t testing.TB, nc net.Conn, messages ...pgproto3.FrontendMessage) {
+	t.Helper()
+	var raw []byte
+	for _, m := range messages {
+		raw, _ = m.Encode(raw)
+	}
+	if _, err := nc.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestShutdown: idle sessions, running ones and those in the middle of COPY all hear 57P01, and Serve
+// returns.
+func TestShutdown(t *testing.T) {
+	address, shutdown := startServer(t, newFakeHandler(t), Options{Trust: true})
+	_, idle := dialReady(t, address)
+	busyConn, busy := dialReady(t, address)
+	send(t, busyConn, &pgproto3.Query{String: "wait"})
+	readUntil[*pgproto3.NoticeResponse](t, busy)
+	copyConn, copying := dialReady(t, address)
+	send(t, copyConn, &pgproto3.Query{String: "copyin text 1"})
+	readUntil[*pgproto3.CopyInResponse](t, copying)
+
+	shutdown()
+	for name, f := range map[string]*pgproto3.Frontend{"idle": idle, "busy": busy, "copy": copying} {
+		var last string
+		for {
+			m, err := f.Receive()
+			if err != nil {
+				break
+			}
+			if e, ok := m.(*pgproto3.ErrorResponse); ok {
+				last = e.Severity + " " + e.Code
+			}
+		}
+		if last != "FATAL 57P01" {
+			t.Errorf("%s: the last error was %q", name, last)
+		}
+	}
+}
+
+// TestTerminateAndBetween: another goroutine can end a session, and speak to an idle client.
+func TestTerminateAndBetween(t *testing.T) {
+	h := newFakeHandler(t)
+	h.sessions = make(chan *fakeSession, 1)
+	address, _ := startServer(t, h, Options{Trust: true})
+	nc, f := dialReady(t, address)
+	session := <-h.sessions
+
+	session.conn.Between(func() { session.conn.ParameterStatus("in_hot_standby", "off") })
+	if m := readUntil[*pgproto3.ParameterStatus](t, f); m.Name != "in_hot_standby" {
+		t.Error(m)
+	}
+	// During COPY the connection is not between messages; the words come after it.
+	send(t, nc, &pgproto3.Query{String: "copyin text 1"})
+	readUntil[*pgproto3.CopyInResponse](t, f)
+	session.conn.Between(func() { session.conn.ParameterStatus("x", "y") })
+	send(t, nc, &pgproto3.CopyData{Data: []byte("1\n")}, &pgproto3.CopyDone{})
+	readUntil[*pgproto3.CommandComplete](t, f)
+	if m := readUntil[*pgproto3.ParameterStatus](t, f); m.Name != "x" {
+		t.Error(m)
+	}
+	session.conn.Terminate(sqlstate.New(sqlstate.IdleInTransactionTimeout, "too long idle"))
+	if m := readUntil[*pgproto3.ErrorResponse](t, f); m.Code != "25P03" || m.Severity != "FATAL" {
+		t.Error(m)
+	}
+	if _, err := f.Receive(); err == nil {
+		t.Error("the connection goes on")
+	}
+}
+
+// TestClientThatNeverReads: the write timeout ends its session, which frees what it holds.
+func TestClientThatNeverReads(t *testing.T) {
+	h := newFakeHandler(t)
+	h.sessions = make(chan *fakeSession, 1)
+	address, _ := startServer(t, h, Options{Trust: true, WriteTimeout: 100 * time.Millisecond})
+	nc, _ := dialReady(t, address)
+	session := <-h.sessions
+	send(t, nc, &pgproto3.Query{String: "rows 1000000"}, &pgproto3.Query{String: "rows 1000000"})
+	select {
+	case <-session.conn.ctx.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the session goes on")
+	}
+}
+
+// TestConnectionsThatSayNothing: beyond the limit they are dropped, and a session that is open works.
+func TestConnectionsThatSayNothing(t *testing.T) {
+	address, _ := startServer(t, newFakeHandler(t), Options{Trust: true, MaxUnauthenticated: 10})
+	nc, f := dialReady(t, address)
+	dropped := 0
+	for range 50 {
+		silent, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = silent.Close() }()
+		_ = silent.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err := silent.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+			dropped++
+		}
+	}
+	if dropped < 40 {
+		t.Errorf("only %d of 50 were dropped", dropped)
+	}
+	send(t, nc, &pgproto3.Query{String: "rows 1"})
+	readUntil[*pgproto3.ReadyForQuery](t, f)
+}
+
+// TestAcceptErrorEndsServe: Serve does not spin on a listener that is gone.
+func TestAcceptErrorEndsServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	if err := NewServer(newFakeHandler(t), Options{}).Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
