@@ -9,17 +9,63 @@
 package pgcatalog
 
 import (
+	"bytes"
+	"regexp"
+	"time"
+
 	"github.com/ncruces/go-sqlite3"
 )
+
+// catalog is what is registered on one connection. It is used by that connection's goroutine only.
+type catalog struct {
+	conn    *sqlite3.Conn
+	session func() Session
+
+	patterns map[string]*regexp.Regexp // compiled by REGEXP and MATCH on this connection
+	schema   *schema                   // as last read; see loadSchema
+
+	zoneName string // the session's TimeZone when zoneLoc was loaded
+	zoneLoc  *time.Location
+
+	caches      map[*relation]*rowCache // filled while openCursors > 0
+	openCursors int
+}
 
 // Register installs functions, collations and catalog tables on a connection. session gives the
 // session that is running on it now; it is never nil while a statement runs.
 func Register(c *sqlite3.Conn, session func() Session) error {
-	return nil
+	cat := &catalog{conn: c, session: session}
+	for i := range functions {
+		if err := functions[i].register(cat); err != nil {
+			return err
+		}
+	}
+	for i := range aggregates {
+		if err := aggregates[i].register(cat); err != nil {
+			return err
+		}
+	}
+	for i := range relations {
+		if err := relations[i].register(cat); err != nil {
+			return err
+		}
+	}
+	if err := registerSeries(cat); err != nil {
+		return err
+	}
+	return registerCollations(c)
 }
 
-// Canned gives the replacement, in SQLite's dialect, for the few exact client queries that cannot
-// be translated word by word.
-func Canned(sql string) (replacement string, ok bool) {
-	return "", false
+// registerCollations adds "numeric", which the dialect gives to numeric columns, and the names that
+// PostgreSQL text uses for comparing bytes.
+func registerCollations(c *sqlite3.Conn) error {
+	if err := c.CreateCollation("numeric", compareNumericText); err != nil {
+		return err
+	}
+	for _, name := range []string{"default", "C", "POSIX", "ucs_basic"} {
+		if err := c.CreateCollation(name, bytes.Compare); err != nil {
+			return err
+		}
+	}
+	return nil
 }

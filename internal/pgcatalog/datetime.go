@@ -1,0 +1,565 @@
+package pgcatalog
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"skein/internal/sqlstate"
+)
+
+func datetimeFunctions() []function {
+	return []function{
+		{"now", 0, 0, 0, transactionTime},
+		{"transaction_timestamp", 0, 0, 0, transactionTime},
+		{"statement_timestamp", 0, 0, 0, func(c *call) error { return c.returnText(formatTimestamp(micros(c.sess().StatementTime()))) }},
+		{"clock_timestamp", 0, 0, 0, func(c *call) error { return c.returnText(formatTimestamp(micros(time.Now()))) }},
+		{"timeofday", 0, 0, 0, func(c *call) error {
+			return c.returnText(time.Now().In(c.zone()).Format("Mon Jan 02 15:04:05.000000 2006 MST"))
+		}},
+		{"localtimestamp", 0, 1, 0, func(c *call) error { return c.returnText(formatTimestamp(c.localNow())) }},
+		{"localtime_", 0, 1, 0, func(c *call) error { return c.returnText(formatTime(c.localNow())) }},
+		{"current_date_", 0, 0, 0, func(c *call) error { return c.returnText(formatDate(c.localNow())) }},
+		{"current_time_", 0, 1, 0, currentTime},
+		{"current_timestamp_", 0, 1, 0, transactionTime},
+		{"date_part", 2, 2, 0, datePart},
+		{"extract", 2, 2, 0, datePart},
+		{"date_trunc", 2, 3, 0, dateTrunc},
+		{"date_bin", 3, 3, 0, dateBin},
+		{"age", 1, 2, 0, ageOf},
+		{"to_char", 2, 2, 0, toChar},
+		{"to_timestamp", 1, 2, 0, toTimestamp},
+		{"to_date", 2, 2, 0, toDate},
+		{"to_number", 2, 2, pure, toNumber},
+		{"timezone", 2, 2, 0, timezoneOf},
+		{"timezone_utc", 2, 2, 0, timezoneUTC},
+		{"make_date", 3, 3, pure, makeDate},
+		{"make_timestamp", 6, 6, pure, makeTimestamp},
+		{"make_interval", 0, 7, pure, makeInterval},
+		{"justify_days", 1, 1, pure, justify(true, false)},
+		{"justify_hours", 1, 1, pure, justify(false, true)},
+		{"justify_interval", 1, 1, pure, justify(true, true)},
+		{"isfinite", 1, 1, pure, func(c *call) error { return c.returnBool(!strings.HasSuffix(c.text(0), "infinity")) }},
+		{"cast_date", 1, 1, 0, castDate},
+		{"cast_time", 1, 2, 0, castTime},
+		{"cast_timetz", 1, 2, 0, castTimeTZ},
+		{"cast_timestamp", 1, 2, 0, castTimestamp},
+		{"cast_timestamptz", 1, 2, 0, castTimestamptz},
+		{"cast_interval", 1, 2, pure, castInterval},
+	}
+}
+
+// micros cuts a time to what PostgreSQL keeps.
+func micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// zone is the session's time zone. The last one asked for is kept: loading one reads a file.
+func (cat *catalog) zone() *time.Location {
+	name, _ := cat.sess().Setting("TimeZone")
+	if cat.zoneLoc != nil && cat.zoneName == name {
+		return cat.zoneLoc
+	}
+	loc, err := loadZone(name)
+	if err != nil {
+		loc = time.UTC
+	}
+	cat.zoneName, cat.zoneLoc = name, loc
+	return loc
+}
+
+func (cat *catalog) localNow() time.Time { return utcToLocal(micros(cat.sess().Now()), cat.zone()) }
+
+func transactionTime(c *call) error { return c.returnText(formatTimestamp(micros(c.sess().Now()))) }
+
+func currentTime(c *call) error {
+	now := c.sess().Now().In(c.zone())
+	_, offset := now.Zone()
+	return c.returnText(formatTime(c.localNow()) + formatOffset(offset))
+}
+
+// datetime reads argument i; numbers are not dates.
+func (c *call) datetime(i int, typ string) (datetime, error) {
+	s := c.text(i)
+	if c.arg[i].Type() != sqlite3.TEXT {
+		return datetime{}, sqlstate.New(sqlstate.CannotCoerce, "cannot cast type %s to %s", typeName(c.arg[i].Type()), typ)
+	}
+	d, err := parseDatetime(s, c.sess().Now(), c.zone())
+	if err != nil {
+		return datetime{}, datetimeFailure(err, typ, s)
+	}
+	return d, nil
+}
+
+func castDate(c *call) error {
+	d, err := c.datetime(0, "date")
+	switch {
+	case err != nil:
+		return err
+	case d.special != "":
+		return c.returnText(d.special)
+	case !d.hasDate:
+		return datetimeFailure(errBadDatetime, "date", c.text(0))
+	}
+	return c.returnText(formatDate(d.t))
+}
+
+func castTime(c *call) error {
+	d, err := c.datetime(0, "time")
+	if err != nil || !d.hasTime && !d.hasDate {
+		if v, ok := parseInterval(c.text(0)); ok {
+			return c.returnText(clock(((v.micros % microsPerDay) + microsPerDay) % microsPerDay))
+		}
+		return err
+	}
+	return c.returnText(formatTime(c.roundSeconds(d.t)))
+}
+
+func castTimeTZ(c *call) error {
+	d, err := c.datetime(0, "time with time zone")
+	if err != nil {
+		return err
+	}
+	offset := d.offset
+	if !d.hasZone {
+		_, offset = c.sess().Now().In(c.zone()).Zone()
+	}
+	return c.returnText(formatTime(c.roundSeconds(d.t)) + formatOffset(offset))
+}
+
+// roundSeconds obeys the precision in argument 1.
+func (c *call) roundSeconds(t time.Time) time.Time {
+	digits, err := c.intOr(1, 6)
+	if err != nil || digits < 0 || digits >= 6 {
+		return t
+	}
+	return t.Round(time.Duration(math.Pow10(9 - int(digits))))
+}
+
+func castTimestamp(c *call) error {
+	d, err := c.datetime(0, "timestamp")
+	switch {
+	case err != nil:
+		return err
+	case d.special != "":
+		return c.returnText(d.special)
+	case !d.hasDate:
+		return datetimeFailure(errBadDatetime, "timestamp", c.text(0))
+	}
+	return c.returnText(formatTimestamp(c.roundSeconds(d.t)))
+}
+
+func castTimestamptz(c *call) error {
+	d, err := c.datetime(0, "timestamp with time zone")
+	switch {
+	case err != nil:
+		return err
+	case d.special != "":
+		return c.returnText(d.special)
+	case !d.hasDate:
+		return datetimeFailure(errBadDatetime, "timestamp with time zone", c.text(0))
+	}
+	return c.returnText(formatTimestamp(c.roundSeconds(d.in(c.zone()))))
+}
+
+func castInterval(c *call) error {
+	s := c.text(0)
+	v, ok := parseInterval(s)
+	if !ok {
+		return intervalError(s)
+	}
+	return c.returnText(v.String())
+}
+
+// moment reads argument i as a date, timestamp, time or interval.
+func (c *call) moment(i int) (moment, error) {
+	m := momentOf(c.arg[i])
+	if m.kind != noMoment && m.kind != aNumber || m.special != "" {
+		return m, nil
+	}
+	d, err := c.datetime(i, "timestamp")
+	if err != nil {
+		return moment{}, err
+	}
+	return moment{kind: aTimestamp, t: d.utc(), special: d.special}, nil
+}
+
+func datePart(c *call) error {
+	field := strings.ToLower(c.text(0))
+	m, err := c.moment(1)
+	if err != nil {
+		return err
+	}
+	if m.special != "" {
+		return nil
+	}
+	var v string
+	var ok bool
+	if m.kind == anInterval {
+		v, ok = intervalField(field, m.span)
+	} else {
+		v, ok = timestampField(field, m.t)
+	}
+	if !ok {
+		return sqlstate.New(sqlstate.InvalidParameterValue, "unit \"%s\" not recognized for type timestamp without time zone", field)
+	}
+	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+		return c.returnInt(n)
+	}
+	return c.returnText(v)
+}
+
+// secondsText spells microseconds as seconds with the six digits that EXTRACT gives.
+func secondsText(micros int64) string {
+	sign := ""
+	if micros < 0 {
+		sign, micros = "-", -micros
+	}
+	return fmt.Sprintf("%s%d.%06d", sign, micros/1000000, micros%1000000)
+}
+
+func timestampField(field string, t time.Time) (string, bool) {
+	year := t.Year()
+	isoYear, isoWeek := t.ISOWeek()
+	era := func(n int) string { // PostgreSQL has no year 0
+		if year <= 0 {
+			return strconv.Itoa((year - n) / n)
+		}
+		return strconv.Itoa((year + n - 1) / n)
+	}
+	fraction := int64(t.Second())*microsPerSecond + int64(t.Nanosecond()/1000)
+	switch field {
+	case "year", "y", "years":
+		if year <= 0 {
+			year--
+		}
+		return strconv.Itoa(year), true
+	case "quarter":
+		return strconv.Itoa((int(t.Month()) + 2) / 3), true
+	case "month", "mon", "months":
+		return strconv.Itoa(int(t.Month())), true
+	case "week":
+		return strconv.Itoa(isoWeek), true
+	case "day", "d", "days":
+		return strconv.Itoa(t.Day()), true
+	case "hour", "h", "hours":
+		return strconv.Itoa(t.Hour()), true
+	case "minute", "min", "minutes":
+		return strconv.Itoa(t.Minute()), true
+	case "second", "sec", "seconds", "s":
+		return secondsText(fraction), true
+	case "milliseconds", "millisecond", "ms":
+		return fmt.Sprintf("%d.%03d", fraction/1000, fraction%1000), true
+	case "microseconds", "microsecond", "us":
+		return strconv.FormatInt(fraction, 10), true
+	case "epoch":
+		return secondsText(t.UnixMicro()), true
+	case "dow":
+		return strconv.Itoa(int(t.Weekday())), true
+	case "isodow":
+		return strconv.Itoa((int(t.Weekday())+6)%7 + 1), true
+	case "doy":
+		return strconv.Itoa(t.YearDay()), true
+	case "isoyear":
+		return strconv.Itoa(isoYear), true
+	case "decade":
+		return strconv.Itoa(floorDiv(year, 10)), true
+	case "century":
+		return era(100), true
+	case "millennium":
+		return era(1000), true
+	case "julian":
+		return strconv.FormatInt(floorDiv64(t.Unix(), 86400)+2440588, 10), true
+	case "timezone", "timezone_hour", "timezone_minute":
+		return "0", true
+	}
+	return "", false
+}
+
+func floorDiv64(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+func intervalField(field string, v interval) (string, bool) {
+	second := v.micros % (60 * microsPerSecond)
+	switch strings.TrimSuffix(field, "s") {
+	case "year":
+		return strconv.FormatInt(v.months/12, 10), true
+	case "month":
+		return strconv.FormatInt(v.months%12, 10), true
+	case "quarter":
+		return strconv.FormatInt(v.months%12/3+1, 10), true
+	case "day":
+		return strconv.FormatInt(v.days, 10), true
+	case "hour":
+		return strconv.FormatInt(v.micros/(3600*microsPerSecond), 10), true
+	case "minute":
+		return strconv.FormatInt(v.micros/(60*microsPerSecond)%60, 10), true
+	case "second":
+		return secondsText(second), true
+	case "millisecond":
+		return fmt.Sprintf("%d.%03d", second/1000, second%1000), true
+	case "microsecond":
+		return strconv.FormatInt(second, 10), true
+	case "epoch":
+		return strconv.FormatFloat(v.seconds(), 'f', 6, 64), true
+	case "decade":
+		return strconv.FormatInt(v.months/120, 10), true
+	case "century":
+		return strconv.FormatInt(v.months/1200, 10), true
+	case "millennium":
+		return strconv.FormatInt(v.months/12000, 10), true
+	}
+	return "", false
+}
+
+func dateTrunc(c *call) error {
+	field := strings.ToLower(c.text(0))
+	m, err := c.moment(1)
+	if err != nil {
+		return err
+	}
+	if m.special != "" {
+		return c.returnText(m.special)
+	}
+	if m.kind == anInterval {
+		v, ok := truncInterval(field, m.span)
+		if !ok {
+			return badUnit(field)
+		}
+		return c.returnText(v.String())
+	}
+	loc := time.UTC
+	if len(c.arg) == 3 {
+		if loc, err = loadZone(c.text(2)); err != nil {
+			return err
+		}
+	}
+	t, ok := truncTime(field, utcToLocal(m.t, loc))
+	if !ok {
+		return badUnit(field)
+	}
+	return c.returnText(formatTimestamp(localToUTC(t, loc)))
+}
+
+func badUnit(field string) error {
+	return sqlstate.New(sqlstate.InvalidParameterValue, "unit \"%s\" not recognized for type timestamp with time zone", field)
+}
+
+func truncTime(field string, t time.Time) (time.Time, bool) {
+	y, mo, d := t.Date()
+	date := func(y int, m time.Month, d int) (time.Time, bool) {
+		return time.Date(y, m, d, 0, 0, 0, 0, time.UTC), true
+	}
+	switch strings.TrimSuffix(field, "s") {
+	case "microsecond":
+		return t.Truncate(time.Microsecond), true
+	case "millisecond":
+		return t.Truncate(time.Millisecond), true
+	case "second":
+		return t.Truncate(time.Second), true
+	case "minute":
+		return t.Truncate(time.Minute), true
+	case "hour":
+		return t.Truncate(time.Hour), true
+	case "day":
+		return date(y, mo, d)
+	case "week":
+		return date(y, mo, d-(int(t.Weekday())+6)%7)
+	case "month":
+		return date(y, mo, 1)
+	case "quarter":
+		return date(y, (mo-1)/3*3+1, 1)
+	case "year":
+		return date(y, 1, 1)
+	case "decade":
+		return date(floorDiv(y, 10)*10, 1, 1)
+	case "century":
+		return date(floorDiv(y-1, 100)*100+1, 1, 1)
+	case "millennium":
+		return date(floorDiv(y-1, 1000)*1000+1, 1, 1)
+	}
+	return t, false
+}
+
+func truncInterval(field string, v interval) (interval, bool) {
+	cut := func(n, unit int64) int64 { return n - n%unit }
+	switch strings.TrimSuffix(field, "s") {
+	case "microsecond":
+		return v, true
+	case "millisecond":
+		return interval{v.months, v.days, cut(v.micros, 1000)}, true
+	case "second":
+		return interval{v.months, v.days, cut(v.micros, microsPerSecond)}, true
+	case "minute":
+		return interval{v.months, v.days, cut(v.micros, 60*microsPerSecond)}, true
+	case "hour":
+		return interval{v.months, v.days, cut(v.micros, 3600*microsPerSecond)}, true
+	case "day":
+		return interval{v.months, v.days, 0}, true
+	case "month":
+		return interval{months: v.months}, true
+	case "quarter":
+		return interval{months: cut(v.months, 3)}, true
+	case "year":
+		return interval{months: cut(v.months, 12)}, true
+	case "decade":
+		return interval{months: cut(v.months, 120)}, true
+	case "century":
+		return interval{months: cut(v.months, 1200)}, true
+	}
+	return v, false
+}
+
+func dateBin(c *call) error {
+	stride, ok := parseInterval(c.text(0))
+	step := stride.days*microsPerDay + stride.micros
+	if !ok || stride.months != 0 || step <= 0 {
+		return sqlstate.New(sqlstate.InvalidParameterValue, "stride must be greater than zero and without months")
+	}
+	m, err := c.moment(1)
+	if err != nil {
+		return err
+	}
+	origin, err := c.moment(2)
+	if err != nil {
+		return err
+	}
+	from := origin.t.UnixMicro()
+	bin := from + floorDiv64(m.t.UnixMicro()-from, step)*step
+	return c.returnText(formatTimestamp(time.UnixMicro(bin).UTC()))
+}
+
+func ageOf(c *call) error {
+	a, err := c.moment(0)
+	if err != nil {
+		return err
+	}
+	if len(c.arg) == 2 {
+		b, err := c.moment(1)
+		if err != nil {
+			return err
+		}
+		return c.returnText(age(a.t, b.t).String())
+	}
+	today, _ := truncTime("day", c.localNow())
+	return c.returnText(age(today, a.t).String())
+}
+
+// timezoneOf is "instant AT TIME ZONE zone": the wall clock there. A text that names its own zone is
+// an instant too; the canonical text of a timestamptz is UTC.
+func timezoneOf(c *call) error {
+	loc, err := loadZone(c.text(0))
+	if err != nil {
+		return err
+	}
+	d, err := c.datetime(1, "timestamp with time zone")
+	if err != nil {
+		return err
+	}
+	if d.special != "" {
+		return c.returnText(d.special)
+	}
+	return c.returnText(formatTimestamp(utcToLocal(d.utc(), loc)))
+}
+
+// timezoneUTC is "timestamp AT TIME ZONE zone": the instant of that wall clock there.
+func timezoneUTC(c *call) error {
+	loc, err := loadZone(c.text(0))
+	if err != nil {
+		return err
+	}
+	d, err := c.datetime(1, "timestamp")
+	if err != nil {
+		return err
+	}
+	if d.special != "" {
+		return c.returnText(d.special)
+	}
+	return c.returnText(formatTimestamp(localToUTC(d.t, loc)))
+}
+
+// ints reads every argument as an integer.
+func (c *call) ints() ([]int, error) {
+	out := make([]int, len(c.arg))
+	for i := range c.arg {
+		n, err := c.int(i)
+		if err != nil {
+			return nil, err
+		}
+		if n < -1e9 || n > 1e9 {
+			return nil, sqlstate.New(sqlstate.DatetimeOverflow, "date field value out of range: %d", n)
+		}
+		out[i] = int(n)
+	}
+	return out, nil
+}
+
+func makeDate(c *call) error {
+	n, err := c.ints()
+	if err != nil {
+		return err
+	}
+	year := n[0]
+	if year < 0 {
+		year++
+	}
+	if n[0] == 0 || n[1] < 1 || n[1] > 12 || n[2] < 1 || n[2] > daysIn(year, n[1]) {
+		return sqlstate.New(sqlstate.DatetimeOverflow, "date field value out of range: %d-%02d-%02d", n[0], n[1], n[2])
+	}
+	return c.returnText(formatDate(time.Date(year, time.Month(n[1]), n[2], 0, 0, 0, 0, time.UTC)))
+}
+
+func makeTimestamp(c *call) error {
+	s := fmt.Sprintf("%s-%s-%s %s:%s:%s", c.text(0), pad2(c.text(1)), pad2(c.text(2)), c.text(3), c.text(4), c.text(5))
+	d, err := parseDatetime(s, time.Time{}, time.UTC)
+	if err != nil {
+		return sqlstate.New(sqlstate.DatetimeOverflow, "date field value out of range: %s", s)
+	}
+	return c.returnText(formatTimestamp(d.t))
+}
+
+func pad2(s string) string {
+	if len(s) == 1 {
+		return "0" + s
+	}
+	return s
+}
+
+func makeInterval(c *call) error {
+	units := []string{"year", "month", "week", "day", "hour", "minute", "second"}
+	var v interval
+	for i := range c.arg {
+		n, err := toFloat(c.arg[i], "double precision")
+		if err != nil {
+			return err
+		}
+		u, _ := unitOf(units[i])
+		v.addQuantity(n, u)
+	}
+	return c.returnText(v.String())
+}
+
+func justify(days, hours bool) func(*call) error {
+	return func(c *call) error {
+		v, ok := parseInterval(c.text(0))
+		if !ok {
+			return intervalError(c.text(0))
+		}
+		if hours {
+			v.days += v.micros / microsPerDay
+			v.micros %= microsPerDay
+		}
+		if days {
+			v.months += v.days / 30
+			v.days %= 30
+		}
+		return c.returnText(v.String())
+	}
+}

@@ -1,0 +1,173 @@
+package pgcatalog
+
+import (
+	"strings"
+
+	"skein/internal/oid"
+)
+
+// clusterRelations describe what is outside one database: roles, databases, settings.
+func clusterRelations() []relation {
+	return []relation{
+		{"pg_database", 1262, "oid oid, datname name, datdba oid, encoding int4, datlocprovider \"char\", datistemplate bool, datallowconn bool, datconnlimit int4, datfrozenxid xid, datminmxid xid, dattablespace oid, datcollate text, datctype text, daticulocale text, datcollversion text, datacl _aclitem", databaseRows},
+		{"pg_tablespace", 1213, "oid oid, spcname name, spcowner oid, spcacl _aclitem, spcoptions _text", tablespaceRows},
+		{"pg_authid", 1260, "oid oid, rolname name, rolsuper bool, rolinherit bool, rolcreaterole bool, rolcreatedb bool, rolcanlogin bool, rolreplication bool, rolbypassrls bool, rolconnlimit int4, rolpassword text, rolvaliduntil timestamptz", authidRows},
+		{"pg_roles", 12002, "rolname name, rolsuper bool, rolinherit bool, rolcreaterole bool, rolcreatedb bool, rolcanlogin bool, rolreplication bool, rolconnlimit int4, rolpassword text, rolvaliduntil timestamptz, rolbypassrls bool, rolconfig _text, oid oid", rolesRows},
+		{"pg_user", 12016, "usename name, usesysid oid, usecreatedb bool, usesuper bool, userepl bool, usebypassrls bool, passwd text, valuntil timestamptz, useconfig _text", userRows},
+		{"pg_shadow", 12007, "usename name, usesysid oid, usecreatedb bool, usesuper bool, userepl bool, usebypassrls bool, passwd text, valuntil timestamptz, useconfig _text", userRows},
+		{"pg_group", 12012, "groname name, grosysid oid, grolist _oid", nil},
+		{"pg_settings", 12110, "name text, setting text, unit text, category text, short_desc text, extra_desc text, context text, vartype text, source text, min_val text, max_val text, enumvals _text, boot_val text, reset_val text, sourcefile text, sourceline int4, pending_restart bool", settingsRows},
+		{"pg_stat_database", 12268, "datid oid, datname name, numbackends int4, xact_commit int8, xact_rollback int8, blks_read int8, blks_hit int8, tup_returned int8, tup_fetched int8, tup_inserted int8, tup_updated int8, tup_deleted int8, conflicts int8, temp_files int8, temp_bytes int8, deadlocks int8, checksum_failures int8, checksum_last_failure timestamptz, blk_read_time float8, blk_write_time float8, session_time float8, active_time float8, idle_in_transaction_time float8, sessions int8, sessions_abandoned int8, sessions_fatal int8, sessions_killed int8, stats_reset timestamptz", statDatabaseRows},
+		{"pg_timezone_names", 12128, "name text, abbrev text, utc_offset interval, is_dst bool", timezoneRows},
+	}
+}
+
+// superuser is the role that owns the catalog where no superuser is known.
+const superuser = "postgres"
+
+// roles gives the cluster's roles, the bootstrap superuser first.
+func (cat *catalog) roles() []Role {
+	if c := cat.sess().Cluster(); c != nil {
+		return c.Roles()
+	}
+	return nil
+}
+
+// bootstrapName is the role with OID 10: the first superuser.
+func (cat *catalog) bootstrapName() string {
+	for _, r := range cat.roles() {
+		if r.Superuser {
+			return r.Name
+		}
+	}
+	return superuser
+}
+
+func (cat *catalog) roleOID(name string) oid.OID {
+	if name == "" || name == cat.bootstrapName() {
+		return bootstrapRole
+	}
+	return ObjectOID(KindRole, name)
+}
+
+func (cat *catalog) databases() []Database {
+	var list []Database
+	if c := cat.sess().Cluster(); c != nil {
+		list = c.Databases()
+	}
+	for _, d := range list {
+		if d.Name == cat.sess().Database() {
+			return list
+		}
+	}
+	// The database that one is connected to is there, whatever the cluster's list says.
+	return append([]Database{{Name: cat.sess().Database()}}, list...)
+}
+
+func databaseRows(b *rowBuilder) {
+	for _, d := range b.databases() {
+		b.add(ObjectOID(KindDatabase, d.Name), d.Name, b.roleOID(d.Owner), 6, "c", false, true, -1, 0, 0, defaultTablespace,
+			"C.UTF-8", "C.UTF-8", nil, nil, nil)
+	}
+}
+
+func tablespaceRows(b *rowBuilder) {
+	b.add(defaultTablespace, "pg_default", bootstrapRole, nil, nil)
+	b.add(1664, "pg_global", bootstrapRole, nil, nil)
+}
+
+func authidRows(b *rowBuilder) {
+	for _, r := range b.roles() {
+		b.add(b.roleOID(r.Name), r.Name, r.Superuser, true, r.CreateRole, r.CreateDB, r.Login, r.Superuser, r.Superuser, -1, nil, nil)
+	}
+}
+
+func rolesRows(b *rowBuilder) {
+	for _, r := range b.roles() {
+		b.add(r.Name, r.Superuser, true, r.CreateRole, r.CreateDB, r.Login, r.Superuser, -1, "********", nil, r.Superuser, nil, b.roleOID(r.Name))
+	}
+	b.add("pg_database_owner", false, true, false, false, false, false, -1, "********", nil, false, nil, ownerRole)
+}
+
+func userRows(b *rowBuilder) {
+	for _, r := range b.roles() {
+		if r.Login {
+			b.add(r.Name, b.roleOID(r.Name), r.CreateDB, r.Superuser, r.Superuser, r.Superuser, "********", nil, nil)
+		}
+	}
+}
+
+// roleName is pg_get_userbyid.
+func (cat *catalog) roleName(o oid.OID) string {
+	switch o {
+	case bootstrapRole:
+		return cat.bootstrapName()
+	case ownerRole:
+		return "pg_database_owner"
+	}
+	for _, r := range cat.roles() {
+		if cat.roleOID(r.Name) == o {
+			return r.Name
+		}
+	}
+	return "unknown (OID=" + oidText(int64(o)) + ")"
+}
+
+func settingsRows(b *rowBuilder) {
+	c := b.sess().Cluster()
+	if c == nil {
+		return
+	}
+	seen := map[string]bool{}
+	for _, s := range c.Settings() {
+		seen[strings.ToLower(s.Name)] = true
+		var enum any
+		if len(s.EnumValues) > 0 {
+			enum = "{" + strings.Join(s.EnumValues, ",") + "}"
+		}
+		b.add(s.Name, s.Value, optional(s.Unit), or(s.Category, "Client Connection Defaults"), s.Description, nil, or(s.Context, "user"),
+			or(s.Type, "string"), "default", nil, nil, enum, s.Default, s.Default, nil, nil, false)
+	}
+	for _, s := range presets {
+		if !seen[s.name] {
+			b.add(s.name, s.value, nil, "Preset Options", "", nil, "internal", s.typ, "default", nil, nil, nil, s.value, s.value, nil, nil, false)
+		}
+	}
+}
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// presets are limits of PostgreSQL that drivers ask for and that no session has to know.
+var presets = []struct{ name, value, typ string }{
+	{"block_size", "8192", "integer"},
+	{"max_function_args", "100", "integer"},
+	{"max_identifier_length", "63", "integer"},
+	{"max_index_keys", "32", "integer"},
+	{"segment_size", "131072", "integer"},
+	{"wal_block_size", "8192", "integer"},
+	{"integer_datetimes", "on", "bool"},
+	{"server_encoding", "UTF8", "string"},
+	{"lc_collate", "C.UTF-8", "string"},
+	{"lc_ctype", "C.UTF-8", "string"},
+}
+
+func statDatabaseRows(b *rowBuilder) {
+	for _, d := range b.databases() {
+		row := []any{ObjectOID(KindDatabase, d.Name), d.Name, 1}
+		for len(row) < 17 {
+			row = append(row, 0)
+		}
+		b.add(append(row, nil, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, nil)...)
+	}
+}
+
+func timezoneRows(b *rowBuilder) {
+	for _, name := range []string{"UTC", "Etc/UTC", "GMT"} {
+		b.add(name, "UTC", "00:00:00", false)
+	}
+}
