@@ -225,7 +225,7 @@ func copyWithLibPq(t *testing.T, db *sql.DB) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	statement, err := tx.PrepareContext(t.Context(), pq.CopyIn("flight", "id", "name"))
+	statement, err := tx.PrepareContext(t.Context(), "COPY flight (id, name) FROM STDIN")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,3 +202,13 @@ func converse(conn net.Conn, answers map[string][]pgproto3.BackendMessage) {
 		}
 	}
 }
+
+func TestPersonGetsANewSession(t *testing.T) {
+	address := serve(t, map[string][]pgproto3.BackendMessage{
+		"still there;": {&pgproto3.CommandComplete{CommandTag: []byte("YES")}},
+	})
+	out, errOut, err := run(t, Options{ConnString: address, Interactive: true}, "hang up;\nstill there;\n")
+	if !errors.Is(err, ErrFailed) || !strings.Contains(errOut, "connecting again") || !strings.Contains(out, "YES") {
+		t.Errorf("error %v, output %q, errors %q", err, out, errOut)
+	}
+}
