@@ -46,7 +46,7 @@ type expr struct {
 	args  []*expr
 	when  []*expr
 	sub   *query
-	any   bool // of exprCompare: the right side is an array whose elements are compared
+	any   bool // of exprCompare: the right side is an array; of exprCase: it has an operand
 }
 
 // How tightly SQLite binds operators; PostgreSQL's own levels are those of infix. Where the two
@@ -263,6 +263,11 @@ func (p *parser) binary(kind exprKind, op string, left, right *expr, tight int) 
 	return e
 }
 
+// arithmeticFunction computes on decimals, dates, times and intervals, which are text inside SQLite.
+var arithmeticFunction = map[string]string{
+	"+": "numeric_add(", "-": "numeric_sub(", "*": "numeric_mul(", "/": "numeric_div(", "%": "numeric_mod(",
+}
+
 // arithmetic keeps numbers for SQLite. Dates and intervals are text, on which SQLite's operators
 // would compute nonsense, so what is known to be one goes to a function.
 func (p *parser) arithmetic(op string, at int, left, right *expr) *expr {
@@ -270,7 +275,7 @@ func (p *parser) arithmetic(op string, at int, left, right *expr) *expr {
 		p.st.Arithmetic = true
 	}
 	if isTemporal(left.staticType()) || isTemporal(right.staticType()) {
-		name, ok := map[string]string{"+": "datetime_add(", "-": "datetime_sub(", "*": "interval_mul(", "/": "interval_div("}[op]
+		name, ok := arithmeticFunction[op]
 		if !ok {
 			p.refuse(at, sqlstate.UndefinedFunction, "operator does not exist: %s on dates and times", op)
 		}
@@ -536,7 +541,7 @@ func (p *parser) signed(start int, e *expr) *expr {
 		return e
 	}
 	if isTemporal(e.staticType()) && p.toks[start].is("-") {
-		p.replace(start, "interval_mul(-1, ")
+		p.replace(start, "numeric_mul(-1, ")
 		p.after(e.j-1, ")")
 		n := p.node(exprOp, start, tightAtom, e)
 		n.name = "-"

@@ -1,16 +1,606 @@
 package dialect
 
-import "skein/internal/oid"
+import (
+	"strings"
 
-type inference struct{}
+	"skein/internal/oid"
+)
+
+// inference is what a statement keeps to type its parameters and results: the tree, and which
+// columns the types come from.
+type inference struct {
+	query  *query
+	change *change
+	params []oid.OID // by casts in the text
+
+	refs    map[*expr]int // the probe's column of a column reference
+	columns []string      // the probe's columns
+	target  []*expr       // of a change: the columns that values go to, as references
+	star    int           // of an INSERT without column list: where the probe's * begins, or -1
+	prefix  string        // WITH … of the probe
+	from    string        // FROM … of the probe
+	text    func(i, j int) string
+}
+
+// scope is the relations that an expression may name columns of.
+type scope struct {
+	relations []*relation
+	with      []*relation
+	outer     *scope
+	withText  string
+	from      string
+	root      bool // its FROM is that of the probe itself
+}
 
 // Probe gives a SELECT, to be prepared and never run, whose columns are the column references that
 // Infer needs the types of; "" when there are none.
-func (s *Statement) Probe() string { return "" }
+func (s *Statement) Probe() string {
+	f := s.infer
+	if f == nil || len(f.columns) == 0 && f.star < 0 {
+		return ""
+	}
+	columns := f.columns
+	if f.star >= 0 {
+		columns = append(columns[:len(columns):len(columns)], "*")
+	}
+	sql := f.prefix + "SELECT " + strings.Join(columns, ", ")
+	if f.from != "" {
+		sql += " FROM " + f.from
+	}
+	return sql
+}
 
 // Infer types the parameters and result columns. refs and mods hold the type of each of Probe's
 // columns (nil if it could not be prepared); columns holds, for each result column, the type that
 // its declaration gives, or 0.
 func (s *Statement) Infer(refs []oid.OID, mods []int32, columns []oid.OID) (params []ParamType, results []oid.OID) {
+	y := &typer{f: s.infer, refs: refs, mods: mods, params: make([]ParamType, s.NumParams)}
+	for i := range y.params {
+		y.params[i] = ParamType{s.ParamTypes[i], -1}
+	}
+	results = append([]oid.OID(nil), columns...)
+	if s.infer != nil {
+		y.statement()
+		y.results(results)
+	}
+	for i := range y.params {
+		if known(y.params[i].OID) == 0 {
+			y.params[i] = ParamType{oid.Text, -1}
+		}
+	}
+	for i := range results {
+		if known(results[i]) == 0 {
+			results[i] = oid.Text
+		}
+	}
+	return y.params, results
+}
+
+// inferQuery keeps what is needed to type a query, unless everything can be read from SQLite.
+func (p *parser) inferQuery(q *query) {
+	if p.dead() || p.st.NumParams == 0 && q.plain() {
+		return
+	}
+	f := p.newInference()
+	f.query = q
+	f.collect(p)
+}
+
+func (p *parser) inferChange(c *change) {
+	if p.dead() || p.st.NumParams == 0 && !p.st.Returning {
+		return
+	}
+	f := p.newInference()
+	f.change = c
+	f.collect(p)
+}
+
+func (p *parser) newInference() *inference {
+	p.st.infer = &inference{params: p.st.ParamTypes, refs: map[*expr]int{}, star: -1}
+	p.st.infer.text = p.text
+	return p.st.infer
+}
+
+// plain says whether all result columns are columns, whose types SQLite knows.
+func (q *query) plain() bool {
+	for _, c := range q.cores {
+		for _, it := range c.items {
+			if it.e.kind != exprColumn && it.e.kind != exprStar {
+				return false
+			}
+		}
+		for _, r := range c.from {
+			if r.sub != nil || r.fn != nil {
+				return false
+			}
+		}
+	}
+	return len(q.with) == 0
+}
+
+// collect finds the columns that the typer will ask for, by typing once without answers.
+func (f *inference) collect(p *parser) {
+	y := &typer{f: f, collecting: true, params: make([]ParamType, p.st.NumParams)}
+	for i := range y.params {
+		y.params[i] = ParamType{p.st.ParamTypes[i], -1}
+	}
+	if c := f.change; c != nil {
+		f.prefix = p.spaced(c.i, c.withJ)
+		if c.table != nil {
+			f.from = p.text(c.tableI, c.tableJ)
+			if c.fromJ > c.fromI {
+				f.from += ", " + p.text(c.fromI, c.fromJ)
+			}
+		}
+	}
+	if q := f.query; q != nil && len(q.cores) > 0 {
+		f.prefix = p.spaced(q.i, q.withJ)
+		f.from = p.text(q.cores[0].fromI, q.cores[0].fromJ)
+	}
+	y.statement()
+	y.results(nil)
+	f.text = nil
+}
+
+func (p *parser) spaced(i, j int) string {
+	if i >= j {
+		return ""
+	}
+	return p.text(i, j) + " "
+}
+
+// typer walks the tree: it gives parameters the type of what they stand beside.
+type typer struct {
+	f          *inference
+	collecting bool
+	refs       []oid.OID
+	mods       []int32
+	params     []ParamType
+	depth      int
+}
+
+func (y *typer) statement() {
+	switch {
+	case y.f.query != nil:
+		y.query(y.f.query, nil, true)
+	case y.f.change != nil:
+		y.change(y.f.change)
+	}
+}
+
+// query visits a query inside outer and gives the scope of its first core.
+func (y *typer) query(q *query, outer *scope, root bool) []*scope {
+	base := &scope{with: q.with, outer: outer}
+	withText := ""
+	if y.collecting && q.withJ > q.i {
+		withText = y.f.text(q.i, q.withJ) + " "
+	}
+	for _, w := range q.with {
+		if w.sub != nil {
+			y.query(w.sub, base, false)
+		}
+	}
+	var scopes []*scope
+	for n, c := range q.cores {
+		sc := &scope{relations: c.from, with: q.with, outer: outer, withText: withText, root: root && n == 0}
+		if y.collecting {
+			sc.from = y.f.text(c.fromI, c.fromJ)
+		}
+		scopes = append(scopes, sc)
+		y.core(c, sc)
+	}
+	if len(scopes) > 0 {
+		for _, e := range q.exprs {
+			y.visit(e, scopes[0])
+		}
+	}
+	for _, e := range q.counts {
+		y.give(e, oid.Int8, -1)
+	}
+	return scopes
+}
+
+func (y *typer) core(c *core, sc *scope) {
+	for _, r := range c.from {
+		if r.sub != nil {
+			y.query(r.sub, sc.outer, false)
+		}
+		if r.fn != nil {
+			y.visit(r.fn, sc)
+		}
+	}
+	for _, it := range c.items {
+		if len(c.rows) == 0 {
+			y.visit(it.e, sc)
+		}
+	}
+	for _, row := range c.rows {
+		for _, e := range row {
+			y.visit(e, sc)
+		}
+	}
+	for _, e := range c.exprs {
+		y.visit(e, sc)
+		y.condition(e)
+	}
+}
+
+// condition types a parameter that is itself a truth value.
+func (y *typer) condition(e *expr) {
+	if e.kind == exprParam {
+		y.give(e, oid.Bool, -1)
+	}
+}
+
+func (y *typer) change(c *change) {
+	if c.table == nil {
+		return
+	}
+	sc := &scope{relations: append([]*relation{c.table}, c.from...), with: c.with, root: true}
+	if y.collecting {
+		sc.from = y.f.from
+		sc.withText = y.f.prefix
+	}
+	for _, w := range c.with {
+		if w.sub != nil {
+			y.query(w.sub, &scope{with: c.with}, false)
+		}
+	}
+	y.insertSource(c)
+	for n := range c.sets {
+		y.assign(c.sets[n].value, y.targetColumn(c, len(c.columns)+n, c.sets[n].column))
+		y.visit(c.sets[n].value, sc)
+	}
+	for _, r := range c.from {
+		if r.sub != nil {
+			y.query(r.sub, nil, false)
+		}
+		if r.fn != nil {
+			y.visit(r.fn, sc)
+		}
+	}
+	for _, e := range c.exprs {
+		y.visit(e, sc)
+	}
+	for _, it := range c.returning {
+		y.visit(it.e, sc)
+	}
+}
+
+// targetColumn is a reference to the n-th column that the change gives a value to.
+func (y *typer) targetColumn(c *change, n int, name string) *expr {
+	for len(y.f.target) <= n {
+		y.f.target = append(y.f.target, nil)
+	}
+	if y.f.target[n] == nil {
+		qual := c.table.alias
+		if qual == "" {
+			qual = c.table.name
+		}
+		y.f.target[n] = &expr{kind: exprColumn, name: name, qual: qual, mod: -1}
+	}
+	return y.f.target[n]
+}
+
+// insertSource gives the values of an INSERT the types of their columns.
+func (y *typer) insertSource(c *change) {
+	if c.source == nil {
+		return
+	}
+	if len(c.columns) == 0 && y.collecting && c.source.hasParam() {
+		y.f.star = 0
+	}
+	put := func(n int, e *expr) {
+		switch {
+		case n < len(c.columns):
+			y.assign(e, y.targetColumn(c, n, c.columns[n]))
+		case len(c.columns) == 0 && y.f.star >= 0:
+			if k := len(y.f.columns) + n; k < len(y.refs) {
+				y.give(e, y.refs[k], y.mods[k])
+			}
+		}
+	}
+	for _, q := range c.source.cores {
+		for _, row := range q.rows {
+			for n, e := range row {
+				put(n, e)
+			}
+		}
+		for n, it := range q.items {
+			if len(q.rows) == 0 && it.e.kind != exprStar {
+				put(n, it.e)
+			}
+		}
+	}
+	y.query(c.source, &scope{with: c.with}, false)
+}
+
+// hasParam says whether a parameter stands by itself among the values.
+func (q *query) hasParam() bool {
+	for _, c := range q.cores {
+		for _, row := range c.rows {
+			for _, e := range row {
+				if e.bare().kind == exprParam {
+					return true
+				}
+			}
+		}
+		for _, it := range c.items {
+			if it.e.bare().kind == exprParam {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// assign gives a value the type and modifier of the column that it goes to.
+func (y *typer) assign(value, column *expr) {
+	if x := value.bare(); x.kind != exprParam {
+		return
+	}
+	t := y.reference(column, &scope{root: true})
+	mod := int32(-1)
+	if n, ok := y.f.refs[column]; ok && n < len(y.mods) {
+		mod = y.mods[n]
+	}
+	y.give(value, t, mod)
+}
+
+// give types e if it is a parameter that has no type yet.
+func (y *typer) give(e *expr, t oid.OID, mod int32) {
+	x := e.bare()
+	if x.kind != exprParam || known(t) == 0 || x.param > len(y.params) {
+		return
+	}
+	if s := &y.params[x.param-1]; known(s.OID) == 0 {
+		*s = ParamType{t, mod}
+	}
+}
+
+// known is t, or 0 for the types that a literal or parameter has before it meets another.
+func known(t oid.OID) oid.OID {
+	if t == oid.Unknown {
+		return 0
+	}
+	return t
+}
+
+// visit gives the parameters below e their types.
+func (y *typer) visit(e *expr, sc *scope) {
+	if e.sub != nil {
+		y.query(e.sub, sc, false)
+	}
+	for _, a := range e.args {
+		y.visit(a, sc)
+	}
+	for _, a := range e.when {
+		y.visit(a, sc)
+	}
+	switch e.kind {
+	case exprCompare:
+		y.compared(e, sc)
+	case exprLogic:
+		if e.name != "exists" {
+			for _, a := range e.args {
+				y.condition(a)
+			}
+		}
+	case exprOp:
+		y.operands(e, sc)
+	case exprCase:
+		y.caseParts(e, sc)
+	case exprCall:
+		y.arguments(e, sc)
+	case exprArray:
+		y.same(e.args, sc)
+	case exprElement:
+		y.give(e.args[1], oid.Int4, -1)
+	}
+}
+
+// same gives all parameters in the list the type of the first that has one.
+func (y *typer) same(list []*expr, sc *scope) oid.OID {
+	t := y.common(list, sc)
+	for _, e := range list {
+		y.give(e, t, -1)
+	}
+	return t
+}
+
+// common is the type of a list of alternatives: the first known one, or the wider of numbers.
+func (y *typer) common(list []*expr, sc *scope) oid.OID {
+	var t oid.OID
+	for _, e := range list {
+		next := known(y.typeOf(e, sc))
+		switch {
+		case t == 0:
+			t = next
+		case numberRank(t) > 0 && numberRank(next) > numberRank(t):
+			t = next
+		}
+	}
+	return t
+}
+
+func (y *typer) compared(e *expr, sc *scope) {
+	switch {
+	case e.name == "like":
+		for _, a := range e.args {
+			y.give(a, oid.Text, -1)
+		}
+	case e.any && len(e.args) == 2:
+		if t := oid.ByOID(known(y.typeOf(e.args[0], sc))); t != nil {
+			y.give(e.args[1], t.Array, -1)
+		}
+		if t := oid.ByOID(known(y.typeOf(e.args[1], sc))); t != nil {
+			y.give(e.args[0], t.Elem, -1)
+		}
+	case len(e.args) > 1 && e.args[0].kind == exprRow:
+		y.comparedRows(e.args, sc)
+	default:
+		y.same(e.args, sc)
+	}
+}
+
+func (y *typer) comparedRows(rows []*expr, sc *scope) {
+	for n := range rows[0].args {
+		var column []*expr
+		for _, row := range rows {
+			if row.kind == exprRow && n < len(row.args) {
+				column = append(column, row.args[n])
+			}
+		}
+		y.same(column, sc)
+	}
+}
+
+func (y *typer) operands(e *expr, sc *scope) {
+	switch e.name {
+	case "||":
+		for _, a := range e.args {
+			y.give(a, oid.Text, -1)
+		}
+		return
+	case "->", "->>":
+		y.give(e.args[len(e.args)-1], oid.Text, -1)
+		return
+	}
+	if len(e.args) != 2 {
+		return
+	}
+	for n, a := range e.args {
+		if a.bare().kind != exprParam {
+			continue
+		}
+		other := known(y.typeOf(e.args[1-n], sc))
+		switch {
+		case other == oid.Date && (e.name == "+" || e.name == "-" && n == 1):
+			other = oid.Int4
+		case isTemporal(other) && e.name == "+":
+			if other != oid.Interval {
+				other = oid.Interval
+			}
+		case other == oid.Interval && (e.name == "*" || e.name == "/"):
+			other = oid.Float8
+		}
+		y.give(a, other, -1)
+	}
+}
+
+func (y *typer) caseParts(e *expr, sc *scope) {
+	y.same(e.args, sc)
+	if e.any {
+		y.same(e.when, sc)
+		return
+	}
+	for _, w := range e.when {
+		y.condition(w)
+	}
+}
+
+// results types the columns that are still 0.
+func (y *typer) results(columns []oid.OID) {
+	switch {
+	case y.f.query != nil:
+		q := y.f.query
+		for _, c := range q.cores {
+			sc := y.scopeOf(q, c, nil)
+			sc.root = c == q.cores[0]
+			y.items(c.items, sc, columns)
+		}
+	case y.f.change != nil:
+		c := y.f.change
+		sc := &scope{relations: append([]*relation{c.table}, c.from...), with: c.with, root: true}
+		y.items(c.returning, sc, columns)
+	}
+}
+
+// scopeOf is the scope of one core of a query.
+func (y *typer) scopeOf(q *query, c *core, outer *scope) *scope {
+	sc := &scope{relations: c.from, with: q.with, outer: outer}
+	if y.collecting {
+		sc.from = y.f.text(c.fromI, c.fromJ)
+		if q.withJ > q.i {
+			sc.withText = y.f.text(q.i, q.withJ) + " "
+		}
+	}
+	return sc
+}
+
+// items types the columns of a select list. Entries before a * are counted from the left, those after
+// it from the right.
+func (y *typer) items(items []*item, sc *scope, columns []oid.OID) {
+	at, stars := 0, 0
+	for n, it := range items {
+		if it.e.kind == exprStar {
+			stars++
+			width := y.starTypes(it.e, sc, columns, at)
+			switch {
+			case stars == 1 && len(items) == 1:
+			case stars == 1:
+				at = len(columns) - (len(items) - n - 1)
+				if width > 0 && at < 0 {
+					at = width
+				}
+			}
+			continue
+		}
+		t := y.typeOf(it.e, sc)
+		if stars < 2 && at >= 0 && at < len(columns) && known(columns[at]) == 0 {
+			columns[at] = t
+		}
+		at++
+	}
+}
+
+// starTypes types the columns of a * over one subquery.
+func (y *typer) starTypes(e *expr, sc *scope, columns []oid.OID, at int) int {
+	var relations []*relation
+	for _, r := range sc.relations {
+		if (r.name != "" || r.sub != nil || r.alias != "") && (e.qual == "" || r.called(e.qual)) {
+			relations = append(relations, r)
+		}
+	}
+	if len(relations) != 1 {
+		return 0
+	}
+	q, outer := y.definition(relations[0], sc)
+	if q == nil || len(q.cores) == 0 || y.depth > 20 {
+		return 0
+	}
+	y.depth++
+	defer func() { y.depth-- }()
+	c := q.cores[0]
+	if at < 0 || at > len(columns) {
+		at = len(columns)
+	}
+	y.items(c.items, y.scopeOf(q, c, outer), columns[at:])
+	return len(c.items)
+}
+
+// called says whether the relation goes by the name.
+func (r *relation) called(name string) bool {
+	if r.alias != "" {
+		return strings.EqualFold(r.alias, name)
+	}
+	return strings.EqualFold(r.name, name)
+}
+
+// definition is the query behind a subquery or a common table expression, with the scope around it.
+func (y *typer) definition(r *relation, sc *scope) (*query, *scope) {
+	if r.sub != nil {
+		return r.sub, sc.outer
+	}
+	if r.name == "" {
+		return nil, nil
+	}
+	for s := sc; s != nil; s = s.outer {
+		for _, w := range s.with {
+			if strings.EqualFold(w.alias, r.name) {
+				return w.sub, s
+			}
+		}
+	}
 	return nil, nil
 }

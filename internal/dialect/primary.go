@@ -55,7 +55,7 @@ func (p *parser) literal(kind exprKind, start int) *expr {
 // sessionWords are the functions that standard SQL calls without parentheses, and what they are here.
 var sessionWords = map[string]string{
 	"current_timestamp": "now()", "localtimestamp": "localtimestamp()",
-	"current_date": "current_date_()", "current_time": "current_time_()", "localtime": "localtime()",
+	"current_date": "current_date_()", "current_time": "current_time_()", "localtime": "localtime_()",
 	"current_user": "current_user_()", "session_user": "current_user_()", "user": "current_user_()",
 	"current_role": "current_user_()", "current_schema": "current_schema()",
 	"current_catalog": "current_database()",
@@ -154,6 +154,7 @@ func (p *parser) caseExpression() *expr {
 	e := &expr{kind: exprCase, i: start, tight: tightAtom, mod: -1}
 	if !p.is("when") {
 		e.when = append(e.when, p.expression())
+		e.any = true
 	}
 	for p.accept("when") {
 		e.when = append(e.when, p.expression())

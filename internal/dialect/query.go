@@ -858,6 +858,3 @@ func (p *parser) locking() {
 	}
 	p.collapse(start, p.i, "")
 }
-
-func (p *parser) inferQuery(q *query)   {}
-func (p *parser) inferChange(c *change) {}
