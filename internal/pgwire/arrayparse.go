@@ -1,8 +1,6 @@
 package pgwire
 
-import (
-	"bytes"
-)
+import "bytes"
 
 // parseArray reads a literal such as {1,NULL,"a b"}, {{1,2},{3,4}} or [0:1]={1,2}. Elements may share
 // memory with data.
@@ -136,7 +134,7 @@ func (p *arrayParser) element() ([]byte, error) {
 		return p.quoted()
 	}
 	end, escaped := 0, false
-	for ; end < len(p.rest) && !bytes.ContainsRune([]byte(`,{}"`), rune(p.rest[end])); end++ {
+	for ; end < len(p.rest) && !delimits(p.rest[end]); end++ {
 		if p.rest[end] == '\\' && end+1 < len(p.rest) {
 			escaped = true
 			end++
@@ -156,6 +154,8 @@ func (p *arrayParser) element() ([]byte, error) {
 	}
 	return raw, nil
 }
+
+func delimits(c byte) bool { return c == ',' || c == '{' || c == '}' || c == '"' }
 
 func (p *arrayParser) quoted() ([]byte, error) {
 	for i := 1; i < len(p.rest); i++ {

@@ -1,13 +1,17 @@
 package pgwire
 
 import (
+	"bytes"
 	"net"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"skein/internal/oid"
 )
 
 // countingConn counts the system calls that a connection stands for.
@@ -208,4 +212,59 @@ func memoryInUse() int {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int(m.HeapInuse + m.StackInuse)
+}
+
+func BenchmarkAppend(b *testing.B) {
+	zone := load(b, "America/New_York")
+	env := &Env{TimeZone: zone}
+	for _, c := range []struct {
+		name string
+		typ  oid.OID
+		in   string
+	}{
+		{"int4", oid.Int4, "123456"},
+		{"float8", oid.Float8, "0.12345"},
+		{"text", oid.Text, "some text of ordinary length"},
+		{"numeric", oid.Numeric, "12345.67"},
+		{"timestamptz", oid.Timestamptz, "2024-02-29 12:30:15.123456+00"},
+		{"_int4", oid.Int4Array, "{1,2,3,4,5,6,7,8}"},
+	} {
+		v, err := Decode(c.typ, -1, TextFormat, []byte(c.in), env)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for format, name := range []string{"text", "binary"} {
+			b.Run(c.name+"/"+name, func(b *testing.B) {
+				var dst []byte
+				b.ReportAllocs()
+				for b.Loop() {
+					dst, _ = Append(dst[:0], c.typ, int16(format), v, env)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkCopyDecode(b *testing.B) {
+	for _, c := range []struct {
+		format string
+		row    string
+	}{
+		{"text", "12345\tsome text of ordinary length\t2024-02-29 12:30:15\t\\N\n"},
+		{"csv", "12345,some text of ordinary length,2024-02-29 12:30:15,\n"},
+	} {
+		b.Run(c.format, func(b *testing.B) {
+			data := []byte(strings.Repeat(c.row, 10000))
+			b.SetBytes(int64(len(data)))
+			b.ReportAllocs()
+			for b.Loop() {
+				d := NewCopyDecoder(bytes.NewReader(data), CopyFormat{Format: c.format}, 4)
+				for {
+					if _, err := d.Next(); err != nil {
+						break
+					}
+				}
+			}
+		})
+	}
 }

@@ -155,7 +155,6 @@ func TestPgx(t *testing.T) {
 		}
 	})
 	t.Run("cancel", func(t *testing.T) {
-		request := conn.PgConn().CancelRequest
 		waiting := make(chan error, 1)
 		notice := make(chan struct{}, 1)
 		config, _ := pgx.ParseConfig("postgres://alice:secret@" + address + "/app")
@@ -165,7 +164,7 @@ func TestPgx(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = other.Close(ctx) }()
-		request = other.PgConn().CancelRequest
+		request := other.PgConn().CancelRequest
 		go func() { _, err := other.Exec(ctx, "wait"); waiting <- err }()
 		<-notice
 		if err := request(ctx); err != nil {

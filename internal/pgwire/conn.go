@@ -18,6 +18,10 @@ import (
 // flushAt is how much is gathered for one write to the network.
 const flushAt = 32 << 10
 
+// maxRow is PostgreSQL's limit on a message. Lengths on the wire are 32 bits with a sign, so that
+// without a limit they would wrap.
+const maxRow = 1<<30 - 1
+
 // endTimeout is how long a connection that must end may take to tell its client.
 const endTimeout = 5 * time.Second
 
@@ -41,6 +45,7 @@ type Conn struct {
 
 	ctx       context.Context // done when the connection must end; the cause says why
 	terminate context.CancelCauseFunc
+	last      *sqlstate.Error // what ended found
 
 	idle    bool        // receive is called between two messages
 	waiting atomic.Bool // between is not empty
@@ -108,6 +113,10 @@ func (c *Conn) Value(t oid.OID, format int16, v Value) error {
 		return err
 	}
 	c.out = out
+	if len(c.out)-c.row > maxRow {
+		c.withdrawRow()
+		return sqlstate.New(sqlstate.ProgramLimitExceeded, "a row of the result is longer than %d bytes", maxRow)
+	}
 	binary.BigEndian.PutUint32(c.out[at:], uint32(len(c.out)-at-4))
 	return nil
 }
@@ -159,6 +168,15 @@ func (c *Conn) ParameterStatus(name, value string) {
 	c.end()
 }
 
+// Notification delivers a NOTIFY of the session pid to a client that listens.
+func (c *Conn) Notification(pid uint32, channel, payload string) {
+	c.begin('A')
+	c.int32(int32(pid))
+	c.text(channel)
+	c.text(payload)
+	c.end()
+}
+
 // Terminate ends the connection with e as a FATAL error, from any goroutine: what runs now has its
 // context cancelled, with e as the cause.
 func (c *Conn) Terminate(e *sqlstate.Error) { c.terminate(e) }
@@ -191,14 +209,13 @@ func (c *Conn) runBetween() {
 
 // ended gives the error with which the connection must end now, or nil.
 func (c *Conn) ended() *sqlstate.Error {
-	if c.ctx.Err() == nil {
-		return nil
+	if c.ctx.Err() == nil || c.last != nil {
+		return c.last
 	}
-	var e *sqlstate.Error
-	if errors.As(context.Cause(c.ctx), &e) {
-		return e
+	if !errors.As(context.Cause(c.ctx), &c.last) {
+		c.last = sqlstate.New(sqlstate.AdminShutdown, "terminating connection due to administrator command")
 	}
-	return sqlstate.New(sqlstate.AdminShutdown, "terminating connection due to administrator command")
+	return c.last
 }
 
 // fail sends err with a severity.

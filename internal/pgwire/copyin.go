@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"errors"
 	"io"
 
 	"skein/internal/sqlstate"
@@ -62,7 +63,7 @@ func (r *CopyReader) Read(p []byte) (int, error) {
 func (r *CopyReader) message() ([]byte, error) {
 	kind, body, err := r.conn.receive()
 	if err != nil {
-		return nil, err
+		return nil, r.lost(err)
 	}
 	switch kind {
 	case 'd':
@@ -81,4 +82,15 @@ func (r *CopyReader) message() ([]byte, error) {
 		r.conn.terminate(e)
 	}
 	return nil, e
+}
+
+// lost ends the connection after a failed read. The end of the client's bytes must not look like the
+// end of its data: the rows that came would be kept.
+func (r *CopyReader) lost(err error) error {
+	var e *sqlstate.Error
+	if !errors.As(err, &e) {
+		e = sqlstate.New(sqlstate.ConnectionFailure, "unexpected end of the client connection during COPY: %s", err)
+	}
+	r.conn.terminate(e)
+	return e
 }

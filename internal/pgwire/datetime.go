@@ -148,9 +148,13 @@ func parseStored(t oid.OID, stored []byte) (instant, error) {
 	return parseInstant(t, stored, nil)
 }
 
-// parseCanonical reads YYYY-MM-DD, or that and HH:MM:SS[.ffffff], of the years 1 to 9999.
+// parseCanonical reads what appendStored has written, but for timetz, infinities and years before 1
+// or after 9999.
 func parseCanonical(t oid.OID, s []byte) (int64, bool) {
-	if t == oid.Time || t == oid.TimeTZ || len(s) < 10 || s[4] != '-' || s[7] != '-' {
+	if t == oid.Time {
+		return parseCanonicalClock(s)
+	}
+	if t == oid.TimeTZ || len(s) < 10 || s[4] != '-' || s[7] != '-' {
 		return 0, false
 	}
 	year, ok1 := number(s[:4])
@@ -160,29 +164,38 @@ func parseCanonical(t oid.OID, s []byte) (int64, bool) {
 		return 0, false
 	}
 	days := dayNumber(year, month, day)
-	if t == oid.Date || len(s) == 10 {
-		if t == oid.Date {
-			return days, len(s) == 10
-		}
+	switch {
+	case t == oid.Date:
+		return days, len(s) == 10
+	case len(s) == 10:
 		return days * microsPerDay, true
-	}
-	if len(s) < 19 || s[10] != ' ' || s[13] != ':' || s[16] != ':' {
+	case s[10] != ' ':
 		return 0, false
 	}
-	hour, ok1 := number(s[11:13])
-	minute, ok2 := number(s[14:16])
-	second, ok3 := number(s[17:19])
+	micros, ok := parseCanonicalClock(s[11:])
+	return days*microsPerDay + micros, ok
+}
+
+// parseCanonicalClock reads HH:MM:SS[.ffffff].
+func parseCanonicalClock(s []byte) (int64, bool) {
+	if len(s) < 8 || s[2] != ':' || s[5] != ':' {
+		return 0, false
+	}
+	hour, ok1 := number(s[:2])
+	minute, ok2 := number(s[3:5])
+	second, ok3 := number(s[6:8])
 	if !ok1 || !ok2 || !ok3 || hour > 23 || minute > 59 || second > 59 {
 		return 0, false
 	}
 	micros := hour*microsPerHour + minute*microsPerMinute + second*microsPerSecond
-	if fraction := s[19:]; len(fraction) > 0 {
-		if fraction[0] != '.' || len(fraction) == 1 || len(fraction) > 7 || !allDigits(fraction[1:]) {
-			return 0, false
-		}
-		micros += fractionMicros(fraction[1:])
+	fraction := s[8:]
+	if len(fraction) == 0 {
+		return micros, true
 	}
-	return days*microsPerDay + micros, true
+	if fraction[0] != '.' || len(fraction) == 1 || len(fraction) > 7 || !allDigits(fraction[1:]) {
+		return 0, false
+	}
+	return micros + fractionMicros(fraction[1:]), true
 }
 
 func number(digits []byte) (int64, bool) {

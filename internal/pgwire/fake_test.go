@@ -22,6 +22,7 @@ import (
 type fakeHandler struct {
 	verifier string
 	sessions chan *fakeSession // each session that was opened, when not nil
+	unknown  bool              // a "wait" that must end says that its outcome is not known
 }
 
 func newFakeHandler(t testing.TB) *fakeHandler {
@@ -46,7 +47,7 @@ func (h *fakeHandler) Connect(_ context.Context, c *Conn, s Startup) (Session, e
 		return nil, sqlstate.New(sqlstate.InvalidDatabaseName, `database "missing" does not exist`)
 	}
 	f := &fakeSession{
-		conn: c, startup: s, status: 'I', cancelled: make(chan struct{}, 1),
+		conn: c, startup: s, unknown: h.unknown, status: 'I', cancelled: make(chan struct{}, 1),
 		statements: map[string]fakeStatement{}, portals: map[string]*fakePortal{},
 	}
 	if h.sessions != nil {
@@ -74,6 +75,7 @@ type fakeSession struct {
 	cancelled  chan struct{}
 	closed     bool
 	fails      int
+	unknown    bool
 }
 
 type fakeStatement struct {
@@ -126,11 +128,15 @@ func (s *fakeStatement) command() string {
 	return s.words[0]
 }
 
-func (s *fakeStatement) number(i int) int {
+func (s *fakeStatement) word(i int) string {
 	if i >= len(s.words) {
-		return 0
+		return ""
 	}
-	n, _ := strconv.Atoi(s.words[i])
+	return s.words[i]
+}
+
+func (s *fakeStatement) number(i int) int {
+	n, _ := strconv.Atoi(s.word(i))
 	return min(max(n, 0), 1<<20)
 }
 
@@ -254,7 +260,7 @@ func (f *fakeSession) execute(ctx context.Context, p *fakePortal, maxRows int) e
 		f.status = 'I'
 		c.CommandComplete("COMMIT")
 	case "set":
-		c.ParameterStatus(p.words[1], p.words[2])
+		c.ParameterStatus(p.word(1), p.word(2))
 		c.CommandComplete("SET")
 	case "wait":
 		return f.wait(ctx)
@@ -306,14 +312,17 @@ func (f *fakeSession) wait(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		if f.unknown {
+			return sqlstate.New(sqlstate.TransactionUnknown, "the outcome is not known")
+		}
+		return ctx.Err()
 	case <-f.cancelled:
 		return sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to user request")
 	}
 }
 
 func (f *fakeSession) copyIn(p *fakePortal) error {
-	format := CopyFormat{Format: p.words[1]}
+	format := CopyFormat{Format: p.word(1)}
 	r, err := f.conn.CopyIn(p.copyFormat(), make([]int16, p.number(2)))
 	if err != nil {
 		return err
@@ -332,7 +341,7 @@ func (f *fakeSession) copyIn(p *fakePortal) error {
 }
 
 func (f *fakeSession) copyOut(p *fakePortal) error {
-	e := NewCopyEncoder(CopyFormat{Format: p.words[1]})
+	e := NewCopyEncoder(CopyFormat{Format: p.word(1)})
 	f.conn.CopyOut(p.copyFormat(), make([]int16, 2))
 	for i := range p.number(2) {
 		row := e.Row(nil, [][]byte{appendInt(nil, int64(i)), nil})
@@ -346,7 +355,7 @@ func (f *fakeSession) copyOut(p *fakePortal) error {
 }
 
 func (p *fakePortal) copyFormat() int16 {
-	if p.words[1] == "binary" {
+	if p.word(1) == "binary" {
 		return BinaryFormat
 	}
 	return TextFormat

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"runtime"
@@ -64,7 +65,7 @@ func FuzzDecode(f *testing.F) {
 			input = append(startupFrame(3<<16, []byte("user\x00alice\x00\x00")), data...)
 		}
 		client := &scripted{in: bytes.NewReader(input)}
-		server := NewServer(newFakeHandlerWithout(), Options{Trust: true, MaxMessageBytes: 1 << 30})
+		server := NewServer(&fakeHandler{}, Options{Trust: true, MaxMessageBytes: 1 << 30, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 		server.enter()
 		before := allocated()
 		server.serve(context.Background(), client)
@@ -77,7 +78,42 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func newFakeHandlerWithout() *fakeHandler { return &fakeHandler{} }
+// menu has the messages out of which FuzzSession makes conversations.
+func menu() [][]byte {
+	var all [][]byte
+	for _, line := range []string{
+		"Query rows 2", "Query fail", `Query ""`, "Query begin", "Query commit", `Query "copyin text 2"`, `Query "copyout csv 2"`,
+		`Query "rows 1; fail; rows 1"`, `Parse "" "rows 3"`, `Parse "" failparse`, `Parse s "echo int4 text"`, `Bind "" ""`, "Bind p s 1 x",
+		`Bind "" s x y`, `Describe S s`, `Describe P ""`, `Execute ""`, `Execute "" 1`, "Execute p", "Close S s", `Close P ""`, "Sync", "Flush",
+		`CopyData "1\t2\n"`, `CopyData "1\n"`, "CopyDone", "CopyFail x", "FunctionCall", `Parse "" "copyin binary 1"`,
+	} {
+		all = append(all, encode(frontendMessage(splitWords(line))))
+	}
+	return all
+}
+
+// FuzzSession sends well-formed messages in any order. In the end, after the COPY that may be open
+// and the skipping that may go on have been ended, the session is ready.
+func FuzzSession(f *testing.F) {
+	messages := menu()
+	f.Add([]byte{0, 1, 2, 5, 23, 25, 9, 11, 16, 21})
+	f.Add([]byte{10, 12, 14, 18, 22, 19, 21, 28, 11, 16, 24, 25, 21})
+	f.Fuzz(func(t *testing.T, order []byte) {
+		input := startupFrame(3<<16, []byte("user\x00alice\x00\x00"))
+		for _, o := range order {
+			input = append(input, messages[int(o)%len(messages)]...)
+		}
+		input = append(input, encode(&pgproto3.CopyFail{}, &pgproto3.Sync{})...)
+		client := &scripted{in: bytes.NewReader(input)}
+		server := NewServer(&fakeHandler{}, Options{Trust: true})
+		server.enter()
+		server.serve(context.Background(), client)
+		wholeMessages(t, client.out.Bytes())
+		if !bytes.HasSuffix(client.out.Bytes()[:client.out.Len()-1], []byte("Z\x00\x00\x00\x05")) {
+			t.Fatalf("not ready in the end: %q", client.out.Bytes())
+		}
+	})
+}
 
 func allocated() uint64 {
 	var m runtime.MemStats

@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"context"
 	"errors"
 	"unicode/utf8"
 
@@ -106,10 +107,12 @@ func (l *loop) message(kind byte, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if failed != nil {
-		l.fail(failed)
+	if failed == nil {
+		return nil
 	}
-	return nil
+	l.session.Fail()
+	l.skipping, l.flushing = true, true
+	return l.report(failed)
 }
 
 // extended handles a message of the extended protocol. failed is reported and starts the skipping;
@@ -128,12 +131,6 @@ func (l *loop) extended(kind byte, f *fields) (failed, malformed error) {
 	return l.close(f)
 }
 
-func (l *loop) fail(err error) {
-	l.session.Fail()
-	l.conn.fail("ERROR", err)
-	l.skipping, l.flushing = true, true
-}
-
 func (l *loop) query(f *fields) error {
 	text := f.text()
 	if err := f.done(); err != nil {
@@ -142,11 +139,7 @@ func (l *loop) query(f *fields) error {
 	if err := checkText(text); err != nil {
 		return l.refuse(err)
 	}
-	if err := l.session.Simple(l.conn.ctx, string(text)); err != nil {
-		l.conn.fail("ERROR", err)
-	}
-	l.ready()
-	return nil
+	return l.finish(l.session.Simple(l.conn.ctx, string(text)))
 }
 
 func (l *loop) sync(f *fields) error {
@@ -154,16 +147,33 @@ func (l *loop) sync(f *fields) error {
 		return err
 	}
 	l.skipping = false
-	if err := l.session.Sync(l.conn.ctx); err != nil {
-		l.conn.fail("ERROR", err)
+	return l.finish(l.session.Sync(l.conn.ctx))
+}
+
+// finish reports err, if any, and that the session is ready.
+func (l *loop) finish(err error) error {
+	if err != nil {
+		if err := l.report(err); err != nil {
+			return err
+		}
 	}
-	l.ready()
+	l.conn.readyForQuery(l.session.Status())
+	l.flushing = true
 	return nil
 }
 
-func (l *loop) ready() {
-	l.conn.readyForQuery(l.session.Status())
-	l.flushing = true
+// report sends an error of the session. When the connection must end, that is what the client has to
+// hear, as the last thing and without ReadyForQuery, which would look like success; an error that is
+// only its consequence is left out.
+func (l *loop) report(err error) error {
+	end := l.conn.ended()
+	if end == nil || !errors.Is(err, end) && !errors.Is(err, context.Canceled) && state(err).Code != sqlstate.QueryCanceled {
+		l.conn.fail("ERROR", err)
+	}
+	if end != nil {
+		return end
+	}
+	return nil
 }
 
 func (l *loop) functionCall() error {
@@ -175,11 +185,7 @@ func (l *loop) functionCall() error {
 func (l *loop) refuse(err error) error {
 	l.session.Fail()
 	l.conn.fail("ERROR", err)
-	if err := l.session.Sync(l.conn.ctx); err != nil {
-		l.conn.fail("ERROR", err)
-	}
-	l.ready()
-	return nil
+	return l.finish(l.session.Sync(l.conn.ctx))
 }
 
 func (l *loop) parse(f *fields) (failed, malformed error) {

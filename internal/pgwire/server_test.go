@@ -1,10 +1,12 @@
 package pgwire
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,20 +70,71 @@ func TestShutdown(t *testing.T) {
 
 	shutdown()
 	for name, f := range map[string]*pgproto3.Frontend{"idle": idle, "busy": busy, "copy": copying} {
-		var last string
-		for {
-			m, err := f.Receive()
-			if err != nil {
-				break
-			}
-			if e, ok := m.(*pgproto3.ErrorResponse); ok {
-				last = e.Severity + " " + e.Code
-			}
-		}
-		if last != "FATAL 57P01" {
-			t.Errorf("%s: the last error was %q", name, last)
+		if got := lastWords(f); got != "FATAL 57P01" {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
+}
+
+// lastWords gives the errors, and ReadyForQuery, that come before the connection closes.
+func lastWords(f *pgproto3.Frontend) string {
+	var words []string
+	for {
+		m, err := f.Receive()
+		if err != nil {
+			return strings.Join(words, ", ")
+		}
+		switch m := m.(type) {
+		case *pgproto3.ErrorResponse:
+			words = append(words, m.Severity+" "+m.Code)
+		case *pgproto3.ReadyForQuery:
+			words = append(words, "ready")
+		}
+	}
+}
+
+// TestErrorOfItsOwnAtShutdown: what a session has to say about its statement, such as that a commit's
+// outcome is unknown, comes before the farewell.
+func TestErrorOfItsOwnAtShutdown(t *testing.T) {
+	h := newFakeHandler(t)
+	h.unknown = true
+	address, shutdown := startServer(t, h, Options{Trust: true})
+	nc, f := dialReady(t, address)
+	send(t, nc, &pgproto3.Query{String: "wait"})
+	readUntil[*pgproto3.NoticeResponse](t, f)
+	shutdown()
+	if got := lastWords(f); got != "ERROR 08007, FATAL 57P01" {
+		t.Error(got)
+	}
+}
+
+// TestClientLostDuringCopy: the rows that have come are not kept.
+func TestClientLostDuringCopy(t *testing.T) {
+	client := &scripted{in: bytes.NewReader(append(startupFrame(3<<16, []byte("user\x00alice\x00\x00")),
+		encode(&pgproto3.Query{String: "copyin text 1"}, &pgproto3.CopyData{Data: []byte("1\n")})...))}
+	server := NewServer(newFakeHandler(t), Options{Trust: true})
+	server.enter()
+	server.serve(context.Background(), client)
+	if bytes.Contains(client.out.Bytes(), []byte("COPY 1")) {
+		t.Error("the COPY was completed")
+	}
+}
+
+// TestManyParameters: 65535 is the most that the protocol can count.
+func TestManyParameters(t *testing.T) {
+	address, _ := startServer(t, newFakeHandler(t), Options{Trust: true})
+	nc, f := dialReady(t, address)
+	const n = 65535
+	params := make([][]byte, n)
+	for i := range params {
+		params[i] = []byte("7")
+	}
+	send(t, nc, &pgproto3.Parse{Query: "echo" + strings.Repeat(" int4", n), ParameterOIDs: make([]uint32, n)},
+		&pgproto3.Bind{Parameters: params}, &pgproto3.Execute{}, &pgproto3.Sync{})
+	if row := readUntil[*pgproto3.DataRow](t, f); len(row.Values) != n || string(row.Values[n-1]) != "7" {
+		t.Error(len(row.Values))
+	}
+	readUntil[*pgproto3.ReadyForQuery](t, f)
 }
 
 // TestTerminateAndBetween: another goroutine can end a session, and speak to an idle client.
