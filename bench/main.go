@@ -31,6 +31,7 @@ type options struct {
 	run      *regexp.Regexp
 	all      bool
 	sessions int
+	large    int
 	dir      string
 	pgBin    string
 	json     string
@@ -46,6 +47,7 @@ func parseFlags() (options, error) {
 	flag.StringVar(&run, "run", "", "only workloads whose name matches this regular expression")
 	flag.BoolVar(&o.all, "all", false, "also the workloads without a target: simple and extended protocol, tpcb")
 	flag.IntVar(&o.sessions, "sessions", 1000, "idle sessions for the memory measurement; 0 leaves it out")
+	flag.IntVar(&o.large, "large", 0, "rows of a table to load and index, such as 10000000; 0 leaves it out")
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "where both servers keep their data while they run")
 	flag.StringVar(&o.pgBin, "postgres", "/usr/lib/postgresql/15/bin", "PostgreSQL's programs")
 	flag.StringVar(&o.json, "json", "bench-results.json", "file for the results")
@@ -116,6 +118,11 @@ func bench(ctx context.Context, o options) error {
 	}
 	if o.sessions > 0 {
 		if r.Memory, err = compareMemory(ctx, o.sessions, servers); err != nil {
+			return err
+		}
+	}
+	if o.large > 0 {
+		if r.Large, err = compareLarge(ctx, o.large, servers); err != nil {
 			return err
 		}
 	}

@@ -34,6 +34,7 @@ type report struct {
 	Rounds    int          `json:"rounds"`
 	Workloads []comparison `json:"workloads"`
 	Memory    *memory      `json:"memory,omitempty"`
+	Large     *large       `json:"large,omitempty"`
 }
 
 // comparison is one workload on both servers: every run, and the median of each.
@@ -49,8 +50,8 @@ type comparison struct {
 // line is a row of the printed table.
 type line struct {
 	name, postgres, skein string
-	ratio                 float64
-	target                string // "≥ 1.6"; "" when there is none
+	ratio                 float64 // 0: there is none
+	target                string  // "≥ 1.6"; "" when there is none
 	met                   bool
 }
 
@@ -97,6 +98,9 @@ func (r *report) lines() []line {
 	if r.Memory != nil {
 		lines = append(lines, r.Memory.line())
 	}
+	if r.Large != nil {
+		lines = append(lines, r.Large.lines()...)
+	}
 	return lines
 }
 
@@ -141,13 +145,20 @@ func (l line) verdict() string {
 	return "missed"
 }
 
+func (l line) times() string {
+	if l.ratio == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", l.ratio)
+}
+
 // text is the table for a terminal.
 func (r *report) text() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "workload\tPostgreSQL\tSkein\tratio\ttarget\t")
 	for _, l := range r.lines() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%s\n", l.name, l.postgres, l.skein, l.ratio, l.target, l.verdict())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.name, l.postgres, l.skein, l.times(), l.target, l.verdict())
 	}
 	_ = w.Flush() // a Builder takes everything
 	return r.setting() + "\n\n" + b.String()
@@ -158,7 +169,7 @@ func (r *report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n| workload | PostgreSQL | Skein | ratio | target | |\n| --- | ---: | ---: | ---: | --- | --- |\n", r.setting())
 	for _, l := range r.lines() {
-		fmt.Fprintf(&b, "| %s | %s | %s | %.2f | %s | %s |\n", l.name, l.postgres, l.skein, l.ratio, l.target, l.verdict())
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", l.name, l.postgres, l.skein, l.times(), l.target, l.verdict())
 	}
 	return b.String()
 }
