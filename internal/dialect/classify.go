@@ -108,6 +108,7 @@ func (p *parser) dispatch(word string) {
 // rows parses a statement with parse and gives SQLite the edited text, whether or not all of it was
 // understood.
 func (p *parser) rows(parse func()) {
+	p.marking = strings.IndexByte(p.src, markByte) < 0
 	parse()
 	if !p.dead() && !p.end() {
 		p.lose()
@@ -118,7 +119,11 @@ func (p *parser) rows(parse func()) {
 	for i := range p.toks {
 		p.st.Returning = p.st.Returning || p.lost && p.st.Kind != Select && p.toks[i].is("returning")
 	}
-	p.st.SQL = []string{render(p.toks)}
+	raw := render(p.toks)
+	p.st.SQL = []string{resolveMarks(raw, nil)}
+	if p.st.infer != nil && len(raw) > len(p.st.SQL[0]) {
+		p.st.infer.raw = raw
+	}
 }
 
 func (p *parser) selectStatement() {

@@ -16,12 +16,14 @@ type change struct {
 	fromI, fromJ int
 	exprs        []*expr
 	returning    []*item
+	rowMarks     [][]int // around the values of INSERT … VALUES
 }
 
 // assignment is one column = value of SET.
 type assignment struct {
 	column string
 	value  *expr
+	mark   int // around the value
 }
 
 // insert reads INSERT INTO; p stands after a WITH clause, if there is one.
@@ -53,6 +55,7 @@ func (p *parser) insert(c *change) {
 	case p.is("values"):
 		c.source = p.query()
 		p.defaults(c, list, listEnd, source)
+		p.markRows(c)
 	default:
 		c.source = p.query()
 	}
@@ -246,7 +249,8 @@ func (p *parser) setList(c *change) {
 			if p.is("default") {
 				p.unsupported(p.i, "SET column = DEFAULT is")
 			}
-			c.sets = append(c.sets, assignment{column, p.expression()})
+			value := p.expression()
+			c.sets = append(c.sets, assignment{column, value, p.markAround(value)})
 		}
 		if !p.accept(",") {
 			return
@@ -270,7 +274,7 @@ func (p *parser) setRow(c *change) {
 			p.unsupported(value.i, "SET column = DEFAULT is")
 		}
 		if n < len(columns) {
-			c.sets = append(c.sets, assignment{columns[n], value})
+			c.sets = append(c.sets, assignment{columns[n], value, p.markAround(value)})
 		}
 	}
 }

@@ -46,6 +46,8 @@ type expr struct {
 	args  []*expr
 	when  []*expr
 	sub   *query
+	mark  int  // where Typed may edit the expression, see markByte
+	term  int  // the mark of a term of ORDER BY
 	any   bool // of exprCompare: the right side is an array; of exprCase: it has an operand
 }
 
@@ -231,9 +233,9 @@ func (p *parser) operator(left *expr, level int) *expr {
 	right := p.level(level + 1)
 	switch op {
 	case "=", "<>", "!=", "==":
-		return p.binary(exprCompare, op, left, right, tightEqual)
+		return p.marked(p.binary(exprCompare, op, left, right, tightEqual), at)
 	case "<", ">", "<=", ">=":
-		return p.binary(exprCompare, op, left, right, tightLess)
+		return p.marked(p.binary(exprCompare, op, left, right, tightLess), at)
 	case "+", "-", "*", "/", "%":
 		return p.arithmetic(op, at, left, right)
 	case "^":
@@ -289,7 +291,7 @@ func (p *parser) arithmetic(op string, at int, left, right *expr) *expr {
 	if op != "+" && op != "-" {
 		tight = tightMul
 	}
-	return p.binary(exprOp, op, left, right, tight)
+	return p.marked(p.binary(exprOp, op, left, right, tight), at)
 }
 
 // match rewrites the operators of LIKE and of regular expressions.

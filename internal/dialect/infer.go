@@ -20,6 +20,7 @@ type inference struct {
 	prefix  string        // WITH … of the probe
 	from    string        // FROM … of the probe
 	text    func(i, j int) string
+	raw     string // the statement with marks, for Typed
 }
 
 // scope is the relations that an expression may name columns of.
@@ -78,7 +79,7 @@ func (s *Statement) Infer(refs []oid.OID, mods []int32, columns []oid.OID) (para
 
 // inferQuery keeps what is needed to type a query, unless everything can be read from SQLite.
 func (p *parser) inferQuery(q *query) {
-	if p.dead() || p.st.NumParams == 0 && q.plain() {
+	if p.dead() || p.st.NumParams == 0 && p.marks == 0 && q.plain() {
 		return
 	}
 	f := p.newInference()
@@ -87,7 +88,7 @@ func (p *parser) inferQuery(q *query) {
 }
 
 func (p *parser) inferChange(c *change) {
-	if p.dead() || p.st.NumParams == 0 && !p.st.Returning {
+	if p.dead() || p.st.NumParams == 0 && p.marks == 0 && !p.st.Returning {
 		return
 	}
 	f := p.newInference()
@@ -97,7 +98,7 @@ func (p *parser) inferChange(c *change) {
 
 func (p *parser) newInference() *inference {
 	p.st.infer = &inference{params: p.st.ParamTypes, refs: map[*expr]int{}, star: -1}
-	p.st.infer.text = p.text
+	p.st.infer.text = func(i, j int) string { return resolveMarks(p.text(i, j), nil) }
 	return p.st.infer
 }
 
@@ -125,28 +126,28 @@ func (f *inference) collect(p *parser) {
 		y.params[i] = ParamType{p.st.ParamTypes[i], -1}
 	}
 	if c := f.change; c != nil {
-		f.prefix = p.spaced(c.i, c.withJ)
+		f.prefix = f.spaced(c.i, c.withJ)
 		if c.table != nil {
-			f.from = p.text(c.tableI, c.tableJ)
+			f.from = f.text(c.tableI, c.tableJ)
 			if c.fromJ > c.fromI {
-				f.from += ", " + p.text(c.fromI, c.fromJ)
+				f.from += ", " + f.text(c.fromI, c.fromJ)
 			}
 		}
 	}
 	if q := f.query; q != nil && len(q.cores) > 0 {
-		f.prefix = p.spaced(q.i, q.withJ)
-		f.from = p.text(q.cores[0].fromI, q.cores[0].fromJ)
+		f.prefix = f.spaced(q.i, q.withJ)
+		f.from = f.text(q.cores[0].fromI, q.cores[0].fromJ)
 	}
 	y.statement()
 	y.results(nil)
 	f.text = nil
 }
 
-func (p *parser) spaced(i, j int) string {
+func (f *inference) spaced(i, j int) string {
 	if i >= j {
 		return ""
 	}
-	return p.text(i, j) + " "
+	return f.text(i, j) + " "
 }
 
 // typer walks the tree: it gives parameters the type of what they stand beside.
@@ -156,6 +157,7 @@ type typer struct {
 	refs       []oid.OID
 	mods       []int32
 	params     []ParamType
+	edits      map[int]edit // what Typed does at the marks; nil for Infer
 	depth      int
 }
 
@@ -192,6 +194,7 @@ func (y *typer) query(q *query, outer *scope, root bool) []*scope {
 	if len(scopes) > 0 {
 		for _, e := range q.exprs {
 			y.visit(e, scopes[0])
+			y.sorted(e, q, scopes[0])
 		}
 	}
 	for _, e := range q.counts {
@@ -246,9 +249,9 @@ func (y *typer) change(c *change) {
 			y.query(w.sub, &scope{with: c.with}, false)
 		}
 	}
-	y.insertSource(c)
+	y.insertSource(c, sc)
 	for n := range c.sets {
-		y.assign(c.sets[n].value, y.targetColumn(c, len(c.columns)+n, c.sets[n].column))
+		y.assign(c.sets[n].value, c.sets[n].mark, y.targetColumn(c, len(c.columns)+n, c.sets[n].column), sc)
 		y.visit(c.sets[n].value, sc)
 	}
 	for _, r := range c.from {
@@ -283,50 +286,56 @@ func (y *typer) targetColumn(c *change, n int, name string) *expr {
 }
 
 // insertSource gives the values of an INSERT the types of their columns.
-func (y *typer) insertSource(c *change) {
+func (y *typer) insertSource(c *change, sc *scope) {
 	if c.source == nil {
 		return
 	}
-	if len(c.columns) == 0 && y.collecting && c.source.hasParam() {
+	if len(c.columns) == 0 && y.collecting && c.source.hasOpen() {
 		y.f.star = 0
 	}
-	put := func(n int, e *expr) {
-		switch {
-		case n < len(c.columns):
-			y.assign(e, y.targetColumn(c, n, c.columns[n]))
-		case len(c.columns) == 0 && y.f.star >= 0:
-			if k := len(y.f.columns) + n; k < len(y.refs) {
-				y.give(e, y.refs[k], y.mods[k])
-			}
-		}
-	}
 	for _, q := range c.source.cores {
-		for _, row := range q.rows {
+		for r, row := range q.rows {
 			for n, e := range row {
-				put(n, e)
+				mark := 0
+				if r < len(c.rowMarks) {
+					mark = c.rowMarks[r][n]
+				}
+				y.insertValue(c, n, e, mark, sc)
 			}
 		}
+		inner := y.scopeOf(c.source, q, &scope{with: c.with})
 		for n, it := range q.items {
 			if len(q.rows) == 0 && it.e.kind != exprStar {
-				put(n, it.e)
+				y.insertValue(c, n, it.e, 0, inner)
 			}
 		}
 	}
 	y.query(c.source, &scope{with: c.with}, false)
 }
 
-// hasParam says whether a parameter stands by itself among the values.
-func (q *query) hasParam() bool {
+// insertValue gives the n-th value of an INSERT the type of its column.
+func (y *typer) insertValue(c *change, n int, e *expr, mark int, sc *scope) {
+	if n < len(c.columns) {
+		y.assign(e, mark, y.targetColumn(c, n, c.columns[n]), sc)
+		return
+	}
+	if k := len(y.f.columns) + n; len(c.columns) == 0 && y.f.star >= 0 && k < len(y.refs) {
+		y.store(e, mark, y.refs[k], y.mods[k], sc)
+	}
+}
+
+// hasOpen says whether some of the values take their type from the columns they go to.
+func (q *query) hasOpen() bool {
 	for _, c := range q.cores {
 		for _, row := range c.rows {
 			for _, e := range row {
-				if e.bare().kind == exprParam {
+				if x := e.bare(); x.kind != exprNull {
 					return true
 				}
 			}
 		}
 		for _, it := range c.items {
-			if it.e.bare().kind == exprParam {
+			if x := it.e.bare(); x.kind == exprParam || x.mark > 0 {
 				return true
 			}
 		}
@@ -335,8 +344,8 @@ func (q *query) hasParam() bool {
 }
 
 // assign gives a value the type and modifier of the column that it goes to.
-func (y *typer) assign(value, column *expr) {
-	if x := value.bare(); x.kind != exprParam {
+func (y *typer) assign(value *expr, mark int, column *expr, sc *scope) {
+	if x := value.bare(); x.kind != exprParam && x.mark == 0 && mark == 0 {
 		return
 	}
 	t := y.reference(column, &scope{root: true})
@@ -344,18 +353,29 @@ func (y *typer) assign(value, column *expr) {
 	if n, ok := y.f.refs[column]; ok && n < len(y.mods) {
 		mod = y.mods[n]
 	}
-	y.give(value, t, mod)
+	y.store(value, mark, t, mod, sc)
 }
 
 // give types e if it is a parameter that has no type yet.
 func (y *typer) give(e *expr, t oid.OID, mod int32) {
 	x := e.bare()
+	y.convert(x, t, mod)
 	if x.kind != exprParam || known(t) == 0 || x.param > len(y.params) {
 		return
 	}
 	if s := &y.params[x.param-1]; known(s.OID) == 0 {
 		*s = ParamType{t, mod}
 	}
+}
+
+// anyOpen says whether one of the expressions takes its type from the others.
+func anyOpen(list []*expr) bool {
+	for _, e := range list {
+		if x := e.bare(); x.kind == exprParam || x.kind == exprString && x.mark > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // known is t, or 0 for the types that a literal or parameter has before it meets another.
@@ -380,6 +400,7 @@ func (y *typer) visit(e *expr, sc *scope) {
 	switch e.kind {
 	case exprCompare:
 		y.compared(e, sc)
+		y.comparedDecimals(e, sc)
 	case exprLogic:
 		if e.name != "exists" {
 			for _, a := range e.args {
@@ -388,10 +409,12 @@ func (y *typer) visit(e *expr, sc *scope) {
 		}
 	case exprOp:
 		y.operands(e, sc)
+		y.arithmetic(e, sc)
 	case exprCase:
 		y.caseParts(e, sc)
 	case exprCall:
 		y.arguments(e, sc)
+		y.aggregate(e, sc)
 	case exprArray:
 		y.same(e.args, sc)
 	case exprElement:
@@ -401,6 +424,9 @@ func (y *typer) visit(e *expr, sc *scope) {
 
 // same gives all parameters in the list the type of the first that has one.
 func (y *typer) same(list []*expr, sc *scope) oid.OID {
+	if !anyOpen(list) {
+		return 0
+	}
 	t := y.common(list, sc)
 	for _, e := range list {
 		y.give(e, t, -1)

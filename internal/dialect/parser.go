@@ -25,6 +25,8 @@ type parser struct {
 	lost  bool
 	st    *Statement
 
+	marking   bool // leave marks for Typed, see mark
+	marks     int  // used so far
 	nullGiven bool // COPY had NULL, for which the empty string is a value of its own
 }
 

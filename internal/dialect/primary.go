@@ -49,6 +49,9 @@ func (p *parser) primary() *expr {
 func (p *parser) literal(kind exprKind, start int) *expr {
 	e := p.atom(kind, start)
 	e.name = p.toks[start].word
+	if kind == exprNumber || kind == exprString && convertible(e.name) {
+		p.markExpr(e)
+	}
 	return e
 }
 
@@ -327,6 +330,10 @@ func (p *parser) plainCall(name string, start, nameAt int) *expr {
 // judgeCall renames the few functions that SQLite knows by another name and notes what a call means
 // for the statement.
 func (p *parser) judgeCall(e *expr, nameAt int) {
+	switch e.name {
+	case "sum", "avg":
+		p.markName(e, nameAt)
+	}
 	switch e.name {
 	case "nextval", "setval":
 		p.fail(sqlstate.New(sqlstate.FeatureNotSupported, "%s() is not supported", e.name).

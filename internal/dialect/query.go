@@ -729,6 +729,7 @@ func (p *parser) orderBy() []*expr {
 	for !p.dead() {
 		e := p.expression()
 		terms = append(terms, e)
+		p.markTerm(e)
 		nulls := " NULLS LAST"
 		switch {
 		case p.accept("asc"):

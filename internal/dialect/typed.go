@@ -1,0 +1,361 @@
+package dialect
+
+import (
+	"strconv"
+	"strings"
+
+	"skein/internal/oid"
+)
+
+// Some rewrites depend on the types of columns, which are not known while a statement is parsed:
+// a string compared with a timestamp must be brought into the one form in which timestamps are kept,
+// and arithmetic on decimals must not become floating point. The parser leaves marks where such an
+// edit may be needed; Typed resolves them once the probe has told the types. A mark is markByte, the
+// place (before an expression, its operator, after it) and the mark's number in three digits of
+// seven bits. A text that has markByte itself gets no marks.
+const (
+	markByte   = 1
+	markLength = 5
+)
+
+const (
+	markBefore   = '<'
+	markOperator = '='
+	markAfter    = '>'
+)
+
+// edit is what stands at a mark's three places; an empty operator leaves the one that is there.
+type edit struct{ before, operator, after string }
+
+func (p *parser) newMark() int {
+	if !p.marking || p.marks >= 1<<21-1 {
+		return 0
+	}
+	p.marks++
+	return p.marks
+}
+
+func markText(place byte, id int) string {
+	return string([]byte{markByte, place, byte(id>>14) | 0x80, byte(id>>7) | 0x80, byte(id) | 0x80})
+}
+
+// markExpr marks a literal, inside everything that is still to come around it.
+func (p *parser) markExpr(e *expr) {
+	if e.mark = p.newMark(); e.mark == 0 || p.dead() {
+		return
+	}
+	t := &p.toks[e.i]
+	t.out = markText(markBefore, e.mark) + t.out + markText(markAfter, e.mark)
+}
+
+// marked marks an operator with its operands.
+func (p *parser) marked(e *expr, at int) *expr {
+	if e.mark = p.newMark(); e.mark == 0 || p.dead() {
+		return e
+	}
+	p.wrap(e.i, e.j, markText(markBefore, e.mark), markText(markAfter, e.mark))
+	p.toks[at].out = markText(markOperator, e.mark) + p.toks[at].out + markText(markOperator, e.mark)
+	return e
+}
+
+// markName marks a function's name.
+func (p *parser) markName(e *expr, at int) {
+	if e.mark = p.newMark(); e.mark > 0 && !p.dead() {
+		p.toks[at].out = markText(markOperator, e.mark) + p.toks[at].out + markText(markOperator, e.mark)
+	}
+}
+
+// markAround marks a value that is stored in a column.
+func (p *parser) markAround(e *expr) int {
+	switch e.kind {
+	case exprParam, exprNull, exprString, exprNumber, exprDefault:
+		return 0
+	}
+	id := p.newMark()
+	if id > 0 {
+		p.wrap(e.i, e.j, markText(markBefore, id), markText(markAfter, id))
+	}
+	return id
+}
+
+// markRows marks the values of INSERT … VALUES.
+func (p *parser) markRows(c *change) {
+	if c.source == nil || p.dead() {
+		return
+	}
+	for _, row := range c.source.cores[0].rows {
+		marks := make([]int, len(row))
+		for n, e := range row {
+			marks[n] = p.markAround(e)
+		}
+		c.rowMarks = append(c.rowMarks, marks)
+	}
+}
+
+// markTerm marks a term of ORDER BY that is not a mark already.
+func (p *parser) markTerm(e *expr) {
+	if e.kind == exprColumn || e.kind == exprCall || e.kind == exprOp || e.kind == exprCase || e.kind == exprCast || e.kind == exprParen {
+		if id := p.newMark(); id > 0 {
+			p.wrap(e.i, e.j, markText(markBefore, id), markText(markAfter, id))
+			e.term = id
+		}
+		return
+	}
+	e.term = e.mark
+}
+
+// resolveMarks puts the edits in the place of the marks.
+func resolveMarks(raw string, edits map[int]edit) string {
+	i := strings.IndexByte(raw, markByte)
+	if i < 0 {
+		return raw
+	}
+	var b strings.Builder
+	b.Grow(len(raw))
+	for i >= 0 && len(raw)-i >= markLength {
+		b.WriteString(raw[:i])
+		place := raw[i+1]
+		id := int(raw[i+2]&0x7f)<<14 | int(raw[i+3]&0x7f)<<7 | int(raw[i+4]&0x7f)
+		raw = raw[i+markLength:]
+		e := edits[id]
+		switch place {
+		case markBefore:
+			b.WriteString(e.before)
+		case markAfter:
+			b.WriteString(e.after)
+		case markOperator:
+			if e.operator != "" {
+				// The operator stands between two marks.
+				b.WriteString(e.operator)
+				raw = raw[strings.IndexByte(raw, markByte)+markLength:]
+				break
+			}
+			end := strings.IndexByte(raw, markByte)
+			b.WriteString(raw[:end])
+			raw = raw[end+markLength:]
+		}
+		i = strings.IndexByte(raw, markByte)
+	}
+	b.WriteString(raw)
+	return b.String()
+}
+
+// Typed gives the statement's SQL with the edits that depend on the types of the probe's columns:
+// literals and assigned values converted to the types of their columns, and exact arithmetic on
+// decimals, dates and times. It is SQL[0] when there is nothing to edit. Where changed is true, the
+// statement's arithmetic on numeric columns is exact.
+func (s *Statement) Typed(refs []oid.OID, mods []int32) (sql string, changed bool) {
+	if len(s.SQL) == 0 {
+		return "", false
+	}
+	if s.infer == nil || s.infer.raw == "" || refs == nil {
+		return s.SQL[0], false
+	}
+	y := &typer{f: s.infer, refs: refs, mods: mods, params: make([]ParamType, s.NumParams), edits: map[int]edit{}}
+	for i := range y.params {
+		y.params[i] = ParamType{s.ParamTypes[i], -1}
+	}
+	y.statement()
+	if len(y.edits) == 0 {
+		return s.SQL[0], false
+	}
+	return resolveMarks(s.infer.raw, y.edits), true
+}
+
+// convertible says whether a string literal may stand for a value that is kept in another form: a
+// date, a time, a truth value, a number, a uuid, bytes.
+func convertible(s string) bool {
+	s = strings.TrimSpace(s)
+	if s == "" || len(s) > 1<<10 && s[0] != '\\' {
+		return false
+	}
+	switch c := s[0]; {
+	case isDigit(c), c == '-', c == '+', c == '.', c == '\\', c == '{', c == '@':
+		return true
+	}
+	switch asciiLower(s) {
+	case "t", "true", "f", "false", "y", "yes", "n", "no", "on", "off", "now", "today", "tomorrow", "yesterday", "infinity",
+		"epoch", "nan", "allballs":
+		return true
+	}
+	// A uuid that starts with a letter, and dates such as January 8, 1999.
+	return len(s) >= 32 && len(s) <= 38 && digitOf(s[0]) < 16 || isMonth(s)
+}
+
+func isMonth(s string) bool {
+	if len(s) < 3 {
+		return false
+	}
+	return strings.Contains("janfebmaraprmayjunjulaugsepoctnovdec montuewedthufrisatsun", asciiLower(s[:3])) &&
+		strings.ContainsAny(s, "0123456789")
+}
+
+// converted says whether literals of the type are kept in a form of their own.
+func converted(t oid.OID) bool {
+	switch t {
+	case oid.Bool, oid.UUID, oid.Bytea, oid.Numeric:
+		return true
+	}
+	return isTemporal(t)
+}
+
+// convert makes a literal beside a value of type t one of that type.
+func (y *typer) convert(x *expr, t oid.OID, mod int32) {
+	if y.edits == nil || x.mark == 0 || x.kind != exprString || !converted(t) {
+		return
+	}
+	y.edits[x.mark] = castEdit(t, mod)
+}
+
+// castEdit casts what stands between the marks.
+func castEdit(t oid.OID, mod int32) edit {
+	typ := oid.ByOID(t)
+	tn := &typeName{typ: typ, args: modifierArgs(t, mod)}
+	return edit{before: tn.castName() + "(", after: tn.castArgs() + ")"}
+}
+
+// store converts a value to the type of the column that it goes to, as PostgreSQL's assignment casts
+// do.
+func (y *typer) store(value *expr, mark int, t oid.OID, mod int32, sc *scope) {
+	y.give(value, t, mod)
+	x := value.bare()
+	if x.kind == exprParam || x.kind == exprNull || x.kind == exprString {
+		return
+	}
+	if x.mark > 0 && x.kind == exprNumber {
+		if t == oid.Numeric && y.edits != nil {
+			y.edits[x.mark] = decimalEdit(x, mod)
+		}
+		return
+	}
+	if mark == 0 {
+		return
+	}
+	from := known(y.typeOf(value, sc))
+	if y.edits == nil || from == 0 && t != oid.Numeric {
+		return
+	}
+	integer := isInteger(t) && (from == oid.Numeric || from == oid.Float4 || from == oid.Float8)
+	if t == oid.Numeric || integer || isTemporal(t) && isTemporal(from) && from != t {
+		y.edits[mark] = castEdit(t, mod)
+	}
+}
+
+// decimalEdit casts a number as text, because SQLite would read it as a float first.
+func decimalEdit(x *expr, mod int32) edit {
+	e := castEdit(oid.Numeric, mod)
+	if numberType(x.name) == oid.Numeric {
+		e.before, e.after = e.before+"'", "'"+e.after
+	}
+	return e
+}
+
+// arithmetic gives decimals, dates and times to the functions that compute exactly.
+func (y *typer) arithmetic(e *expr, sc *scope) {
+	name := arithmeticFunction[e.name]
+	if e.mark == 0 || len(e.args) != 2 || name == "" {
+		return
+	}
+	a, b := y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc)
+	if y.edits == nil || !exact(a) && !exact(b) || isFloat(a) || isFloat(b) {
+		return
+	}
+	if onlyLiterals(e) {
+		return
+	}
+	y.edits[e.mark] = edit{before: name, operator: ",", after: ")"}
+	for _, arg := range e.args {
+		y.quoteDecimal(arg)
+	}
+}
+
+func isFloat(t oid.OID) bool { return t == oid.Float4 || t == oid.Float8 }
+
+func exact(t oid.OID) bool { return t == oid.Numeric || isTemporal(t) }
+
+// aggregate sums decimals and intervals exactly.
+func (y *typer) aggregate(e *expr, sc *scope) {
+	if e.mark == 0 || len(e.args) != 1 || e.name != "sum" && e.name != "avg" {
+		return
+	}
+	if t := y.typeOf(e.args[0], sc); exact(t) && y.edits != nil {
+		y.edits[e.mark] = edit{operator: "numeric_" + e.name}
+	}
+}
+
+// onlyLiterals says whether the expression has nothing but numbers in it.
+func onlyLiterals(e *expr) bool {
+	only := true
+	e.walk(func(x *expr) {
+		only = only && (x.kind == exprNumber || x.kind == exprOp || x.kind == exprParen)
+	})
+	return only
+}
+
+// quoteDecimal makes a decimal literal text, so that it keeps its digits.
+func (y *typer) quoteDecimal(e *expr) {
+	if x := e.bare(); x.kind == exprNumber && x.mark > 0 && numberType(x.name) == oid.Numeric {
+		y.edits[x.mark] = edit{before: "'", after: "'"}
+	}
+}
+
+// comparedDecimals compares decimals by value. A plain column has the collation that does; the
+// result of an expression has none.
+func (y *typer) comparedDecimals(e *expr, sc *scope) {
+	if e.mark == 0 || len(e.args) != 2 {
+		return
+	}
+	computed := false
+	for _, a := range e.args {
+		switch a.bare().kind {
+		case exprColumn, exprNumber, exprString, exprParam, exprNull, exprRow:
+		default:
+			computed = true
+		}
+	}
+	if !computed {
+		return
+	}
+	a, b := y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc)
+	if y.edits == nil || a != oid.Numeric && b != oid.Numeric || isFloat(a) || isFloat(b) || onlyLiterals(e.args[0]) && onlyLiterals(e.args[1]) {
+		return
+	}
+	op := e.name
+	if op == "==" {
+		op = "="
+	}
+	y.edits[e.mark] = edit{before: "(numeric_cmp(", operator: ",", after: ") " + op + " 0)"}
+	for _, arg := range e.args {
+		y.quoteDecimal(arg)
+	}
+}
+
+// sorted sorts computed decimals by value.
+func (y *typer) sorted(e *expr, q *query, sc *scope) {
+	x := e.bare()
+	if e.term == 0 {
+		return
+	}
+	c := q.cores[0]
+	switch {
+	case x.kind == exprNumber:
+		n, err := strconv.Atoi(x.name)
+		if err != nil || n < 1 || n > len(c.items) {
+			return
+		}
+		x = c.items[n-1].e
+	case x.kind == exprColumn && x.qual == "":
+		for _, it := range c.items {
+			if it.alias == x.name {
+				x = it.e
+				break
+			}
+		}
+	}
+	if b := x.bare(); b.kind == exprColumn || b.kind == exprStar || b.kind == exprNumber {
+		return
+	}
+	if y.typeOf(x, sc) == oid.Numeric && y.edits != nil {
+		y.edits[e.term] = edit{after: " COLLATE numeric"}
+	}
+}
