@@ -2,6 +2,8 @@ package pgcatalog
 
 import (
 	"strings"
+
+	"skein/internal/oid"
 )
 
 // Constraints have no pragma that gives their names, their deferral or a check's text, so they are
@@ -106,9 +108,9 @@ type constraint struct {
 
 // tableText is what a CREATE TABLE text says beyond what pragmas tell.
 type tableText struct {
+	types         map[string]string // declared types by column, in lower case
 	constraints   []constraint
-	identity      map[string]byte // a or d, by column: GENERATED AS IDENTITY, if the text keeps it
-	autoIncrement string          // the column with AUTOINCREMENT
+	autoIncrement string // the column with AUTOINCREMENT
 }
 
 // ddlParser walks the tokens of one statement.
@@ -207,7 +209,7 @@ func parseTable(sql string) tableText {
 	for !p.done() && !p.peek().is("(") {
 		p.next()
 	}
-	out := tableText{identity: map[string]byte{}}
+	out := tableText{types: map[string]string{}}
 	for _, item := range splitList(p.group()) {
 		out.item(&ddlParser{sql: item, tokens: lex(item)})
 	}
@@ -220,6 +222,7 @@ func (t *tableText) item(p *ddlParser) {
 	column := ""
 	if first.quoted || !isConstraintWord(first) {
 		column = p.next().text
+		t.types[strings.ToLower(column)] = p.typeText()
 	}
 	name := ""
 	for !p.done() {
@@ -269,6 +272,38 @@ func (t *tableText) item(p *ddlParser) {
 			t.constraints = append(t.constraints, c)
 		}
 	}
+}
+
+// typeText takes a column's declared type as it is written.
+func (p *ddlParser) typeText() string {
+	from := p.peek().start
+	end := from
+	for !p.done() && !isColumnWord(p.peek()) {
+		if p.peek().is("(") {
+			p.group()
+		} else {
+			p.next()
+		}
+		end = p.tokens[p.i-1].end
+	}
+	return p.sql[from:end]
+}
+
+// isColumnWord tells whether a column's type is over.
+func isColumnWord(t token) bool {
+	for _, w := range []string{"NOT", "NULL", "DEFAULT", "COLLATE", "REFERENCES", "GENERATED", "AS"} {
+		if t.is(w) {
+			return true
+		}
+	}
+	return isConstraintWord(t)
+}
+
+// ColumnType reads a column's type and modifier from a CREATE TABLE text; 0 and -1 when it is not
+// there. SQLite's own decltype will not do for integer and bigint keys: it keeps no case of the
+// word INTEGER, which is what tells them apart.
+func ColumnType(createSQL, column string) (oid.OID, int32) {
+	return oid.Declared(parseTable(createSQL).types[strings.ToLower(column)])
 }
 
 func isConstraintWord(t token) bool {

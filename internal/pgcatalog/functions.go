@@ -11,5 +11,4 @@ func init() {
 	} {
 		functions = append(functions, group...)
 	}
-	initProcs()
 }

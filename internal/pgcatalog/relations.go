@@ -30,6 +30,7 @@ func init() {
 		}
 		relationsByName[r.name], relationsByOID[r.oid] = r, r
 	}
+	initProcs()
 }
 
 func relationByName(name string) *relation { return relationsByName[name] }
@@ -129,6 +130,7 @@ var tableRelations = []relation{
 	{"pg_cursors", 12079, "name text, statement text, is_holdable bool, is_binary bool, is_scrollable bool, creation_time timestamptz", nil},
 	{"pg_prepared_statements", 12101, "name text, statement text, prepare_time timestamptz, parameter_types _regtype, from_sql bool, generic_plans int8, custom_plans int8", nil},
 	{"pg_prepared_xacts", 12097, "transaction xid, gid text, prepared timestamptz, owner name, database name", nil},
+	{"pg_statio_all_tables", 12165, "relid oid, schemaname name, relname name, heap_blks_read int8, heap_blks_hit int8, idx_blks_read int8, idx_blks_hit int8, toast_blks_read int8, toast_blks_hit int8, tidx_blks_read int8, tidx_blks_hit int8", nil},
 	{"pg_locks", 12075, "locktype text, database oid, relation oid, page int4, tuple int2, virtualxid text, transactionid xid, classid oid, objid oid, objsubid int2, virtualtransaction text, pid int4, mode text, granted bool, fastpath bool, waitstart timestamptz", nil},
 	{"pg_matviews", 12040, "schemaname name, matviewname name, matviewowner name, tablespace name, hasindexes bool, ispopulated bool, definition text", nil},
 	{"pg_policies", 12020, "schemaname name, tablename name, policyname name, permissive text, roles _name, cmd text, qual text, with_check text", nil},

@@ -237,6 +237,12 @@ func spellDefault(expr string, typ oid.OID) string {
 // readText adds what only the CREATE TABLE text tells: the constraints, and which column counts up.
 func (t *table) readText() {
 	text := parseTable(t.sql)
+	for i := range t.columns {
+		c := &t.columns[i]
+		if typ, mod := oid.Declared(text.types[strings.ToLower(c.name)]); typ != 0 {
+			c.typ, c.mod = typ, mod
+		}
+	}
 	taken := map[string]bool{}
 	for _, c := range text.constraints {
 		if strings.HasPrefix(c.name, hiddenConstraint) {
