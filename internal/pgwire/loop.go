@@ -19,7 +19,7 @@ type loop struct {
 	conn     *Conn
 	session  Session
 	skipping bool // an extended-protocol message failed, and its Sync has not come
-	flushing bool // the client waits for what is buffered: write it before reading on
+	flushing bool // what is buffered should not wait: write it before the next read
 
 	// Reused from message to message, so that the common ones allocate nothing.
 	bind  Bind
@@ -54,12 +54,16 @@ func (l *loop) run() error {
 	}
 }
 
-// settle does what is due before the next message is read. Answers are only written when no further
-// message is at hand, so that a pipeline's answers share their writes.
+// settle does what is due before the next message is read. The answers of a pipeline share their
+// writes: they leave at Sync and Flush, and past 32 KB. An error leaves as soon as there is no further
+// message at hand, since its Sync may be a long time in coming.
 func (l *loop) settle() error {
 	if l.conn.waiting.Load() {
 		l.conn.runBetween()
 		l.flushing = true
+	}
+	if err := l.conn.flushPast(flushAt); err != nil {
+		return err
 	}
 	if l.conn.in.complete() {
 		return nil
@@ -100,8 +104,10 @@ func (l *loop) message(kind byte, body []byte) error {
 	case 'F':
 		return l.functionCall()
 	case 'H':
-		l.flushing = true
-		return f.done()
+		if err := f.done(); err != nil {
+			return err
+		}
+		return l.conn.flush()
 	}
 	failed, err := l.extended(kind, &f)
 	if err != nil {
@@ -158,8 +164,8 @@ func (l *loop) finish(err error) error {
 		}
 	}
 	l.conn.readyForQuery(l.session.Status())
-	l.flushing = true
-	return nil
+	l.flushing = false
+	return l.conn.flush()
 }
 
 // report sends an error of the session. When the connection must end, that is what the client has to
