@@ -2,10 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+
+	"skein/internal/node"
 )
 
-func runNode(_ context.Context, _ *serveCommand, _ *slog.Logger) error {
-	return errors.New("this build has no node")
+// runNode serves until ctx is done.
+func runNode(ctx context.Context, c *serveCommand, logger *slog.Logger) error {
+	n, err := node.Open(node.Options{
+		Dir: c.Dir, PGAddr: c.PGAddr, Trust: c.TrustLoopback, MaxConnections: c.MaxConnections, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	logger.Info("ready for PostgreSQL clients", "address", n.PGAddr().String())
+	return n.Run(ctx)
 }

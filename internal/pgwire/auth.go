@@ -27,7 +27,7 @@ const (
 // authenticate lets the client prove that it is the role it names. Whatever is wrong, a client that
 // speaks the protocol learns only that the password failed.
 func (s *Server) authenticate(c *Conn, role string) error {
-	if !s.options.Trust {
+	if !s.options.trusts(c.net.RemoteAddr()) {
 		if err := s.scram(c, role); err != nil {
 			return err
 		}

@@ -52,18 +52,24 @@ func decodeBytea(data []byte) (Value, error) {
 
 func octal(b byte) bool { return b >= '0' && b <= '7' }
 
+// decodeHex reads pairs of digits; whitespace may stand between pairs.
 func decodeHex(digits []byte) (Value, error) {
-	if bytes.ContainsAny(digits, " \t\n\r") {
-		digits = bytes.Join(bytes.Fields(digits), nil)
-	}
-	out := make([]byte, hex.DecodedLen(len(digits)))
-	if _, err := hex.Decode(out, digits); err == nil {
-		return Value{Kind: Blob, Bytes: out}, nil
-	}
-	for _, d := range digits {
-		if _, err := hex.DecodeString("0" + string(rune(d))); err != nil {
-			return Value{}, sqlstate.New(sqlstate.InvalidParameterValue, `invalid hexadecimal digit: "%c"`, d)
+	out := make([]byte, 0, hex.DecodedLen(len(digits)))
+	for len(digits) > 0 {
+		if c := digits[0]; c == ' ' || c == '\t' || c == '\n' || c == '\r' {
+			digits = digits[1:]
+			continue
 		}
+		for _, d := range digits[:min(2, len(digits))] {
+			if hexDigit(d) < 0 {
+				return Value{}, sqlstate.New(sqlstate.InvalidParameterValue, `invalid hexadecimal digit: "%c"`, d)
+			}
+		}
+		if len(digits) == 1 {
+			return Value{}, sqlstate.New(sqlstate.InvalidParameterValue, "invalid hexadecimal data: odd number of digits")
+		}
+		out = append(out, byte(hexDigit(digits[0])<<4|hexDigit(digits[1])))
+		digits = digits[2:]
 	}
-	return Value{}, sqlstate.New(sqlstate.InvalidParameterValue, "invalid hexadecimal data: odd number of digits")
+	return Value{Kind: Blob, Bytes: out}, nil
 }

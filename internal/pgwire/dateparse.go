@@ -129,6 +129,8 @@ func (p *datetimeParser) bareNumber(digits []byte) error {
 		return p.parseCompactTime(digits)
 	case len(digits) == 8 && !p.hasDate && len(p.numbers) == 0 && !p.monthNamed:
 		return p.setDate(digits[:4], digits[4:6], digits[6:])
+	case len(digits) == 6 && !p.hasDate && len(p.numbers) == 0 && !p.monthNamed:
+		return p.setDate(digits[:2], digits[2:4], digits[4:])
 	case p.hasDate || len(p.numbers) == 3:
 		return errDateSyntax
 	}
@@ -387,11 +389,11 @@ func (p *datetimeParser) parseZoneName() error {
 		p.offset = int64(offset) * 900
 		return nil
 	}
-	if !strings.Contains(name, "/") && !p.hasTime && !p.hasDate && len(p.numbers) == 0 {
-		return errDateSyntax // a lone word that is not a zone is no date
-	}
 	location, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
+		if !strings.ContainsAny(name, "/-_") {
+			return errDateSyntax // it is not even meant as a zone
+		}
 		p.zoneName = name
 		return errDateZone
 	}

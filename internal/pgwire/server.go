@@ -29,7 +29,12 @@ type Options struct {
 	ScramIterations    int           // shown for unknown roles: those of new passwords; 4096
 	Trust              bool          // anyone is who they say they are: no password
 	Logger             *slog.Logger  // discards
+
+	// Trusts is asked, where Trust is not set, whether a client needs no password; nil never trusts.
+	Trusts func(remote net.Addr) bool
 }
+
+func (o *Options) trusts(remote net.Addr) bool { return o.Trust || o.Trusts != nil && o.Trusts(remote) }
 
 func (o Options) withDefaults() Options {
 	setDefault(&o.MaxConnections, 100)

@@ -62,6 +62,11 @@ func (f *File) SnapshotLSN() history.LSN {
 	return f.snapshot.State().LSN
 }
 
+// AtHead says whether what the open transaction stands on is still the newest state.
+func (f *File) AtHead() bool {
+	return f.snapshot != nil && f.snapshot.State().LSN == f.db.Head().LSN
+}
+
 // TakeError gives the error behind the last one that SQLite was given, and forgets it.
 func (f *File) TakeError() error {
 	err := f.failed

@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"context"
+	"sync"
+
+	"skein/internal/sqlstate"
+)
+
+// advisoryLocks are the locks that applications take by number. They live on this node alone and end
+// with their session.
+type advisoryLocks struct {
+	mu    sync.Mutex
+	locks map[advisoryKey]*advisoryLock
+}
+
+type advisoryKey struct {
+	database *Database
+	key      int64
+}
+
+type advisoryLock struct {
+	holders map[*Session]*hold
+	freed   chan struct{} // closed, and made anew, whenever somebody lets go
+}
+
+// hold counts how often a session has the lock.
+type hold struct{ exclusive, shared, exclusiveTxn, sharedTxn int }
+
+func (h *hold) none() bool { return *h == hold{} }
+
+func newAdvisoryLocks() *advisoryLocks { return &advisoryLocks{locks: map[advisoryKey]*advisoryLock{}} }
+
+// take takes a lock, waiting for it unless try is set.
+func (a *advisoryLocks) take(ctx context.Context, s *Session, key int64, shared, try, txn bool) (bool, error) {
+	k := advisoryKey{s.db, key}
+	for {
+		a.mu.Lock()
+		l := a.locks[k]
+		if l == nil {
+			l = &advisoryLock{holders: map[*Session]*hold{}, freed: make(chan struct{})}
+			a.locks[k] = l
+		}
+		if l.free(s, shared) {
+			h := l.holders[s]
+			if h == nil {
+				h = &hold{}
+				l.holders[s] = h
+			}
+			*h.counter(shared, txn)++
+			a.mu.Unlock()
+			return true, nil
+		}
+		freed := l.freed
+		a.mu.Unlock()
+		if try {
+			return false, nil
+		}
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+func (l *advisoryLock) free(s *Session, shared bool) bool {
+	for other, h := range l.holders {
+		if other != s && (!shared || h.exclusive+h.exclusiveTxn > 0) {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *hold) counter(shared, txn bool) *int {
+	switch {
+	case shared && txn:
+		return &h.sharedTxn
+	case shared:
+		return &h.shared
+	case txn:
+		return &h.exclusiveTxn
+	}
+	return &h.exclusive
+}
+
+// release lets go of one session-level hold.
+func (a *advisoryLocks) release(s *Session, key int64, shared bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	k := advisoryKey{s.db, key}
+	l := a.locks[k]
+	if l == nil || l.holders[s] == nil || *l.holders[s].counter(shared, false) == 0 {
+		return false
+	}
+	*l.holders[s].counter(shared, false)--
+	a.tidy(k, l, s)
+	return true
+}
+
+// tidy forgets what is no longer held and wakes who waits. The lock is held.
+func (a *advisoryLocks) tidy(k advisoryKey, l *advisoryLock, s *Session) {
+	if h := l.holders[s]; h != nil && h.none() {
+		delete(l.holders, s)
+	}
+	close(l.freed)
+	l.freed = make(chan struct{})
+	if len(l.holders) == 0 {
+		delete(a.locks, k)
+	}
+}
+
+// releaseTransaction lets go of what the session's transaction holds.
+func (a *advisoryLocks) releaseTransaction(s *Session) {
+	a.each(s, func(h *hold) { h.exclusiveTxn, h.sharedTxn = 0, 0 })
+}
+
+// releaseSession lets go of every session-level hold.
+func (a *advisoryLocks) releaseSession(s *Session) {
+	a.each(s, func(h *hold) { h.exclusive, h.shared = 0, 0 })
+}
+
+// releaseAll lets go of everything.
+func (a *advisoryLocks) releaseAll(s *Session) { a.each(s, func(h *hold) { *h = hold{} }) }
+
+func (a *advisoryLocks) each(s *Session, fn func(*hold)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for k, l := range a.locks {
+		if h := l.holders[s]; h != nil {
+			fn(h)
+			a.tidy(k, l, s)
+		}
+	}
+}
+
+var errUnlockNotHeld = sqlstate.New(sqlstate.Warning, "you don't own a lock of type ExclusiveLock")

@@ -1,0 +1,45 @@
+package engine
+
+import (
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+)
+
+// columnReads notes which columns a statement reads while it is prepared.
+type columnReads struct{ columns [][2]string } // table, column
+
+// readablePragmas are the pragmas that only tell something. They also exist as table functions, with
+// which the catalog reads the schema.
+var readablePragmas = map[string]bool{
+	"table_info": true, "table_xinfo": true, "table_list": true, "index_list": true, "index_info": true,
+	"index_xinfo": true, "foreign_key_list": true, "foreign_key_check": true, "integrity_check": true,
+	"quick_check": true, "function_list": true, "collation_list": true, "compile_options": true,
+	"database_list": true, "page_count": true, "freelist_count": true, "data_version": true,
+	"defer_foreign_keys": true,
+}
+
+// authorize is SQLite's authorizer: the last line that keeps a statement inside its database. It sees
+// what any text, however written, would do.
+func (c *conn) authorize(action sqlite3.AuthorizerActionCode, name3, name4, _, _ string) sqlite3.AuthorizerReturnCode {
+	switch action {
+	case sqlite3.AUTH_ATTACH:
+		if name3 == "" { // VACUUM attaches a nameless temporary database
+			return sqlite3.AUTH_OK
+		}
+		return sqlite3.AUTH_DENY
+	case sqlite3.AUTH_PRAGMA:
+		if !readablePragmas[strings.ToLower(name3)] {
+			return sqlite3.AUTH_DENY
+		}
+	case sqlite3.AUTH_FUNCTION:
+		if strings.EqualFold(name4, "load_extension") {
+			return sqlite3.AUTH_DENY
+		}
+	case sqlite3.AUTH_READ:
+		if c.reads != nil {
+			c.reads.columns = append(c.reads.columns, [2]string{name3, name4})
+		}
+	}
+	return sqlite3.AUTH_OK
+}

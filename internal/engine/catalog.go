@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"time"
+
+	"skein/internal/pgcatalog"
+	"skein/internal/sqlstate"
+)
+
+// asked is a Session as SQL functions and catalog tables see it.
+type asked struct{ *Session }
+
+// User is the role.
+func (a asked) User() string { return a.user }
+
+// Database is the name of the database.
+func (a asked) Database() string { return a.db.Name }
+
+// PID is the number that cancel requests name.
+func (a asked) PID() uint32 { return a.out.PID() }
+
+// ApplicationName is what the client calls itself.
+func (a asked) ApplicationName() string { return a.settings.get("application_name") }
+
+// Setting is current_setting.
+func (a asked) Setting(name string) (string, bool) { return a.show(name) }
+
+// SetSetting is set_config.
+func (a asked) SetSetting(name, value string, local bool) error { return a.set(name, value, local) }
+
+// Now is the start of the transaction.
+func (a asked) Now() time.Time {
+	if a.tx.open() {
+		return a.tx.started
+	}
+	return a.began
+}
+
+// StatementTime is the arrival of the client's message.
+func (a asked) StatementTime() time.Time { return a.began }
+
+// TransactionID is txid_current.
+func (a asked) TransactionID() int64 {
+	if a.tx.open() {
+		return a.tx.id
+	}
+	return a.engine.nextTransaction()
+}
+
+// AdvisoryLock is pg_advisory_lock and its kin.
+func (a asked) AdvisoryLock(key int64, shared, try, xact bool) (bool, error) {
+	return a.engine.locks.take(a.message, a.Session, key, shared, try, xact && a.tx.open())
+}
+
+// AdvisoryUnlock is pg_advisory_unlock.
+func (a asked) AdvisoryUnlock(key int64, shared bool) bool {
+	held := a.engine.locks.release(a.Session, key, shared)
+	if !held {
+		a.out.Notice(errUnlockNotHeld)
+	}
+	return held
+}
+
+// AdvisoryUnlockAll is pg_advisory_unlock_all.
+func (a asked) AdvisoryUnlockAll() { a.engine.locks.releaseSession(a.Session) }
+
+// Fail remembers the error behind the one that SQLite is about to report.
+func (a asked) Fail(err *sqlstate.Error) { a.failure = err }
+
+// Cluster is what is not inside one database.
+func (a asked) Cluster() pgcatalog.Cluster { return cluster{a.Session} }
+
+func (c cluster) Settings() []pgcatalog.Setting { return c.s.allSettings() }
+
+func (c cluster) DatabaseSize(name string) int64 {
+	c.s.engine.mu.RLock()
+	defer c.s.engine.mu.RUnlock()
+	if d := c.s.engine.databases[name]; d != nil {
+		return c.s.engine.storage.SizeBytes(d.ID)
+	}
+	return 0
+}
+
+func (c cluster) InRecovery() bool     { return false }
+func (c cluster) CurrentLSN() uint64   { return uint64(c.s.engine.storage.Visible()) }
+func (c cluster) StartTime() time.Time { return c.s.engine.started }
+
+// nobody is asked when the engine itself runs a statement.
+var nobody pgcatalog.Session = asked{&Session{}}

@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"skein/internal/history"
+	"skein/internal/sqlstate"
+)
+
+// idleConns is how many unused connections a database keeps; their page caches are warm.
+const idleConns = 16
+
+var errDatabaseGone = sqlstate.New(sqlstate.DatabaseDropped, "the database was dropped")
+
+// Database is one database as sessions use it: readers from a pool, one writer at a time.
+type Database struct {
+	Name string
+	ID   history.DatabaseID
+
+	uri    string
+	writer turn
+	warm   *conn        // the connection that wrote last: its cache is up to date; used by whoever has the turn
+	schema atomic.Int64 // goes up with every change of the schema: plans made before are made again
+	slots  chan struct{}
+
+	mu       sync.Mutex
+	idle     []*conn // last used, last in
+	plans    map[planKey]*plan
+	sessions int
+	gone     bool
+}
+
+func newDatabase(name string, id history.DatabaseID, uri string, maxConns int) *Database {
+	return &Database{Name: name, ID: id, uri: uri, slots: make(chan struct{}, maxConns), plans: map[planKey]*plan{}}
+}
+
+// reader gives a connection, waiting while all are in use.
+func (d *Database) reader(ctx context.Context) (*conn, error) {
+	select {
+	case d.slots <- struct{}{}:
+	default:
+		select {
+		case d.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	d.mu.Lock()
+	if d.gone {
+		d.mu.Unlock()
+		<-d.slots
+		return nil, errDatabaseGone
+	}
+	if n := len(d.idle); n > 0 {
+		c := d.idle[n-1]
+		d.idle = d.idle[:n-1]
+		d.mu.Unlock()
+		return c, nil
+	}
+	d.mu.Unlock()
+	c, err := d.open()
+	if err != nil {
+		<-d.slots
+		return nil, err
+	}
+	return c, nil
+}
+
+// giveReader takes a connection back.
+func (d *Database) giveReader(c *conn) {
+	c.rest()
+	d.mu.Lock()
+	keep := !c.broken && !d.gone && len(d.idle) < idleConns
+	if keep {
+		d.idle = append(d.idle, c)
+	}
+	d.mu.Unlock()
+	if !keep {
+		c.close()
+	}
+	<-d.slots
+}
+
+// takeWriter gives the writing connection to whoever holds the turn.
+func (d *Database) takeWriter() (*conn, error) {
+	if c := d.warm; c != nil {
+		d.warm = nil
+		return c, nil
+	}
+	return d.open()
+}
+
+// giveWriter takes it back, before the turn is given on.
+func (d *Database) giveWriter(c *conn) {
+	c.rest()
+	if c.broken {
+		c.close()
+		return
+	}
+	d.warm = c
+}
+
+// shut closes the database for good; its sessions have ended or will get errDatabaseGone.
+func (d *Database) shut(ctx context.Context) error {
+	d.mu.Lock()
+	d.gone = true
+	idle := d.idle
+	d.idle = nil
+	d.mu.Unlock()
+	for _, c := range idle {
+		c.close()
+	}
+	if err := d.writer.take(ctx); err != nil {
+		return fmt.Errorf("close database %q: %w", d.Name, err)
+	}
+	if d.warm != nil {
+		d.warm.close()
+		d.warm = nil
+	}
+	d.writer.give()
+	return nil
+}
+
+// join counts a session in, unless the database is going.
+func (d *Database) join() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gone {
+		return errDatabaseGone
+	}
+	d.sessions++
+	return nil
+}
+
+func (d *Database) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sessions--
+}
+
+// Write runs fn on the writing connection in one transaction of the engine's own and gives its LSN.
+func (d *Database) write(ctx context.Context, s *Session, fn func(*conn) error) (history.LSN, error) {
+	if err := d.writer.take(ctx); err != nil {
+		return 0, err
+	}
+	defer d.writer.give()
+	c, err := d.takeWriter()
+	if err != nil {
+		return 0, err
+	}
+	defer d.giveWriter(c)
+	c.begin(ctx, s)
+	c.file.PinHead(true)
+	if err := c.exec("BEGIN IMMEDIATE"); err != nil {
+		return 0, err
+	}
+	if err := fn(c); err != nil {
+		return 0, errors.Join(err, c.exec("ROLLBACK"))
+	}
+	if err := c.exec("COMMIT"); err != nil {
+		return 0, errors.Join(err, c.exec("ROLLBACK"))
+	}
+	return c.file.TakeCommit(), nil
+}

@@ -1,0 +1,219 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"skein/internal/dialect"
+	"skein/internal/sqlstate"
+)
+
+// schemaChange runs fn as a write that changes the schema.
+func (s *Session) schemaChange(ctx context.Context, fn func(*conn) error) error {
+	l, err := s.lease(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer l.give()
+	s.tx.ddl = true
+	err = s.guard(l.conn, func() error { return fn(l.conn) })
+	s.db.schema.Add(1)
+	return err
+}
+
+// runDDL runs CREATE, ALTER and DROP statements that SQLite has.
+func (s *Session) runDDL(ctx context.Context, st *dialect.Statement) error {
+	if isTemporary(st.SQL[0]) {
+		if err := s.takeOwn(); err != nil {
+			return err
+		}
+	}
+	return s.schemaChange(ctx, func(c *conn) error {
+		if st.IfExists {
+			if err := s.noticeSkips(c, st); err != nil {
+				return err
+			}
+		}
+		for _, sql := range st.SQL {
+			if err := c.exec(sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func isTemporary(sql string) bool {
+	f := strings.Fields(sql)
+	return len(f) > 2 && strings.EqualFold(f[0], "CREATE") && (strings.EqualFold(f[1], "TEMP") || strings.EqualFold(f[1], "TEMPORARY"))
+}
+
+// takeOwn gives the session a connection of its own: SQLite keeps temporary tables with the connection.
+func (s *Session) takeOwn() error {
+	if s.own != nil {
+		return nil
+	}
+	if s.tx.conn != nil {
+		return sqlstate.New(sqlstate.FeatureNotSupported, "the first temporary table of a session must be created outside of a transaction block, or first in it")
+	}
+	c, err := s.db.open()
+	if err != nil {
+		return err
+	}
+	s.own = c
+	return nil
+}
+
+// noticeSkips tells what IF EXISTS and IF NOT EXISTS pass over.
+func (s *Session) noticeSkips(c *conn, st *dialect.Statement) error {
+	names := st.Names
+	if len(names) == 0 {
+		names = []string{st.Name}
+		if st.Name == "" {
+			names = []string{st.Table}
+		}
+	}
+	kind := strings.ToLower(st.Tag[strings.LastIndexByte(st.Tag, ' ')+1:])
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		found, err := c.exists(name)
+		if err != nil {
+			return err
+		}
+		switch drop := strings.HasPrefix(st.Tag, "DROP"); {
+		case drop && !found:
+			s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "%s %q does not exist, skipping", kind, name))
+		case !drop && found && strings.HasPrefix(st.Tag, "CREATE"):
+			s.out.Notice(sqlstate.New(sqlstate.DuplicateTable, "relation %q already exists, skipping", name))
+		}
+	}
+	return nil
+}
+
+// rebuild makes a change of a table that SQLite's ALTER TABLE lacks: a new table with the new text takes
+// the rows and the place of the old one. Source of the steps: sqlite.org/lang_altertable.html.
+func (s *Session) rebuild(c *conn, edit *dialect.TableEdit) error {
+	table, err := c.tableText(edit.Table)
+	if err != nil {
+		return err
+	}
+	if table == "" {
+		if edit.IfExists {
+			s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "relation %q does not exist, skipping", edit.Table))
+			return nil
+		}
+		return sqlstate.New(sqlstate.UndefinedTable, "relation %q does not exist", edit.Table)
+	}
+	newName := "skein_rebuild_" + edit.Table
+	create, err := dialect.EditTable(table, newName, edit)
+	if err != nil {
+		return err
+	}
+	fill, err := dialect.CopyRows(table, newName, edit)
+	if err != nil {
+		return err
+	}
+	var after []string // indexes and triggers go with the old table
+	if err := c.query("SELECT sql, type FROM sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY rowid", func(st *sqlite3.Stmt) {
+		if sql := st.ColumnText(0); st.ColumnText(1) == "trigger" || edit.KeepsIndex(sql) {
+			after = append(after, sql)
+		}
+	}, edit.Table); err != nil {
+		return err
+	}
+	// Dropping a table that others refer to must not run their ON DELETE actions, and renaming must
+	// leave their references alone.
+	if err := c.configure(false); err != nil {
+		return err
+	}
+	err = c.script(append([]string{create, fill, "DROP TABLE " + quote(edit.Table), "ALTER TABLE " + quote(newName) + " RENAME TO " + quote(edit.Table)}, after...))
+	if err := errors.Join(err, c.configure(true)); err != nil {
+		return err
+	}
+	return c.checkForeignKeys(edit.Table)
+}
+
+// configure switches foreign keys, and with their absence SQLite's plain renaming.
+func (c *conn) configure(foreignKeys bool) error {
+	_, err := c.sqlite.Config(sqlite3.DBCONFIG_ENABLE_FKEY, foreignKeys)
+	_, err2 := c.sqlite.Config(sqlite3.DBCONFIG_LEGACY_ALTER_TABLE, !foreignKeys)
+	return errors.Join(err, err2)
+}
+
+func (c *conn) script(script []string) error {
+	for _, sql := range script {
+		if err := c.exec(sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *conn) tableText(name string) (sql string, err error) {
+	err = c.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE", func(st *sqlite3.Stmt) { sql = st.ColumnText(0) }, name)
+	return sql, err
+}
+
+// checkForeignKeys refuses rows that break the table's foreign keys, which a rebuild does not check.
+func (c *conn) checkForeignKeys(table string) error {
+	broken := ""
+	if err := c.query("SELECT \"parent\" FROM pragma_foreign_key_check(?1) LIMIT 1", func(st *sqlite3.Stmt) { broken = st.ColumnText(0) }, table); err != nil {
+		return err
+	}
+	if broken != "" {
+		e := sqlstate.New(sqlstate.ForeignKeyViolation, "insert or update on table %q violates a foreign key constraint", table).
+			WithDetail("A row refers to one that is not present in table %q.", broken)
+		e.Schema, e.Table = "public", table
+		return e
+	}
+	return nil
+}
+
+// createTableAs makes a table of a query's rows, with the query's types.
+func (s *Session) createTableAs(ctx context.Context, st *dialect.Statement) (string, error) {
+	as := st.CreateAs
+	if as.Temp {
+		if err := s.takeOwn(); err != nil {
+			return "", err
+		}
+	}
+	rows := int64(0)
+	err := s.schemaChange(ctx, func(c *conn) error {
+		if as.IfNotExists {
+			if found, err := c.exists(as.Table); err != nil || found {
+				s.out.Notice(sqlstate.New(sqlstate.DuplicateTable, "relation %q already exists, skipping", as.Table))
+				return err
+			}
+		}
+		p, err := s.plan(c, as.Query, nil)
+		if err != nil {
+			return err
+		}
+		names, types := make([]string, len(p.fields)), make([]dialect.ParamType, len(p.fields))
+		for i, f := range p.fields {
+			names[i], types[i] = f.Name, dialect.ParamType{OID: f.Type, Mod: f.Mod}
+		}
+		create, err := as.Create(names, types)
+		if err != nil {
+			return err
+		}
+		if err := c.exec(create); err != nil || as.NoData {
+			return err
+		}
+		if err := c.exec("INSERT INTO " + quote(as.Table) + " " + as.Query.SQL[0]); err != nil {
+			return err
+		}
+		rows = c.sqlite.Changes()
+		return nil
+	})
+	if as.NoData {
+		return "CREATE TABLE AS", err
+	}
+	return "SELECT " + strconv.FormatInt(rows, 10), err
+}

@@ -1,0 +1,284 @@
+// Package engine runs SQL: it gives each client a Session, sessions SQLite connections, and
+// transactions PostgreSQL's behaviour. Its nouns: an Engine is one node's SQL; a Database is a pool
+// of readers and one writer's turn; a conn is one SQLite connection; a plan is what is known of a
+// statement before it runs; a portal is a statement with its parameters.
+//
+// A session is used from its client's goroutine. It holds a connection only while a statement or a
+// transaction of its own needs one. Nothing of a session survives a crash; what a COMMIT has
+// acknowledged does, as far as synchronous_commit asks.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skein/internal/dialect"
+	"skein/internal/history"
+	"skein/internal/pgwire"
+	"skein/internal/sqlstate"
+)
+
+// ServerVersion is what clients take for PostgreSQL's version.
+const ServerVersion = "15.0 (Skein)"
+
+// DefaultDatabase and DefaultRole are made with a new node.
+const (
+	DefaultDatabase = "skein"
+	DefaultRole     = "skein"
+)
+
+// Storage is what the engine needs of the node below it.
+type Storage interface {
+	// URI gives what sqlite3.Open takes for a connection to a database.
+	URI(history.DatabaseID) string
+	Create(history.DatabaseID) error
+	Drop(history.DatabaseID)
+	IDs() []history.DatabaseID
+	SizeBytes(history.DatabaseID) int64
+	// Wait returns once an entry is committed; with an error the outcome is unknown.
+	Wait(context.Context, history.LSN) error
+	Visible() history.LSN
+	Checkpoint() error
+}
+
+// Options of an engine.
+type Options struct {
+	MaxConns int // SQLite connections per database, besides the writer's; 0: 64
+	Logger   *slog.Logger
+}
+
+// Engine is the SQL of one node. It implements pgwire.Handler.
+type Engine struct {
+	storage Storage
+	options Options
+	started time.Time
+	system  *Database
+	locks   *advisoryLocks
+	parsed  parseCache
+	lastTxn atomic.Int64
+
+	mu        sync.RWMutex
+	databases map[string]*Database
+	roles     map[string]role
+	secret    []byte
+	sessions  map[uint32]*Session
+}
+
+// Open reads the system database, or makes it on a new node, and with it databases and roles.
+func Open(ctx context.Context, storage Storage, o Options) (*Engine, error) {
+	if o.MaxConns == 0 {
+		o.MaxConns = 64
+	}
+	e := &Engine{
+		storage: storage, options: o, started: time.Now(), locks: newAdvisoryLocks(),
+		databases: map[string]*Database{}, roles: map[string]role{}, sessions: map[uint32]*Session{},
+	}
+	if err := storage.Create(history.SystemDatabase); err != nil {
+		return nil, err
+	}
+	e.system = newDatabase("", history.SystemDatabase, storage.URI(history.SystemDatabase), 4)
+	if err := e.beginSystem(ctx); err != nil {
+		return nil, fmt.Errorf("open system database: %w", err)
+	}
+	if err := e.loadSystem(ctx); err != nil {
+		return nil, fmt.Errorf("read system database: %w", err)
+	}
+	return e, e.reconcile()
+}
+
+// reconcile makes the store's databases those that the system database lists: a crash may have come
+// between the two.
+func (e *Engine) reconcile() error {
+	listed := map[history.DatabaseID]bool{history.SystemDatabase: true}
+	for _, d := range e.databases {
+		listed[d.ID] = true
+		if err := e.storage.Create(d.ID); err != nil {
+			return err
+		}
+	}
+	for _, id := range e.storage.IDs() {
+		if !listed[id] {
+			e.storage.Drop(id)
+		}
+	}
+	return nil
+}
+
+// Close closes every connection to SQLite. Every session has ended.
+func (e *Engine) Close(ctx context.Context) error {
+	err := e.system.shut(ctx)
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, d := range e.databases {
+		err = errors.Join(err, d.shut(ctx))
+	}
+	return err
+}
+
+// Connect opens a session.
+func (e *Engine) Connect(_ context.Context, out *pgwire.Conn, st pgwire.Startup) (pgwire.Session, error) {
+	r, ok := e.role(st.User)
+	if !ok {
+		return nil, sqlstate.New(sqlstate.InvalidAuthorization, "role %q does not exist", st.User)
+	}
+	if !r.Login {
+		return nil, sqlstate.New(sqlstate.InvalidAuthorization, "role %q is not permitted to log in", st.User)
+	}
+	e.mu.RLock()
+	d := e.databases[st.Database]
+	e.mu.RUnlock()
+	if d == nil {
+		return nil, sqlstate.New(sqlstate.InvalidDatabaseName, "database %q does not exist", st.Database)
+	}
+	if err := d.join(); err != nil {
+		return nil, err
+	}
+	s := &Session{
+		engine: e, db: d, out: out, user: st.User, startup: map[string]string{}, began: time.Now(),
+		statements: map[string]*prepared{}, portals: map[string]*portal{}, cursors: map[string]*portal{},
+	}
+	s.settings.put("session_authorization", st.User)
+	s.settings.put("is_superuser", onOff(r.Superuser))
+	if err := s.startupSettings(st.Params); err != nil {
+		d.leave()
+		return nil, err
+	}
+	e.mu.Lock()
+	e.sessions[out.PID()] = s
+	e.mu.Unlock()
+	return s, nil
+}
+
+func (e *Engine) leave(s *Session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.sessions, s.out.PID())
+}
+
+// startupSettings applies the settings of the startup packet, "options" with its -c name=value too.
+func (s *Session) startupSettings(params map[string]string) error {
+	for name, value := range params {
+		name = strings.ToLower(name)
+		if name == "replication" {
+			return sqlstate.New(sqlstate.FeatureNotSupported, "PostgreSQL's replication protocol is not supported")
+		}
+		if name == "options" {
+			if err := s.startupOptions(value); err != nil {
+				return err
+			}
+			continue
+		}
+		if parameters[name] == nil {
+			continue // PostgreSQL's poolers and drivers send settings of their own
+		}
+		if err := s.startupSetting(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) startupSetting(name, value string) error {
+	value, err := checked(name, value)
+	if err != nil {
+		return err
+	}
+	s.startup[name] = value
+	s.settings.put(name, value)
+	env := s.out.Env()
+	switch name {
+	case "timezone":
+		env.TimeZone, _ = timeZone(value)
+	case "bytea_output":
+		env.ByteaOutput = value
+	}
+	return nil
+}
+
+func (s *Session) startupOptions(options string) error {
+	fields := strings.Fields(strings.ReplaceAll(options, `\ `, "\x00"))
+	for i := 0; i < len(fields); i++ {
+		f := fields[i]
+		switch {
+		case f == "-c" && i+1 < len(fields):
+			i++
+			f = fields[i]
+		case strings.HasPrefix(f, "-c"):
+			f = f[2:]
+		case strings.HasPrefix(f, "--"):
+			f = f[2:]
+		}
+		name, value, ok := strings.Cut(strings.ReplaceAll(f, "\x00", " "), "=")
+		if !ok {
+			return sqlstate.New(sqlstate.SyntaxError, "invalid command-line argument for server process: %s", f)
+		}
+		if err := s.startupSetting(strings.ToLower(strings.ReplaceAll(name, "-", "_")), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) nextTransaction() int64 { return e.lastTxn.Add(1) }
+
+// Trusts says whether a client may connect without a password: from this machine, as long as no role
+// has one.
+func (e *Engine) Trusts(remote net.Addr) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, r := range e.roles {
+		if r.verifier != "" {
+			return false
+		}
+	}
+	return isLoopback(remote)
+}
+
+func isLoopback(a net.Addr) bool {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
+}
+
+// parseCache keeps what recent texts parse to. Statements are immutable, so sessions share them.
+type parseCache struct {
+	mu    sync.RWMutex
+	texts map[string][]*dialect.Statement
+}
+
+const (
+	cachedTexts   = 2000
+	cachedTextLen = 4096
+)
+
+func (e *Engine) parse(sql string) ([]*dialect.Statement, error) {
+	c := &e.parsed
+	c.mu.RLock()
+	list, ok := c.texts[sql]
+	c.mu.RUnlock()
+	if ok {
+		return list, nil
+	}
+	list, err := parseOne(sql)
+	if err != nil || len(sql) > cachedTextLen {
+		return list, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.texts == nil || len(c.texts) >= cachedTexts {
+		c.texts = map[string][]*dialect.Statement{}
+	}
+	c.texts[sql] = list
+	return list, nil
+}

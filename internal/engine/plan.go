@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"skein/internal/dialect"
+	"skein/internal/oid"
+	"skein/internal/pgcatalog"
+	"skein/internal/pgwire"
+	"skein/internal/sqlstate"
+)
+
+const cachedPlans = 2000 // per database
+
+// planKey is a statement's SQL with the parameter types that the client declared.
+type planKey struct {
+	sql    string
+	params string
+}
+
+// plan is what is known of a statement before it runs: its parameters and its result.
+type plan struct {
+	schema  int64 // Database.schema when it was made
+	params  []dialect.ParamType
+	fields  []pgwire.Field // nil for no rows
+	changes bool           // SQLite says that it writes
+}
+
+// plan analyses a statement on c, or finds it analysed.
+func (s *Session) plan(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) {
+	if len(st.SQL) != 1 {
+		return &plan{}, nil
+	}
+	key := planKey{st.SQL[0], paramsKey(declared)}
+	schema := s.db.schema.Load()
+	if !s.tx.ddl && s.own == nil {
+		s.db.mu.Lock()
+		p := s.db.plans[key]
+		s.db.mu.Unlock()
+		if p != nil && p.schema == schema {
+			return p, nil
+		}
+	}
+	p, err := analyse(c, st, declared)
+	if err != nil {
+		return nil, err
+	}
+	p.schema = schema
+	if s.tx.ddl || s.own != nil || len(key.sql) > 16<<10 {
+		return p, nil // what this session sees is not what others see
+	}
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	if len(s.db.plans) >= cachedPlans {
+		for k := range s.db.plans {
+			delete(s.db.plans, k)
+			break
+		}
+	}
+	s.db.plans[key] = p
+	return p, nil
+}
+
+func paramsKey(declared []oid.OID) string {
+	var b strings.Builder
+	for _, o := range declared {
+		b.WriteByte(byte(o))
+		b.WriteByte(byte(o >> 8))
+		b.WriteByte(byte(o >> 16))
+	}
+	return b.String()
+}
+
+// analyse prepares a statement to learn its columns, and a probe to learn what expressions are made of.
+func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) {
+	c.reads = &columnReads{}
+	stmt, err := c.take(st.SQL[0])
+	reads := c.reads
+	c.reads = nil
+	if err != nil {
+		return nil, err
+	}
+	defer c.put(st.SQL[0], stmt)
+	if st.Arithmetic {
+		if err := refuseInexact(c, reads); err != nil {
+			return nil, err
+		}
+	}
+	p := &plan{changes: !stmt.ReadOnly()}
+	if n := stmt.ColumnCount(); n > 0 {
+		p.fields = describe(c, stmt, n)
+	}
+	columns := make([]oid.OID, len(p.fields))
+	for i, f := range p.fields {
+		columns[i] = f.Type
+	}
+	refs, mods := probe(c, st.Probe())
+	params, results := st.Infer(refs, mods, columns)
+	for i := range p.fields {
+		if p.fields[i].Type == oid.Unspecified && i < len(results) {
+			p.fields[i].Type = results[i]
+		}
+	}
+	p.params = make([]dialect.ParamType, st.NumParams)
+	for i := range p.params {
+		p.params[i].Mod = -1
+		if i < len(params) {
+			p.params[i] = params[i]
+		}
+		if i < len(declared) && declared[i] != oid.Unspecified && declared[i] != oid.Unknown {
+			p.params[i].OID = declared[i]
+		}
+	}
+	return p, nil
+}
+
+func describe(c *conn, stmt *sqlite3.Stmt, n int) []pgwire.Field {
+	fields := make([]pgwire.Field, n)
+	attrs := map[string]map[string]int16{}
+	for i := range fields {
+		f := &fields[i]
+		f.Name = stmt.ColumnName(i)
+		f.Type, f.Mod = oid.Declared(stmt.ColumnDeclType(i))
+		table := stmt.ColumnTableName(i)
+		if table == "" || strings.HasPrefix(table, "sqlite_") {
+			continue
+		}
+		if attrs[table] == nil {
+			attrs[table] = columnNumbers(c, table)
+		}
+		if attr := attrs[table][strings.ToLower(stmt.ColumnOriginName(i))]; attr > 0 {
+			f.TableOID, f.Attr = uint32(pgcatalog.ObjectOID(pgcatalog.KindTable, table)), attr
+		}
+	}
+	return fields
+}
+
+// columnNumbers gives PostgreSQL's attnum of each column of a real table.
+func columnNumbers(c *conn, table string) map[string]int16 {
+	m := map[string]int16{}
+	// Without the result the fields merely lack their origin.
+	_ = c.query(`SELECT lower(x.name), x.cid + 1 FROM sqlite_schema s, pragma_table_xinfo(s.name) x WHERE s.type = 'table' AND s.name = ?1`,
+		func(st *sqlite3.Stmt) { m[st.ColumnText(0)] = int16(st.ColumnInt(1)) }, table)
+	return m
+}
+
+// probe gives the declared types of a probe's columns; nil when it does not prepare.
+func probe(c *conn, sql string) ([]oid.OID, []int32) {
+	if sql == "" {
+		return nil, nil
+	}
+	stmt, _, err := c.sqlite.Prepare(sql)
+	if err != nil || stmt == nil {
+		return nil, nil
+	}
+	defer stmt.Close()
+	refs, mods := make([]oid.OID, stmt.ColumnCount()), make([]int32, stmt.ColumnCount())
+	for i := range refs {
+		refs[i], mods[i] = oid.Declared(stmt.ColumnDeclType(i))
+	}
+	return refs, mods
+}
+
+// refuseInexact refuses to calculate with numeric columns, which SQLite would do in floating point.
+func refuseInexact(c *conn, reads *columnReads) error {
+	seen := map[[2]string]bool{}
+	for _, col := range reads.columns {
+		if seen[col] || col[1] == "" {
+			continue
+		}
+		seen[col] = true
+		decl, _, _, _, _, err := c.sqlite.TableColumnMetadata("main", col[0], col[1])
+		if err != nil {
+			continue // a view, a virtual table
+		}
+		if t, _ := oid.Declared(decl); t == oid.Numeric {
+			return sqlstate.New(sqlstate.FeatureNotSupported, "calculating with the numeric column %q of %q is not supported: SQLite would do it in floating point", col[1], col[0]).
+				WithHint("Calculate in the application, keep amounts as bigint (cents), or cast to double precision where rounding does not matter.")
+		}
+	}
+	return nil
+}
+
+// writes says whether a statement must run as the database's writer.
+func (p *plan) writes(st *dialect.Statement) bool {
+	return p.changes || st.ForUpdate || writesByKind(st.Kind)
+}
+
+func writesByKind(k dialect.Kind) bool {
+	switch k {
+	case dialect.Select, dialect.Explain, dialect.Pragma:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,271 @@
+package engine
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"skein/internal/dialect"
+	"skein/internal/oid"
+	"skein/internal/pgwire"
+	"skein/internal/sqlstate"
+)
+
+// portal is a statement with its parameters, ready to run or running. While it is suspended it keeps
+// its SQLite statement, and with that its snapshot.
+type portal struct {
+	session   *Session
+	prepared  *prepared // nil for a simple query
+	statement *dialect.Statement
+	plan      *plan
+	params    []pgwire.Value
+	formats   []int16 // of the result: none, one for all, or one each
+	simple    bool    // the result is announced with a RowDescription
+
+	lease lease
+	stmt  *sqlite3.Stmt // while rows are being read
+	ended bool
+	rows  int64 // sent so far
+}
+
+// bind decodes the parameters. They are copied: the message is gone when the portal runs.
+func (p *portal) bind(b *pgwire.Bind) error {
+	if n := len(p.plan.params); len(b.Params) != n {
+		return sqlstate.New(sqlstate.ProtocolViolation, "bind message supplies %d parameters, but prepared statement %q requires %d", len(b.Params), b.Statement, n)
+	}
+	if n := len(p.plan.fields); len(b.ResultFormats) > 1 && len(b.ResultFormats) != n {
+		return sqlstate.New(sqlstate.ProtocolViolation, "bind message has %d result formats but query has %d columns", len(b.ResultFormats), n)
+	}
+	p.formats = append([]int16(nil), b.ResultFormats...)
+	if len(b.Params) == 0 {
+		return nil
+	}
+	p.params = make([]pgwire.Value, len(b.Params))
+	env := p.session.out.Env()
+	for i, data := range b.Params {
+		t := p.plan.params[i]
+		kind := t.OID
+		if kind == oid.Unspecified {
+			kind = oid.Text
+		}
+		v, err := pgwire.Decode(kind, t.Mod, b.ParamFormat(i), data, env)
+		if err != nil {
+			return err
+		}
+		if v.Bytes != nil {
+			v.Bytes = append([]byte{}, v.Bytes...)
+		}
+		p.params[i] = v
+	}
+	return nil
+}
+
+func (p *portal) format(i int) int16 {
+	switch len(p.formats) {
+	case 0:
+		return pgwire.TextFormat
+	case 1:
+		return p.formats[0]
+	}
+	return p.formats[i]
+}
+
+// fields gives the result's columns with the formats that the client chose.
+func (p *portal) fields() []pgwire.Field {
+	if p.plan.fields == nil || len(p.formats) == 0 {
+		return p.plan.fields
+	}
+	fields := append([]pgwire.Field{}, p.plan.fields...)
+	for i := range fields {
+		fields[i].Format = p.format(i)
+	}
+	return fields
+}
+
+// execute runs the portal, or goes on with it, for up to maxRows rows; 0 is all.
+func (p *portal) execute(ctx context.Context, maxRows int) error {
+	s, st := p.session, p.statement
+	if s.tx.failed && !endsBlock(st.Kind) {
+		return errInFailedBlock
+	}
+	if st.Notice != "" && p.rows == 0 {
+		s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "%s", st.Notice))
+	}
+	if !runsInSQLite(st.Kind) {
+		return p.executeUtility(ctx)
+	}
+	if p.ended {
+		s.out.CommandComplete(p.tag())
+		return nil
+	}
+	if p.stmt == nil {
+		if err := p.start(ctx); err != nil {
+			return err
+		}
+	} else {
+		p.lease.conn.begin(ctx, s)
+	}
+	more, err := p.step(maxRows, p.sendRow)
+	if err != nil {
+		return err
+	}
+	if more {
+		s.out.PortalSuspended()
+		return nil
+	}
+	tag := p.tag()
+	p.finish()
+	s.out.CommandComplete(tag)
+	return nil
+}
+
+// start takes a connection and prepares the statement on it.
+func (p *portal) start(ctx context.Context) error {
+	s, st := p.session, p.statement
+	write := writesByKind(st.Kind) || st.ForUpdate || (p.plan != nil && p.plan.changes)
+	var err error
+	if p.lease, err = s.lease(ctx, write); err != nil {
+		return err
+	}
+	c := p.lease.conn
+	err = s.guard(c, func() error {
+		if p.plan == nil {
+			if p.plan, err = s.plan(c, st, nil); err != nil {
+				return err
+			}
+			if len(p.plan.params) > 0 {
+				return sqlstate.New(sqlstate.UndefinedParameter, "there is no parameter $%d", len(p.plan.params))
+			}
+		}
+		if p.stmt, err = c.take(st.SQL[0]); err != nil {
+			return err
+		}
+		return bindValues(p.stmt, p.params)
+	})
+	if err != nil {
+		p.close()
+		return err
+	}
+	if p.simple && p.plan.fields != nil {
+		s.out.RowDescription(p.fields())
+	}
+	return nil
+}
+
+func bindValues(stmt *sqlite3.Stmt, params []pgwire.Value) error {
+	for i, v := range params {
+		var err error
+		switch v.Kind {
+		case pgwire.Null:
+			err = stmt.BindNull(i + 1)
+		case pgwire.Int:
+			err = stmt.BindInt64(i+1, v.Int)
+		case pgwire.Float:
+			err = stmt.BindFloat(i+1, v.Float)
+		case pgwire.Text:
+			err = stmt.BindRawText(i+1, v.Bytes)
+		case pgwire.Blob:
+			err = stmt.BindBlob(i+1, v.Bytes)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step reads up to maxRows rows and hands each to row. It says whether there may be more.
+func (p *portal) step(maxRows int, row func() error) (more bool, err error) {
+	err = p.session.guard(p.lease.conn, func() error {
+		for n := 0; maxRows == 0 || n < maxRows; n++ {
+			if !p.stmt.Step() {
+				more = false
+				return p.stmt.Err()
+			}
+			if err := row(); err != nil {
+				return err
+			}
+			p.rows++
+		}
+		more = true
+		return nil
+	})
+	return more, err
+}
+
+// sendRow writes the present row to the client.
+func (p *portal) sendRow() error {
+	out := p.session.out
+	fields := p.plan.fields
+	out.BeginRow(len(fields))
+	for i := range fields {
+		if err := out.Value(fields[i].Type, p.format(i), columnValue(p.stmt, i)); err != nil {
+			return err
+		}
+	}
+	return out.EndRow()
+}
+
+// columnValue gives a column of the present row; its bytes are valid until the next step.
+func columnValue(stmt *sqlite3.Stmt, i int) pgwire.Value {
+	switch stmt.ColumnType(i) {
+	case sqlite3.INTEGER:
+		return pgwire.Value{Kind: pgwire.Int, Int: stmt.ColumnInt64(i)}
+	case sqlite3.FLOAT:
+		return pgwire.Value{Kind: pgwire.Float, Float: stmt.ColumnFloat(i)}
+	case sqlite3.TEXT:
+		return pgwire.Value{Kind: pgwire.Text, Bytes: stmt.ColumnRawText(i)}
+	case sqlite3.BLOB:
+		return pgwire.Value{Kind: pgwire.Blob, Bytes: stmt.ColumnRawBlob(i)}
+	}
+	return pgwire.Value{}
+}
+
+// tag is the command tag with its count of rows.
+func (p *portal) tag() string {
+	n := p.rows
+	switch p.statement.Kind {
+	case dialect.Insert, dialect.Update, dialect.Delete:
+		if p.stmt != nil {
+			n = p.lease.conn.sqlite.Changes()
+			p.rows = n
+		}
+		if p.statement.Kind == dialect.Insert {
+			return "INSERT 0 " + strconv.FormatInt(n, 10)
+		}
+		return p.statement.Tag + " " + strconv.FormatInt(n, 10)
+	case dialect.Select:
+		return "SELECT " + strconv.FormatInt(n, 10)
+	}
+	return p.statement.Tag
+}
+
+// finish ends the reading of rows; the portal itself stays, empty.
+func (p *portal) finish() {
+	p.ended = true
+	p.close()
+}
+
+// close gives back the statement and the connection.
+func (p *portal) close() {
+	if p.stmt != nil {
+		if c := p.lease.conn; !c.broken && c.cache != nil {
+			c.put(p.statement.SQL[0], p.stmt)
+		}
+		p.stmt = nil
+	}
+	if p.lease.give != nil {
+		p.lease.give()
+		p.lease = lease{}
+	}
+}
+
+// runsInSQLite says whether a statement is one statement of SQLite's, with or without rows.
+func runsInSQLite(k dialect.Kind) bool {
+	switch k {
+	case dialect.Select, dialect.Insert, dialect.Update, dialect.Delete, dialect.Explain, dialect.Pragma:
+		return true
+	}
+	return false
+}

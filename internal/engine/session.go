@@ -1,0 +1,389 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"skein/internal/dialect"
+	"skein/internal/history"
+	"skein/internal/oid"
+	"skein/internal/pgwire"
+	"skein/internal/sqlstate"
+)
+
+// Session is one client's session. It holds a SQLite connection only while a statement or a
+// transaction of its own needs one. Except for Cancel it is used from its connection's goroutine.
+type Session struct {
+	engine  *Engine
+	db      *Database
+	out     *pgwire.Conn
+	user    string
+	startup map[string]string
+
+	settings   settings
+	statements map[string]*prepared
+	portals    map[string]*portal
+	cursors    map[string]*portal // by SQL: DECLARE
+	tx         transaction
+	floor      history.LSN     // of its own last commit: it never reads anything older
+	own        *conn           // its own connection, once it has temporary tables
+	began      time.Time       // the message that runs now
+	message    context.Context // its context
+	failure    *sqlstate.Error // behind the error that an SQL function gave to SQLite
+
+	mu     sync.Mutex
+	cancel context.CancelCauseFunc // of what runs now
+}
+
+// prepared is a named statement.
+type prepared struct {
+	text      string
+	statement *dialect.Statement // nil for an empty text
+	declared  []oid.OID
+	plan      *plan
+	described bool // the client knows the plan's fields: they must not change
+}
+
+var (
+	errCanceled = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to user request")
+	errTimeout  = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to statement timeout")
+)
+
+// run gives the context of one message: it ends with a cancel request or statement_timeout.
+func (s *Session) run(ctx context.Context) (context.Context, func()) {
+	s.began = time.Now()
+	s.failure = nil
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.message = ctx
+	s.mu.Lock()
+	s.cancel = cancel
+	s.mu.Unlock()
+	var timer *time.Timer
+	if d := s.settings.duration("statement_timeout"); d > 0 {
+		timer = time.AfterFunc(d, func() { cancel(errTimeout) })
+	}
+	return ctx, func() {
+		if timer != nil {
+			timer.Stop()
+		}
+		s.mu.Lock()
+		s.cancel = nil
+		s.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// Cancel interrupts what runs now, and only that.
+func (s *Session) Cancel() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel(errCanceled)
+	}
+}
+
+// Simple runs every statement of a Query message; together they are one transaction, unless they say
+// otherwise.
+func (s *Session) Simple(ctx context.Context, sql string) error {
+	ctx, done := s.run(ctx)
+	defer done()
+	s.dropStatement("")
+	statements, err := s.engine.parse(sql)
+	if err != nil {
+		return s.failed(err)
+	}
+	if len(statements) == 0 {
+		s.out.EmptyQuery()
+		return nil
+	}
+	if len(statements) > 1 && !s.tx.open() {
+		s.tx.start(s, true)
+	}
+	for _, st := range statements {
+		if err := s.simple(ctx, st); err != nil {
+			return s.failed(err)
+		}
+	}
+	return s.endImplicit(ctx)
+}
+
+func (s *Session) simple(ctx context.Context, st *dialect.Statement) error {
+	p := &portal{session: s, statement: st, simple: true}
+	defer p.close()
+	return p.execute(ctx, 0)
+}
+
+// failed ends what an error ends: the implicit transaction, or the block's good state.
+func (s *Session) failed(err error) error {
+	err = s.translate(err)
+	s.fail()
+	return err
+}
+
+// Parse prepares a statement.
+func (s *Session) Parse(ctx context.Context, name, sql string, declared []oid.OID) error {
+	ctx, done := s.run(ctx)
+	defer done()
+	if name != "" && s.statements[name] != nil {
+		return sqlstate.New(sqlstate.DuplicatePreparedStmt, "prepared statement %q already exists", name)
+	}
+	statements, err := s.engine.parse(sql)
+	if err != nil {
+		return s.translate(err)
+	}
+	if len(statements) > 1 {
+		return sqlstate.New(sqlstate.SyntaxError, "cannot insert multiple commands into a prepared statement")
+	}
+	p := &prepared{text: sql, declared: append([]oid.OID(nil), declared...)}
+	if len(statements) == 1 {
+		p.statement = statements[0]
+		if s.tx.failed && !endsBlock(p.statement.Kind) {
+			return errInFailedBlock
+		}
+		if err := s.prepare(ctx, p); err != nil {
+			return s.translate(err)
+		}
+	}
+	s.statements[name] = p
+	return nil
+}
+
+// prepare analyses a statement that SQLite will run.
+func (s *Session) prepare(ctx context.Context, p *prepared) error {
+	if !runsInSQLite(p.statement.Kind) {
+		p.plan = &plan{schema: s.db.schema.Load(), fields: utilityFields(s, p.statement)}
+		return nil
+	}
+	return s.borrow(ctx, func(c *conn) (err error) {
+		p.plan, err = s.plan(c, p.statement, p.declared)
+		return err
+	})
+}
+
+// borrow lends a connection for looking at the schema as this session sees it.
+func (s *Session) borrow(ctx context.Context, fn func(*conn) error) error {
+	if c := s.tx.conn; c != nil {
+		return s.guard(c, func() error { return fn(c) })
+	}
+	if s.own != nil {
+		s.own.begin(ctx, s)
+		return s.guard(s.own, func() error { return fn(s.own) })
+	}
+	c, err := s.db.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.db.giveReader(c)
+	c.begin(ctx, s)
+	return s.guard(c, func() error { return fn(c) })
+}
+
+// current gives a prepared statement with a plan for the schema as it is now.
+func (s *Session) current(ctx context.Context, name string) (*prepared, error) {
+	p := s.statements[name]
+	if p == nil {
+		if name == "" {
+			return nil, sqlstate.New(sqlstate.InvalidStatementName, "unnamed prepared statement does not exist")
+		}
+		return nil, sqlstate.New(sqlstate.InvalidStatementName, "prepared statement %q does not exist", name)
+	}
+	if p.statement == nil || p.plan.schema == s.db.schema.Load() {
+		return p, nil
+	}
+	before := p.plan
+	if err := s.prepare(ctx, p); err != nil {
+		return nil, err
+	}
+	if p.described && !sameFields(before.fields, p.plan.fields) {
+		p.plan = before
+		return nil, sqlstate.New(sqlstate.FeatureNotSupported, "cached plan must not change result type")
+	}
+	return p, nil
+}
+
+func sameFields(a, b []pgwire.Field) bool {
+	if len(a) != len(b) || (a == nil) != (b == nil) {
+		return false
+	}
+	for i := range a {
+		if a[i].Name != b[i].Name || a[i].Type != b[i].Type {
+			return false
+		}
+	}
+	return true
+}
+
+// Bind makes a portal.
+func (s *Session) Bind(ctx context.Context, b *pgwire.Bind) error {
+	p, err := s.current(ctx, b.Statement)
+	if err != nil {
+		return s.translate(err)
+	}
+	if b.Portal != "" && s.portals[b.Portal] != nil {
+		return sqlstate.New(sqlstate.DuplicateCursor, "portal %q already exists", b.Portal)
+	}
+	po := &portal{session: s, prepared: p}
+	if p.statement != nil {
+		if s.tx.failed && !endsBlock(p.statement.Kind) {
+			return errInFailedBlock
+		}
+		po.statement, po.plan = p.statement, p.plan
+		if err := po.bind(b); err != nil {
+			return err
+		}
+	}
+	if old := s.portals[b.Portal]; old != nil {
+		old.close()
+	}
+	s.portals[b.Portal] = po
+	return nil
+}
+
+// DescribeStatement gives a prepared statement's parameters and result.
+func (s *Session) DescribeStatement(ctx context.Context, name string) ([]oid.OID, []pgwire.Field, error) {
+	p, err := s.current(ctx, name)
+	if err != nil {
+		return nil, nil, s.translate(err)
+	}
+	if p.statement == nil {
+		return nil, nil, nil
+	}
+	p.described = true
+	params := make([]oid.OID, len(p.plan.params))
+	for i, t := range p.plan.params {
+		params[i] = t.OID
+	}
+	return params, p.plan.fields, nil
+}
+
+// DescribePortal gives a portal's result.
+func (s *Session) DescribePortal(_ context.Context, name string) ([]pgwire.Field, error) {
+	p, err := s.portal(name)
+	if err != nil || p.plan == nil {
+		return nil, err
+	}
+	return p.fields(), nil
+}
+
+func (s *Session) portal(name string) (*portal, error) {
+	if p := s.portals[name]; p != nil {
+		return p, nil
+	}
+	if p := s.cursors[name]; p != nil && name != "" {
+		return p, nil
+	}
+	return nil, sqlstate.New(sqlstate.InvalidCursorName, "portal %q does not exist", name)
+}
+
+// Execute runs a portal.
+func (s *Session) Execute(ctx context.Context, name string, maxRows int) error {
+	p, err := s.portal(name)
+	if err != nil {
+		return err
+	}
+	ctx, done := s.run(ctx)
+	defer done()
+	if p.statement == nil {
+		s.out.EmptyQuery()
+		return nil
+	}
+	if err := p.execute(ctx, maxRows); err != nil {
+		p.close()
+		return s.translate(err)
+	}
+	return nil
+}
+
+// CloseStatement forgets a prepared statement.
+func (s *Session) CloseStatement(name string) error {
+	s.dropStatement(name)
+	return nil
+}
+
+func (s *Session) dropStatement(name string) { delete(s.statements, name) }
+
+// ClosePortal closes a portal.
+func (s *Session) ClosePortal(name string) error {
+	if p := s.portals[name]; p != nil {
+		p.close()
+		delete(s.portals, name)
+	}
+	return nil
+}
+
+// Sync ends the implicit transaction and, outside of a block, every portal.
+func (s *Session) Sync(ctx context.Context) error {
+	if !s.tx.block {
+		s.closePortals()
+	}
+	if !s.tx.implicit {
+		return nil
+	}
+	ctx, done := s.run(ctx)
+	defer done()
+	return s.endImplicit(ctx)
+}
+
+// Fail says that a message failed.
+func (s *Session) Fail() { s.fail() }
+
+// Status is the transaction status that ReadyForQuery shows.
+func (s *Session) Status() byte {
+	switch {
+	case s.tx.block && s.tx.failed:
+		return 'E'
+	case s.tx.block:
+		return 'T'
+	}
+	return 'I'
+}
+
+// Close rolls back and releases everything.
+func (s *Session) Close() {
+	s.closePortals()
+	s.closeCursors()
+	s.abandon()
+	if s.own != nil {
+		s.own.close()
+		s.own = nil
+	}
+	s.engine.locks.releaseAll(s)
+	s.engine.leave(s)
+	s.db.leave()
+}
+
+func (s *Session) closePortals() {
+	for name, p := range s.portals {
+		p.close()
+		delete(s.portals, name)
+	}
+}
+
+func (s *Session) closeCursors() {
+	for name, p := range s.cursors {
+		p.close()
+		delete(s.cursors, name)
+	}
+}
+
+// guard runs fn on c. SQLite out of its memory does not return but panics: then the connection is lost,
+// the statement fails, and the session lives on.
+func (s *Session) guard(c *conn, fn func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.broken = true
+			s.engine.options.Logger.Error("SQLite gave up a connection", "database", s.db.Name, "reason", r)
+			err = sqlstate.New(sqlstate.OutOfMemory, "the statement needs more memory than a connection may use (%d MB)", connMemoryBytes>>20)
+		}
+	}()
+	return fn()
+}
+
+// interruptCause is why the context of the message that runs now ended, if it did.
+func (s *Session) interruptCause() error {
+	if s.message == nil {
+		return nil
+	}
+	return context.Cause(s.message)
+}

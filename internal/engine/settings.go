@@ -1,0 +1,462 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"skein/internal/dialect"
+	"skein/internal/pgcatalog"
+	"skein/internal/sqlstate"
+)
+
+// setting is one value of a run-time parameter. An empty present means that it had none.
+type setting struct {
+	name, value string
+	present     bool
+}
+
+// parameter describes a run-time parameter. The names and defaults are PostgreSQL's.
+type parameter struct {
+	name     string // as SHOW ALL and ParameterStatus spell it
+	value    string // default
+	kind     string // bool, integer, ms, string, enum
+	choices  []string
+	report   bool // the client is told of every change
+	readOnly bool // SHOW only
+}
+
+var parameters = indexParameters([]parameter{
+	{name: "application_name", kind: "string", report: true},
+	{name: "backslash_quote", value: "safe_encoding", kind: "string"},
+	{name: "bytea_output", value: "hex", kind: "enum", choices: []string{"hex", "escape"}},
+	{name: "check_function_bodies", value: "on", kind: "bool"},
+	{name: "client_encoding", value: "UTF8", kind: "string", report: true},
+	{name: "client_min_messages", value: "notice", kind: "string"},
+	{name: "constraint_exclusion", value: "partition", kind: "string"},
+	{name: "DateStyle", value: "ISO, MDY", kind: "string", report: true},
+	{name: "default_tablespace", kind: "string"},
+	{name: "default_table_access_method", value: "heap", kind: "string"},
+	{name: "default_transaction_deferrable", value: "off", kind: "bool"},
+	{name: "default_transaction_isolation", value: "serializable", kind: "enum", choices: []string{"serializable", "repeatable read", "read committed", "read uncommitted"}},
+	{name: "default_transaction_read_only", value: "off", kind: "bool", report: true},
+	{name: "enable_seqscan", value: "on", kind: "bool"},
+	{name: "escape_string_warning", value: "on", kind: "bool"},
+	{name: "extra_float_digits", value: "1", kind: "integer"},
+	{name: "idle_in_transaction_session_timeout", value: "0", kind: "ms"},
+	{name: "idle_session_timeout", value: "0", kind: "ms"},
+	{name: "in_hot_standby", value: "off", kind: "bool", report: true, readOnly: true},
+	{name: "integer_datetimes", value: "on", kind: "bool", report: true, readOnly: true},
+	{name: "IntervalStyle", value: "postgres", kind: "enum", choices: []string{"postgres"}, report: true},
+	{name: "is_superuser", value: "on", kind: "bool", report: true, readOnly: true},
+	{name: "jit", value: "off", kind: "bool"},
+	{name: "lc_collate", value: "C.UTF-8", kind: "string", readOnly: true},
+	{name: "lc_ctype", value: "C.UTF-8", kind: "string", readOnly: true},
+	{name: "lc_messages", value: "C.UTF-8", kind: "string"},
+	{name: "lc_monetary", value: "C.UTF-8", kind: "string"},
+	{name: "lc_numeric", value: "C.UTF-8", kind: "string"},
+	{name: "lc_time", value: "C.UTF-8", kind: "string"},
+	{name: "lock_timeout", value: "0", kind: "ms"},
+	{name: "log_statement", value: "none", kind: "string"},
+	{name: "max_connections", value: "100", kind: "integer", readOnly: true},
+	{name: "max_identifier_length", value: "63", kind: "integer", readOnly: true},
+	{name: "max_index_keys", value: "32", kind: "integer", readOnly: true},
+	{name: "role", value: "none", kind: "string"},
+	{name: "row_security", value: "on", kind: "bool"},
+	{name: "search_path", value: `"$user", public`, kind: "string"},
+	{name: "server_encoding", value: "UTF8", kind: "string", report: true, readOnly: true},
+	{name: "server_version", value: ServerVersion, kind: "string", report: true, readOnly: true},
+	{name: "server_version_num", value: "150000", kind: "integer", readOnly: true},
+	{name: "session_authorization", kind: "string", report: true},
+	{name: "session_replication_role", value: "origin", kind: "string"},
+	{name: "standard_conforming_strings", value: "on", kind: "enum", choices: []string{"on"}, report: true},
+	{name: "statement_timeout", value: "0", kind: "ms"},
+	{name: "synchronize_seqscans", value: "on", kind: "bool"},
+	{name: "synchronous_commit", value: "local", kind: "enum", choices: []string{"off", "local"}},
+	{name: "TimeZone", value: "Etc/UTC", kind: "string", report: true},
+	{name: "transaction_deferrable", value: "off", kind: "bool"},
+	{name: "transaction_isolation", value: "serializable", kind: "enum", choices: []string{"serializable", "repeatable read", "read committed", "read uncommitted"}},
+	{name: "transaction_read_only", value: "off", kind: "bool"},
+	{name: "wal_segment_size", value: "64MB", kind: "string", readOnly: true},
+	{name: "work_mem", value: "4MB", kind: "string"},
+	{name: "xmloption", value: "content", kind: "string"},
+})
+
+func indexParameters(list []parameter) map[string]*parameter {
+	m := map[string]*parameter{}
+	for i := range list {
+		m[strings.ToLower(list[i].name)] = &list[i]
+	}
+	return m
+}
+
+// settings are the parameters of one session that differ from their defaults. Keys are lower case.
+type settings struct{ values map[string]string }
+
+// get gives a parameter's value, "" for one that does not exist.
+func (v *settings) get(name string) string {
+	value, _ := v.lookup(name)
+	return value
+}
+
+func (v *settings) lookup(name string) (string, bool) {
+	if value, ok := v.values[name]; ok {
+		return value, true
+	}
+	if p := parameters[name]; p != nil {
+		return p.value, true
+	}
+	return "", false
+}
+
+func (v *settings) duration(name string) time.Duration {
+	value, ok := v.values[name]
+	if !ok {
+		return 0
+	}
+	ms, _ := strconv.Atoi(value)
+	return time.Duration(ms) * time.Millisecond
+}
+
+// put sets a parameter without any check and gives what it was before.
+func (v *settings) put(name, value string) setting {
+	old, ok := v.values[name]
+	if v.values == nil {
+		v.values = map[string]string{}
+	}
+	v.values[name] = value
+	return setting{name, old, ok}
+}
+
+func (v *settings) restore(s setting) {
+	if s.present {
+		v.values[s.name] = s.value
+	} else {
+		delete(v.values, s.name)
+	}
+}
+
+// checked gives the canonical form of a value for a parameter.
+func checked(name, value string) (string, error) {
+	p := parameters[name]
+	if p == nil {
+		if strings.Contains(name, ".") { // a setting of some extension or application
+			return value, nil
+		}
+		return "", sqlstate.New(sqlstate.UndefinedObject, "unrecognized configuration parameter %q", name)
+	}
+	if p.readOnly {
+		return "", sqlstate.New(sqlstate.CantChangeRuntimeParam, "parameter %q cannot be changed", p.name)
+	}
+	invalid := sqlstate.New(sqlstate.InvalidParameterValue, "invalid value for parameter %q: %q", p.name, value)
+	switch p.kind {
+	case "bool":
+		return boolValue(value, invalid)
+	case "integer":
+		if _, err := strconv.Atoi(value); err != nil {
+			return "", invalid
+		}
+	case "ms":
+		ms, err := milliseconds(value)
+		if err != nil {
+			return "", invalid
+		}
+		return strconv.FormatInt(ms, 10), nil
+	case "enum":
+		value = strings.ToLower(value)
+		if name == "synchronous_commit" {
+			return synchronousCommit(value, invalid)
+		}
+		if !slices.Contains(p.choices, value) {
+			return "", invalid.WithHint("Available values: %s.", strings.Join(p.choices, ", "))
+		}
+	}
+	return checkedSpecial(name, value, invalid)
+}
+
+func checkedSpecial(name, value string, invalid *sqlstate.Error) (string, error) {
+	switch name {
+	case "client_encoding":
+		if e := strings.ToUpper(strings.ReplaceAll(strings.Trim(value, "'\""), "-", "")); e == "UTF8" || e == "UNICODE" {
+			return "UTF8", nil
+		}
+		return "", invalid.WithHint("Skein speaks UTF8 only.")
+	case "datestyle":
+		if !strings.HasPrefix(strings.ToUpper(value), "ISO") {
+			return "", invalid.WithHint("Skein writes dates in ISO style only.")
+		}
+		return "ISO, MDY", nil
+	case "timezone":
+		if _, err := timeZone(value); err != nil {
+			return "", invalid
+		}
+	}
+	return value, nil
+}
+
+// synchronousCommit: on one node, everything above local means local.
+func synchronousCommit(value string, invalid *sqlstate.Error) (string, error) {
+	switch value {
+	case "off", "false", "no", "0":
+		return "off", nil
+	case "local", "on", "true", "yes", "1", "remote_write", "remote_apply":
+		return "local", nil
+	}
+	return "", invalid.WithHint("Available values: off, local, remote_write, on, remote_apply.")
+}
+
+func boolValue(value string, invalid error) (string, error) {
+	switch strings.ToLower(value) {
+	case "on", "true", "yes", "1", "t", "y":
+		return "on", nil
+	case "off", "false", "no", "0", "f", "n":
+		return "off", nil
+	}
+	return "", invalid
+}
+
+// milliseconds reads "500", "500ms", "5s", "2min", "1h", "1d".
+func milliseconds(value string) (int64, error) {
+	value = strings.TrimSpace(value)
+	digits := strings.IndexFunc(value, func(r rune) bool { return r < '0' || r > '9' })
+	if digits < 0 {
+		digits = len(value)
+	}
+	n, err := strconv.ParseInt(value[:digits], 10, 32)
+	if err != nil {
+		return 0, err
+	}
+	unit, ok := map[string]int64{"": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}[strings.TrimSpace(value[digits:])]
+	if !ok {
+		return 0, fmt.Errorf("unknown unit in %q", value)
+	}
+	return n * unit, nil
+}
+
+// timeZone finds a zone by name, or by an offset as SET TIME ZONE takes it.
+func timeZone(name string) (*time.Location, error) {
+	if loc, err := time.LoadLocation(name); err == nil {
+		return loc, nil
+	}
+	trimmed := strings.Trim(strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(name)), "INTERVAL"), " '<>")
+	sign := 1
+	switch {
+	case strings.HasPrefix(trimmed, "-"):
+		sign = -1
+	case trimmed == "":
+		return nil, fmt.Errorf("no time zone %q", name)
+	}
+	hours, minutes, _ := strings.Cut(strings.TrimLeft(trimmed, "+-"), ":")
+	h, err := strconv.Atoi(hours)
+	if err != nil || h > 15 {
+		return nil, fmt.Errorf("no time zone %q", name)
+	}
+	m := 0
+	if minutes != "" {
+		if m, err = strconv.Atoi(minutes); err != nil || m > 59 {
+			return nil, fmt.Errorf("no time zone %q", name)
+		}
+	}
+	return time.FixedZone(name, sign*(h*3600+m*60)), nil
+}
+
+// replaced is what a SET of the open transaction replaced.
+type replaced struct {
+	setting
+	local bool
+}
+
+// settle puts back what the transaction's end undoes: what SET LOCAL changed and, after a rollback, what
+// SET changed.
+func (s *Session) settle(rolledBack bool) {
+	for _, c := range slices.Backward(s.tx.changes) {
+		if c.local || rolledBack {
+			s.settings.restore(c.setting)
+			s.applied(c.name)
+		}
+	}
+	s.tx.changes = nil
+}
+
+// set is SET, SET LOCAL and set_config.
+func (s *Session) set(name, value string, local bool) error {
+	name = strings.ToLower(name)
+	switch name {
+	case "transaction_isolation", "transaction_read_only", "transaction_deferrable":
+		return s.setTransaction(name, value)
+	case "role", "session_authorization":
+		return s.setRole(name, value)
+	}
+	value, err := checked(name, value)
+	if err != nil {
+		return err
+	}
+	s.change(name, value, local)
+	return nil
+}
+
+// change sets a checked value. Within a transaction the old one is remembered: a rollback undoes SET,
+// the end of the transaction SET LOCAL.
+func (s *Session) change(name, value string, local bool) {
+	old := s.settings.put(name, value)
+	if s.tx.open() {
+		s.tx.changes = append(s.tx.changes, replaced{old, local})
+	}
+	s.applied(name)
+}
+
+// applied tells the client and the value formats of a changed setting.
+func (s *Session) applied(name string) {
+	value := s.settings.get(name)
+	env := s.out.Env()
+	switch name {
+	case "timezone":
+		if loc, err := timeZone(value); err == nil {
+			env.TimeZone = loc
+		}
+	case "extra_float_digits":
+		env.ExtraFloatDigits, _ = strconv.Atoi(value)
+	case "bytea_output":
+		env.ByteaOutput = value
+	}
+	if p := parameters[name]; p != nil && p.report {
+		s.out.ParameterStatus(p.name, value)
+	}
+}
+
+// reset is RESET name.
+func (s *Session) reset(name string) error {
+	name = strings.ToLower(name)
+	p := parameters[name]
+	if p == nil {
+		return sqlstate.New(sqlstate.UndefinedObject, "unrecognized configuration parameter %q", name)
+	}
+	value, ok := s.startup[name]
+	if !ok {
+		value = p.value
+	}
+	if p.readOnly || name == "session_authorization" {
+		return nil
+	}
+	s.change(name, value, false)
+	return nil
+}
+
+func (s *Session) resetAll() error {
+	for _, name := range slices.Sorted(maps.Keys(s.settings.values)) {
+		if strings.Contains(name, ".") {
+			s.settings.restore(setting{name: name})
+			continue
+		}
+		if name == "is_superuser" {
+			continue
+		}
+		if err := s.reset(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) setTransaction(name, value string) error {
+	if !s.tx.open() {
+		return nil
+	}
+	if name == "transaction_isolation" {
+		value, err := checked(name, value)
+		if err != nil {
+			return err
+		}
+		return s.setModes(&dialect.TxnOptions{Isolation: value})
+	}
+	on, err := boolValue(value, sqlstate.New(sqlstate.InvalidParameterValue, "parameter %q requires a Boolean value", name))
+	if err != nil || name == "transaction_deferrable" {
+		return err
+	}
+	return s.setModes(&dialect.TxnOptions{ReadOnly: choice(on == "on")})
+}
+
+func (s *Session) setRole(name, value string) error {
+	if value == "none" || value == s.user || strings.EqualFold(value, "default") {
+		return nil
+	}
+	if _, ok := s.engine.role(value); !ok {
+		return sqlstate.New(sqlstate.InvalidParameterValue, "role %q does not exist", value)
+	}
+	return sqlstate.New(sqlstate.FeatureNotSupported, "SET %s to another role is not supported", strings.ToUpper(strings.ReplaceAll(name, "_", " ")))
+}
+
+// show gives a parameter's value as SHOW prints it.
+func (s *Session) show(name string) (string, bool) {
+	switch name = strings.ToLower(name); name {
+	case "transaction_isolation":
+		if s.tx.open() {
+			return s.tx.isolation, true
+		}
+		return s.settings.get("default_transaction_isolation"), true
+	case "transaction_read_only":
+		if s.tx.open() {
+			return onOff(s.tx.readOnly), true
+		}
+		return s.settings.get("default_transaction_read_only"), true
+	case "session_authorization":
+		return s.user, true
+	}
+	value, ok := s.settings.lookup(name)
+	if p := parameters[name]; p != nil && p.kind == "ms" && value != "0" {
+		return spellMilliseconds(value), true
+	}
+	return value, ok
+}
+
+func spellMilliseconds(value string) string {
+	n, _ := strconv.ParseInt(value, 10, 64)
+	for _, u := range []struct {
+		size int64
+		name string
+	}{{86_400_000, "d"}, {3_600_000, "h"}, {60_000, "min"}, {1000, "s"}} {
+		if n%u.size == 0 {
+			return strconv.FormatInt(n/u.size, 10) + u.name
+		}
+	}
+	return value + "ms"
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+// Parameters are the settings that the client is told when it connects.
+func (s *Session) Parameters() [][2]string {
+	var all [][2]string
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		if p := parameters[name]; p.report {
+			value, _ := s.show(name)
+			all = append(all, [2]string{p.name, value})
+		}
+	}
+	return all
+}
+
+func (s *Session) allSettings() []pgcatalog.Setting {
+	var all []pgcatalog.Setting
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		p := parameters[name]
+		value, _ := s.show(name)
+		e := pgcatalog.Setting{Name: p.name, Value: value, Default: p.value, Type: p.kind, Context: "user", EnumValues: p.choices}
+		if p.kind == "ms" {
+			e.Type, e.Unit = "integer", "ms"
+		}
+		if p.readOnly {
+			e.Context = "internal"
+		}
+		all = append(all, e)
+	}
+	return all
+}

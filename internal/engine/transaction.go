@@ -1,0 +1,519 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"skein/internal/dialect"
+	"skein/internal/history"
+	"skein/internal/sqlstate"
+)
+
+// transaction is the state of a session between BEGIN and COMMIT, or of the implicit transaction around
+// the messages up to Sync. Its SQLite connection is taken when the first statement needs it: a
+// reader's, or together with the database's turn the writer's. A transaction that began by reading
+// and comes to write does so on its own connection, if what it has read is still the newest.
+type transaction struct {
+	block    bool // between BEGIN and its end
+	implicit bool
+	failed   bool // only ROLLBACK helps
+
+	isolation string
+	readOnly  bool
+	started   time.Time
+	id        int64
+
+	conn       *conn
+	source     source // where conn goes back to
+	write      bool   // has the turn
+	ddl        bool   // has changed the schema
+	lost       bool   // SQLite has rolled it back by itself
+	savepoints []string
+	changes    []replaced // by SET, newest last
+}
+
+var (
+	errInFailedBlock = sqlstate.New(sqlstate.InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+	errSerialize     = sqlstate.New(sqlstate.SerializationFailure, "could not serialize access due to concurrent update").
+				WithDetail("The transaction has read rows before it came to write, and another transaction has written since.").
+				WithHint("Retry the transaction; begin it with the write, or with SELECT … FOR UPDATE, to have it wait instead.")
+	errLockTimeout = sqlstate.New(sqlstate.LockNotAvailable, "canceling statement due to lock timeout").
+			WithDetail("Another transaction is writing to this database; a database has one writer at a time.")
+)
+
+const readCommitted = "read committed"
+
+func (t *transaction) open() bool { return t.block || t.implicit }
+
+// start begins a transaction without touching SQLite yet.
+func (t *transaction) start(s *Session, implicit bool) {
+	*t = transaction{
+		block: !implicit, implicit: implicit, started: s.began, id: s.engine.nextTransaction(),
+		isolation: s.settings.get("default_transaction_isolation"),
+		readOnly:  s.settings.get("default_transaction_read_only") == "on",
+	}
+}
+
+// endsBlock says whether a failed block takes a statement of this kind.
+func endsBlock(k dialect.Kind) bool {
+	return k == dialect.Commit || k == dialect.Rollback || k == dialect.RollbackTo
+}
+
+// lease is a connection for one statement: give must be called when its rows have been read.
+type lease struct {
+	conn *conn
+	give func()
+}
+
+func keep() {}
+
+// lease gives a statement its connection. Reads outside of any transaction stand alone; everything
+// else belongs to the transaction that is open or begins with it.
+func (s *Session) lease(ctx context.Context, write bool) (lease, error) {
+	if write && s.tx.open() && s.tx.readOnly {
+		return lease{}, sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute this statement in a read-only transaction")
+	}
+	if write && !s.tx.open() {
+		if s.settings.get("default_transaction_read_only") == "on" {
+			return lease{}, sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute this statement in a read-only transaction")
+		}
+		s.tx.start(s, true)
+	}
+	if s.tx.open() {
+		c, err := s.transactionConn(ctx, write)
+		return lease{c, keep}, err
+	}
+	if s.own != nil {
+		s.own.begin(ctx, s)
+		return lease{s.own, keep}, nil
+	}
+	c, err := s.db.reader(ctx)
+	if err != nil {
+		return lease{}, err
+	}
+	c.begin(ctx, s)
+	return lease{c, func() { s.db.giveReader(c) }}, nil
+}
+
+// transactionConn gives the transaction's connection, with the turn if the statement writes.
+func (s *Session) transactionConn(ctx context.Context, write bool) (*conn, error) {
+	t := &s.tx
+	if t.conn != nil {
+		t.conn.begin(ctx, s)
+		if t.lost || t.conn.broken {
+			return nil, errInFailedBlock
+		}
+		if write && !t.write {
+			return t.conn, s.upgrade(ctx)
+		}
+		return t.conn, nil
+	}
+	if write {
+		if err := s.takeTurn(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c, err := s.openTransaction(ctx, write)
+	if err != nil && write {
+		s.db.writer.give()
+	}
+	return c, err
+}
+
+func (s *Session) openTransaction(ctx context.Context, write bool) (*conn, error) {
+	c, from, err := s.takeConn(ctx, write)
+	if err != nil {
+		return nil, err
+	}
+	c.begin(ctx, s)
+	begin := "BEGIN"
+	if write {
+		c.file.PinHead(true)
+		begin = "BEGIN IMMEDIATE"
+	}
+	if err := c.exec(begin); err != nil {
+		s.giveConn(c, from)
+		return nil, err
+	}
+	for _, name := range s.tx.savepoints { // set before the first statement
+		if err := c.exec("SAVEPOINT " + quote(name)); err != nil {
+			s.giveConn(c, from)
+			return nil, err
+		}
+	}
+	s.tx.conn, s.tx.source, s.tx.write = c, from, write
+	return c, nil
+}
+
+// source says whose connection a transaction uses.
+type source int
+
+const (
+	fromReaders source = iota
+	fromWriter
+	fromSession
+)
+
+func (s *Session) takeConn(ctx context.Context, write bool) (*conn, source, error) {
+	switch {
+	case s.own != nil:
+		return s.own, fromSession, nil
+	case write:
+		c, err := s.db.takeWriter()
+		return c, fromWriter, err
+	}
+	c, err := s.db.reader(ctx)
+	return c, fromReaders, err
+}
+
+// giveConn returns a connection to where it came from. The turn is given on after it.
+func (s *Session) giveConn(c *conn, to source) {
+	switch to {
+	case fromSession:
+		c.rest()
+		if c.broken {
+			c.close()
+			s.own = nil
+		}
+	case fromWriter:
+		s.db.giveWriter(c)
+	default:
+		s.db.giveReader(c)
+	}
+}
+
+// takeTurn waits for the right to write.
+func (s *Session) takeTurn(ctx context.Context) error {
+	if d := s.settings.duration("lock_timeout"); d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d, errLockTimeout)
+		defer cancel()
+	}
+	return s.db.writer.take(ctx)
+}
+
+// upgrade has a transaction that began by reading write. What it has read must still be the newest
+// state; a READ COMMITTED transaction without open cursors may move on to that.
+func (s *Session) upgrade(ctx context.Context) error {
+	t := &s.tx
+	if err := s.takeTurn(ctx); err != nil {
+		return err
+	}
+	t.write = true
+	c := t.conn
+	if c.file.SnapshotLSN() == 0 { // nothing read yet
+		c.file.PinHead(true)
+		return nil
+	}
+	if t.isolation != readCommitted || c.file.AtHead() || len(t.savepoints) > 0 || s.openPortals() {
+		return nil // SQLite's own check refuses what is too old
+	}
+	if err := c.exec("COMMIT"); err != nil {
+		return err
+	}
+	c.file.PinHead(true)
+	return c.exec("BEGIN IMMEDIATE")
+}
+
+func (s *Session) openPortals() bool {
+	for _, m := range []map[string]*portal{s.portals, s.cursors} {
+		for _, p := range m {
+			if p.stmt != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// finish ends the transaction's hold on its connection and the turn.
+func (s *Session) finish() {
+	t := &s.tx
+	if t.conn != nil {
+		s.giveConn(t.conn, t.source)
+	}
+	if t.write {
+		s.db.writer.give()
+	}
+	if t.ddl {
+		s.db.schema.Add(1)
+	}
+	s.engine.locks.releaseTransaction(s)
+	*t = transaction{}
+}
+
+// commit makes the transaction real and waits for what synchronous_commit asks. When it returns an
+// error the transaction is over too.
+func (s *Session) commit(ctx context.Context) error {
+	s.closePortals()
+	s.closeCursors()
+	lsn, err := s.commitSQLite()
+	wait := s.settings.get("synchronous_commit") != "off"
+	s.settle(err != nil)
+	s.finish()
+	if err != nil {
+		return err
+	}
+	if lsn == 0 {
+		return nil
+	}
+	s.floor = max(s.floor, lsn)
+	if !wait {
+		return nil
+	}
+	return s.await(ctx, lsn)
+}
+
+// commitSQLite commits on the connection. It gives the LSN that must be committed before the client
+// may hear of success: the transaction's own or, if it changed nothing, what it has seen.
+func (s *Session) commitSQLite() (lsn history.LSN, err error) {
+	t := &s.tx
+	if t.conn == nil || t.lost {
+		return 0, nil
+	}
+	c := t.conn
+	err = s.guard(c, func() error {
+		if t.write {
+			lsn = c.file.SnapshotLSN()
+		}
+		if err := c.exec("COMMIT"); err != nil {
+			return err
+		}
+		lsn = max(lsn, c.file.TakeCommit())
+		return nil
+	})
+	if err == nil {
+		return lsn, nil
+	}
+	err = s.translate(err)
+	s.rollbackSQLite()
+	return 0, err
+}
+
+// await waits until lsn is committed. If that is interrupted nobody knows the outcome: it is neither
+// success nor failure.
+func (s *Session) await(ctx context.Context, lsn history.LSN) error {
+	err := s.engine.storage.Wait(ctx, lsn)
+	if err == nil {
+		return nil
+	}
+	return sqlstate.New(sqlstate.TransactionUnknown, "the outcome of the transaction is unknown: %v", err).
+		WithDetail("It was written to the log as entry %s, but whether that became durable was not learnt.", lsn.PgLSN()).
+		WithHint("Look whether its changes are there before you repeat it.")
+}
+
+// abandon rolls the transaction back.
+func (s *Session) abandon() {
+	if !s.tx.open() {
+		return
+	}
+	s.closePortals()
+	s.closeCursors()
+	s.rollbackSQLite()
+	s.settle(true)
+	s.finish()
+}
+
+func (s *Session) rollbackSQLite() {
+	t := &s.tx
+	if t.conn == nil || t.conn.broken {
+		return
+	}
+	c := t.conn
+	c.sqlite.SetInterrupt(context.Background()) // a cancelled statement's rollback must run
+	err := s.guard(c, func() error {
+		if c.sqlite.GetAutocommit() {
+			return nil
+		}
+		return c.exec("ROLLBACK")
+	})
+	if err != nil {
+		c.broken = true
+	}
+}
+
+// endImplicit commits the implicit transaction, if there is one.
+func (s *Session) endImplicit(ctx context.Context) error {
+	if !s.tx.implicit {
+		return nil
+	}
+	if err := s.commit(ctx); err != nil {
+		return s.translate(err)
+	}
+	return nil
+}
+
+// fail says that a statement failed: an implicit transaction is over, a block takes nothing but its end.
+func (s *Session) fail() {
+	switch {
+	case s.tx.implicit:
+		s.abandon()
+	case s.tx.block && !s.tx.failed:
+		s.tx.failed = true
+		if c := s.tx.conn; c != nil && (c.broken || c.sqlite.GetAutocommit()) {
+			s.tx.lost = true
+		}
+		if len(s.tx.savepoints) == 0 { // nothing to go back to: let others write
+			s.closePortals()
+			s.closeCursors()
+			s.releaseFailed()
+		}
+	}
+}
+
+// releaseFailed gives up a failed block's connection; the block itself goes on until its ROLLBACK.
+func (s *Session) releaseFailed() {
+	t := &s.tx
+	s.rollbackSQLite()
+	if t.conn != nil {
+		s.giveConn(t.conn, t.source)
+		t.conn = nil
+	}
+	if t.write {
+		s.db.writer.give()
+		t.write = false
+	}
+	if t.ddl {
+		s.db.schema.Add(1)
+		t.ddl = false
+	}
+	t.lost = true
+}
+
+// The statements that control transactions.
+
+func (s *Session) runBegin(o *dialect.TxnOptions) error {
+	if s.tx.block {
+		s.out.Notice(sqlstate.New(sqlstate.ActiveTransaction, "there is already a transaction in progress"))
+		return s.setModes(o)
+	}
+	if s.tx.implicit { // BEGIN after other statements of the same message: they join the block
+		s.tx.block, s.tx.implicit = true, false
+		return s.setModes(o)
+	}
+	s.tx.start(s, false)
+	return s.setModes(o)
+}
+
+// setModes applies transaction modes to the open transaction.
+func (s *Session) setModes(o *dialect.TxnOptions) error {
+	if o == nil {
+		return nil
+	}
+	used := s.tx.conn != nil
+	if o.Isolation != "" && o.Isolation != s.tx.isolation {
+		if used {
+			return sqlstate.New(sqlstate.ActiveTransaction, "SET TRANSACTION ISOLATION LEVEL must be called before any query")
+		}
+		s.tx.isolation = isolationOf(o.Isolation)
+	}
+	switch o.ReadOnly {
+	case dialect.On:
+		s.tx.readOnly = true
+	case dialect.Off:
+		if used && s.tx.readOnly {
+			return sqlstate.New(sqlstate.ActiveTransaction, "transaction read-write mode must be set before any query")
+		}
+		s.tx.readOnly = false
+	}
+	return nil
+}
+
+// isolationOf names the level that is given for the one that is asked for.
+func isolationOf(level string) string {
+	if level == "read uncommitted" {
+		return readCommitted
+	}
+	return level
+}
+
+func (s *Session) runCommit(ctx context.Context, o *dialect.TxnOptions) (tag string, err error) {
+	if !s.tx.block {
+		s.out.Notice(sqlstate.New(sqlstate.NoActiveTransaction, "there is no transaction in progress"))
+		return "COMMIT", s.endImplicit(ctx)
+	}
+	chain, modes := o != nil && o.Chain, dialect.TxnOptions{Isolation: s.tx.isolation, ReadOnly: choice(s.tx.readOnly)}
+	tag = "COMMIT"
+	if s.tx.failed {
+		tag = "ROLLBACK"
+		s.abandon()
+	} else if err := s.commit(ctx); err != nil {
+		return "", err
+	}
+	if chain {
+		s.tx.start(s, false)
+		return tag, s.setModes(&modes)
+	}
+	return tag, nil
+}
+
+func (s *Session) runRollback(o *dialect.TxnOptions) error {
+	if !s.tx.block {
+		s.out.Notice(sqlstate.New(sqlstate.NoActiveTransaction, "there is no transaction in progress"))
+		s.abandon()
+		return nil
+	}
+	modes := dialect.TxnOptions{Isolation: s.tx.isolation, ReadOnly: choice(s.tx.readOnly)}
+	s.abandon()
+	if o != nil && o.Chain {
+		s.tx.start(s, false)
+		return s.setModes(&modes)
+	}
+	return nil
+}
+
+func choice(on bool) dialect.Choice {
+	if on {
+		return dialect.On
+	}
+	return dialect.Off
+}
+
+// runSavepoint runs SAVEPOINT, RELEASE and ROLLBACK TO.
+func (s *Session) runSavepoint(ctx context.Context, k dialect.Kind, name string) error {
+	t := &s.tx
+	if !t.block {
+		what := map[dialect.Kind]string{dialect.Savepoint: "SAVEPOINT", dialect.Release: "RELEASE SAVEPOINT", dialect.RollbackTo: "ROLLBACK TO SAVEPOINT"}[k]
+		return sqlstate.New(sqlstate.NoActiveTransaction, "%s can only be used in transaction blocks", what)
+	}
+	if k == dialect.Savepoint {
+		if t.conn != nil {
+			t.conn.begin(ctx, s)
+			if err := t.conn.exec("SAVEPOINT " + quote(name)); err != nil {
+				return err
+			}
+		}
+		t.savepoints = append(t.savepoints, name)
+		return nil
+	}
+	at := -1
+	for i, n := range t.savepoints {
+		if n == name {
+			at = i
+		}
+	}
+	if at < 0 || t.lost {
+		return sqlstate.New(sqlstate.InvalidSavepoint, "savepoint %q does not exist", name)
+	}
+	verb := "RELEASE "
+	if k == dialect.RollbackTo {
+		verb = "ROLLBACK TO "
+		s.closePortals()
+		s.closeCursors()
+	}
+	if t.conn != nil {
+		t.conn.begin(ctx, s)
+		if err := t.conn.exec(verb + quote(name)); err != nil {
+			return err
+		}
+	}
+	if k == dialect.Release {
+		t.savepoints = t.savepoints[:at]
+		return nil
+	}
+	t.savepoints, t.failed = t.savepoints[:at+1], false
+	if t.ddl {
+		s.db.schema.Add(1)
+	}
+	return nil
+}

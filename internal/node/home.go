@@ -1,0 +1,112 @@
+package node
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"skein/internal/replog"
+)
+
+// FormatVersion is the version of the directory's layout. A higher one is refused.
+const FormatVersion = 1
+
+const (
+	identityFile = "node.json"
+	lockFile     = "lock"
+)
+
+var (
+	errInUse = errors.New("another skein process is using this directory")
+	errNewer = errors.New("this directory was written by a newer version of Skein")
+)
+
+// identity says whose directory it is. It is written once, when the directory is made.
+type identity struct {
+	Format  int    `json:"format_version"`
+	Cluster string `json:"cluster_id"`
+	Node    string `json:"node_id"`
+	Disk    string `json:"disk_id"` // a wiped and refilled directory has another
+}
+
+// home is a node's directory, held against other processes for as long as it is open.
+type home struct {
+	identity
+	Cluster replog.Cluster
+	lock    *os.File
+}
+
+// openHome takes the directory, making it when it is missing.
+func openHome(dir string) (*home, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w; stop it first, or give this node a --dir of its own", dir, errInUse)
+		}
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	h := &home{lock: lock}
+	if err := h.identify(dir); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return h, nil
+}
+
+func (h *home) identify(dir string) error {
+	path := filepath.Join(dir, identityFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return h.begin(dir, path)
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, &h.identity); err != nil {
+		return fmt.Errorf("%s is not readable (%w); restore it from a backup of the directory", path, err)
+	}
+	if h.Format > FormatVersion {
+		return fmt.Errorf("%s: %w: format %d, this one reads up to %d", dir, errNewer, h.Format, FormatVersion)
+	}
+	id, err := hex.DecodeString(h.identity.Cluster)
+	if err != nil || len(id) != len(h.Cluster) || h.Node == "" {
+		return fmt.Errorf("%s is not readable; restore it from a backup of the directory", path)
+	}
+	h.Cluster = replog.Cluster(id)
+	return nil
+}
+
+// begin makes a new node's identity. A directory that already holds data never gets one.
+func (h *home) begin(dir, path string) error {
+	for _, name := range []string{"db", "log"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("%s holds data but no %s; restore the file from a backup of the directory", dir, identityFile)
+		}
+	}
+	random := make([]byte, 48)
+	if _, err := rand.Read(random); err != nil {
+		return err
+	}
+	h.Cluster = replog.Cluster(random[:16])
+	h.identity = identity{FormatVersion, hex.EncodeToString(random[:16]), hex.EncodeToString(random[16:24]), hex.EncodeToString(random[24:32])}
+	b, err := json.MarshalIndent(h.identity, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replog.WriteFileAtomic(path, append(b, '\n'))
+}
+
+// Close lets the directory go.
+func (h *home) Close() error { return h.lock.Close() }
