@@ -230,7 +230,10 @@ func (p *parser) storedType() string {
 		}
 		p.next()
 	}
-	return p.text(start, p.i)
+	if start == p.i {
+		return ""
+	}
+	return p.src[p.toks[start].pos:p.toks[p.i-1].end]
 }
 
 // columnConstraint reads one constraint of a column.

@@ -200,32 +200,31 @@ func (c *Column) without(kind ConstraintKind) {
 	c.Constraints, _ = dropConstraints(c.Constraints, func(k *Constraint) bool { return k.Kind == kind })
 }
 
-// typeOf reads a stored column's type back from its declaration; nil when it is none of PostgreSQL's.
+// typeOf is the column's type; nil when it is none of PostgreSQL's.
 func typeOf(c *Column) *typeName {
 	if c.typ != nil {
 		return c.typ
 	}
-	decl := c.Declared
-	name, args := decl, ""
-	if i, j := strings.IndexByte(decl, '('), strings.LastIndexByte(decl, ')'); i >= 0 && j > i {
-		name, args = strings.TrimSpace(decl[:i]), decl[i+1:j]
-	}
-	typ := oid.ByName(name)
-	if typ == nil {
-		typ = oid.ByName(strings.TrimSuffix(asciiLower(name), "_text"))
-	}
-	if name == "INTEGER" {
-		typ = oid.ByOID(oid.Int8)
-	}
+	o, mod := c.Type()
+	typ := oid.ByOID(o)
 	if typ == nil {
 		return nil
 	}
-	t := &typeName{typ: typ, mod: oid.Modifier(typ.OID, args)}
-	if args != "" {
-		t.args = strings.Split(strings.ReplaceAll(args, " ", ""), ",")
-	}
-	return t
+	return &typeName{typ: typ, mod: mod, args: modifierArgs(o, mod)}
 }
+
+// Type reads the column's declaration as a type and its modifier, 0 when it is none of PostgreSQL's.
+// It knows more than oid.Declared does from SQLite's column type, which is INTEGER for any rowid: the
+// text of CREATE TABLE has a bigint key in upper case and the smaller ones in lower case.
+func (c *Column) Type() (oid.OID, int32) {
+	if c.Declared == "integer" {
+		return oid.Int4, -1
+	}
+	return oid.Declared(c.Declared)
+}
+
+// Column finds a column by name, in any case; nil if there is none.
+func (t *Table) Column(name string) *Column { return t.column(name) }
 
 func (t *Table) addColumn(c *Change) (bool, error) {
 	if t.column(c.column.Name) != nil {

@@ -572,12 +572,21 @@ func (y *typer) items(items []*item, sc *scope, columns []oid.OID) {
 			}
 			continue
 		}
-		t := y.typeOf(it.e, sc)
+		t := y.itemType(it.e, sc)
 		if stars < 2 && at >= 0 && at < len(columns) && known(columns[at]) == 0 {
 			columns[at] = t
 		}
 		at++
 	}
+}
+
+// itemType is the type of an entry of a select list. A plain column needs no probe: SQLite gives its
+// declaration, unless it comes from a subquery's expression.
+func (y *typer) itemType(e *expr, sc *scope) oid.OID {
+	if e.kind == exprColumn {
+		return y.derived(e, sc)
+	}
+	return y.typeOf(e, sc)
 }
 
 // starTypes types the columns of a * over one subquery.

@@ -212,15 +212,21 @@ func render(toks []token) string {
 	var last byte
 	for i := range toks {
 		t := &toks[i]
-		for n, s := range [3]string{t.pre, t.out, t.post} {
+		space := t.space
+		for _, s := range [3]string{t.pre, t.out, t.post} {
 			if s == "" {
 				continue
 			}
-			if b.Len() > 0 && (n < 2 && t.space && last != ' ' && !(n == 1 && t.pre != "") || joins(last, s[0])) {
+			shown := resolveMarks(s, nil)
+			if b.Len() > 0 && (space && last != ' ' || shown != "" && joins(last, shown[0])) {
 				b.WriteByte(' ')
+				last = ' '
 			}
+			space = false
 			b.WriteString(s)
-			last = s[len(s)-1]
+			if shown != "" {
+				last = shown[len(shown)-1]
+			}
 		}
 	}
 	return b.String()

@@ -200,7 +200,10 @@ func declaration(t *typeName, alias bool) string {
 		return "INTEGER"
 	case alias && isInteger(o):
 		return "integer"
-	case o == oid.Int2 || o == oid.Int4 || o == oid.Int8 || o == oid.Bool || o == oid.Float4 || o == oid.Float8:
+	case o == oid.Int4:
+		// SQLite gives "integer" back as INTEGER, which stands for a rowid.
+		return "int4"
+	case o == oid.Int2 || o == oid.Int8 || o == oid.Bool || o == oid.Float4 || o == oid.Float8:
 		return t.typ.SQLName
 	case o == oid.Bpchar:
 		return "char" + args

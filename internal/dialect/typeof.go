@@ -128,6 +128,11 @@ func (y *typer) reference(e *expr, sc *scope) oid.OID {
 	if n, ok := y.f.refs[e]; ok && n < len(y.refs) && y.refs[n] != 0 {
 		return y.refs[n]
 	}
+	return y.derived(e, sc)
+}
+
+// derived is the type of a column that is an expression in a subquery, 0 for others.
+func (y *typer) derived(e *expr, sc *scope) oid.OID {
 	if y.depth > 20 {
 		return 0
 	}
