@@ -332,7 +332,7 @@ func squareRoot(c *call) error {
 	}
 	weight, _ := leadingGroup(d)
 	ctx := exact()
-	places := min(max(16-int32(weight)*2, scaleOf(d), 0), 1000)
+	places := min(max(16-(int32(weight)*2+1), scaleOf(d), 0), 1000)
 	ctx.Precision = uint32(max(weight*4+8, 0)) + uint32(places) + 4
 	r := new(apd.Decimal)
 	if _, err := ctx.Sqrt(r, d); err != nil {

@@ -398,19 +398,26 @@ func scaleMoment(op byte, x, y moment) string {
 	return ""
 }
 
-// age is the difference in years, months and days as a person counts it.
+// age is the difference in years, months and days as a person counts it: each part by itself, and
+// what is missing borrowed from the next, a month having the days of the earlier date's.
 func age(a, b time.Time) interval {
 	if a.Before(b) {
-		v := age(b, a)
-		return v.scale(-1)
+		return age(b, a).scale(-1)
 	}
-	months := int64(a.Year()-b.Year())*12 + int64(a.Month()-b.Month())
-	v := interval{months: months}
-	if v.addTo(b).After(a) || a.Day() < b.Day() && v.addTo(b).Day() != b.Day() {
+	midnight := func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC) }
+	v := interval{
+		months: int64(a.Year()-b.Year())*12 + int64(a.Month()-b.Month()),
+		days:   int64(a.Day() - b.Day()),
+		micros: a.Sub(midnight(a)).Microseconds() - b.Sub(midnight(b)).Microseconds(),
+	}
+	if v.micros < 0 {
+		v.micros += microsPerDay
+		v.days--
+	}
+	if v.days < 0 {
+		v.days += int64(daysIn(b.Year(), int(b.Month())))
 		v.months--
 	}
-	rest := between(v.addTo(b), a)
-	v.days, v.micros = rest.days, rest.micros
 	return v
 }
 

@@ -160,6 +160,8 @@ func (p *datetimeParser) word(w string, i int) error {
 	case monthNumber(lower) > 0:
 		p.month = monthNumber(lower)
 	case isWeekday(lower):
+	case isDigit(w[0]) && strings.ContainsAny(w, "Tt") && len(w) > 10:
+		return p.dateWord(w)
 	case strings.Contains(w, ":"):
 		return p.timeWord(w)
 	case w[0] == '+' || w[0] == '-' && p.out.hasTime:

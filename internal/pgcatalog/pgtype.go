@@ -71,11 +71,11 @@ func init() {
 	}
 	for _, t := range pgTypes {
 		if t.array != 0 {
-			kind := byte('b')
-			if t.kind == 'p' {
-				kind = 'p'
+			kind, category := byte('b'), byte('A')
+			if t.oid == oid.Record {
+				kind, category = 'p', 'P'
 			}
-			pgTypes = append(pgTypes, pgType{t.array, "_" + t.name, -1, 'A', kind, 0, t.oid})
+			pgTypes = append(pgTypes, pgType{t.array, "_" + t.name, -1, category, kind, 0, t.oid})
 		}
 	}
 	for i := range pgTypes {
