@@ -246,6 +246,7 @@ type quantity struct {
 	whole    int64
 	fraction float64
 	negative bool
+	point    bool // it was written with a point
 }
 
 func (p *intervalParser) number() (quantity, bool) {
@@ -256,7 +257,7 @@ func (p *intervalParser) number() (quantity, bool) {
 	}
 	digits := p.take(isDigit)
 	var decimals string
-	if p.next('.') {
+	if q.point = p.next('.'); q.point {
 		decimals = p.take(isDigit)
 	}
 	if digits+decimals == "" || len(digits) > 18 {
@@ -287,7 +288,7 @@ func (p *intervalParser) clock(hours quantity) bool {
 	if !ok1 || !ok2 || hours.fraction != 0 || minutes.negative || seconds.negative {
 		return false
 	}
-	if !hasSeconds && minutes.fraction != 0 {
+	if !hasSeconds && minutes.point {
 		hours, minutes, seconds = quantity{negative: hours.negative}, quantity{whole: max(hours.whole, -hours.whole)}, minutes
 	}
 	if minutes.whole > 59 || minutes.fraction != 0 || seconds.whole > 60 {

@@ -19,6 +19,8 @@ const (
 	signNaN      = 0xC000
 	signInf      = 0xD000
 	signMinusInf = 0xF000
+
+	infScale = 32 // what PostgreSQL sends as the scale of the infinities
 )
 
 // numeric is a decimal number taken apart: digits holds the whole part, without leading zeros, and
@@ -216,9 +218,9 @@ func appendNumericBinary(dst, stored []byte) ([]byte, error) {
 	case "NaN":
 		return appendNumericHeader(dst, 0, 0, signNaN, 0), nil
 	case "Infinity":
-		return appendNumericHeader(dst, 0, 0, signInf, 0), nil
+		return appendNumericHeader(dst, 0, 0, signInf, infScale), nil
 	case "-Infinity":
-		return appendNumericHeader(dst, 0, 0, signMinusInf, 0), nil
+		return appendNumericHeader(dst, 0, 0, signMinusInf, infScale), nil
 	}
 	groups, weight := n.groups()
 	sign := uint16(signPositive)
