@@ -29,7 +29,8 @@ func (c *conn) authorize(action sqlite3.AuthorizerActionCode, name3, name4, _, _
 		}
 		return sqlite3.AUTH_DENY
 	case sqlite3.AUTH_PRAGMA:
-		if !readablePragmas[strings.ToLower(name3)] {
+		name := strings.ToLower(name3)
+		if !readablePragmas[name] && (name != "schema_version" || name4 != "") {
 			return sqlite3.AUTH_DENY
 		}
 	case sqlite3.AUTH_FUNCTION:

@@ -164,6 +164,7 @@ func (s *Session) prepare(ctx context.Context, p *prepared) error {
 // borrow lends a connection for looking at the schema as this session sees it.
 func (s *Session) borrow(ctx context.Context, fn func(*conn) error) error {
 	if c := s.tx.conn; c != nil {
+		c.begin(ctx, s)
 		return s.guard(c, func() error { return fn(c) })
 	}
 	if s.own != nil {

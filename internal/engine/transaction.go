@@ -247,7 +247,7 @@ func (s *Session) finish() {
 func (s *Session) commit(ctx context.Context) error {
 	s.closePortals()
 	s.closeCursors()
-	lsn, err := s.commitSQLite()
+	lsn, err := s.commitSQLite(ctx)
 	wait := s.settings.get("synchronous_commit") != "off"
 	s.settle(err != nil)
 	s.finish()
@@ -266,12 +266,13 @@ func (s *Session) commit(ctx context.Context) error {
 
 // commitSQLite commits on the connection. It gives the LSN that must be committed before the client
 // may hear of success: the transaction's own or, if it changed nothing, what it has seen.
-func (s *Session) commitSQLite() (lsn history.LSN, err error) {
+func (s *Session) commitSQLite(ctx context.Context) (lsn history.LSN, err error) {
 	t := &s.tx
 	if t.conn == nil || t.lost {
 		return 0, nil
 	}
 	c := t.conn
+	c.begin(ctx, s)
 	err = s.guard(c, func() error {
 		if t.write {
 			lsn = c.file.SnapshotLSN()
