@@ -138,6 +138,26 @@ func wholeMessages(t *testing.T, answer []byte) {
 	}
 }
 
+// FuzzAuthentication: whatever a client that does not know the password sends, it is not let in.
+func FuzzAuthentication(f *testing.F) {
+	h := newFakeHandler(f)
+	first := encode(&pgproto3.SASLInitialResponse{AuthMechanism: scramMechanism, Data: []byte("n,,n=,r=nonce")})
+	f.Add("alice", first)
+	f.Add("bob", append(first, encode(&pgproto3.SASLResponse{Data: []byte("c=biws,r=nonce,p=AAAA")})...))
+	f.Add("alice", encode(&pgproto3.PasswordMessage{Password: "secret"}, &pgproto3.Query{String: "rows 1"}))
+	f.Fuzz(func(t *testing.T, role string, data []byte) {
+		input := append(startupFrame(3<<16, []byte("user\x00"+role+"\x00\x00")), data...)
+		client := &scripted{in: bytes.NewReader(input)}
+		server := NewServer(h, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		server.enter()
+		server.serve(context.Background(), client)
+		wholeMessages(t, client.out.Bytes())
+		if bytes.Contains(client.out.Bytes(), []byte("R\x00\x00\x00\x08\x00\x00\x00\x00")) {
+			t.Fatal("let in")
+		}
+	})
+}
+
 // FuzzValue decodes any bytes as a value of any type and format. What is accepted must survive every
 // form, and pgx must read the same from our binary form as from our text.
 func FuzzValue(f *testing.F) {

@@ -74,7 +74,7 @@ type Bind struct {
 	Statement     string
 	ParamFormats  []int16  // none: all text; one: for all; else one each
 	Params        [][]byte // nil is NULL
-	ResultFormats []int16  // as ParamFormats, but for the result's columns
+	ResultFormats []int16  // as ParamFormats, for the result's columns, whose number the session checks
 }
 
 // ParamFormat is the format of the i-th parameter: 0 text, 1 binary.
