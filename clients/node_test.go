@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	// Not used here: with it `go test` runs these tests again when the server changes.
+	_ "skein/internal/node"
 )
 
 const (
