@@ -205,6 +205,58 @@ func TestConnectionsThatSayNothing(t *testing.T) {
 	readUntil[*pgproto3.ReadyForQuery](t, f)
 }
 
+// TestStorm: many clients at once for few places. Each is served or told 53300, a session that is open
+// is answered all the while, and in the end every place is free again.
+func TestStorm(t *testing.T) {
+	const places = 20
+	address, _ := startServer(t, newFakeHandler(t), Options{Trust: true, MaxConnections: places})
+	nc, f := dialReady(t, address)
+	outcomes := make(chan string, 500)
+	for range cap(outcomes) {
+		go func() { outcomes <- connectOnce(address) }()
+	}
+	counts := map[string]int{}
+	for range cap(outcomes) {
+		send(t, nc, &pgproto3.Query{String: "rows 1"})
+		readUntil[*pgproto3.ReadyForQuery](t, f)
+		counts[<-outcomes]++
+	}
+	if counts["ready"] == 0 || counts["ready"]+counts["53300"] != cap(outcomes) {
+		t.Error(counts)
+	}
+	for range places - 1 {
+		for connectOnce(address) != "ready" { // the last of the storm may still be on their way out
+			continue
+		}
+	}
+}
+
+// connectOnce gives "ready", a SQLSTATE, or what went wrong.
+func connectOnce(address string) string {
+	nc, err := net.Dial("tcp", address)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = nc.Close() }()
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := nc.Write(startupFrame(3<<16, []byte("user\x00alice\x00\x00"))); err != nil {
+		return err.Error()
+	}
+	f := pgproto3.NewFrontend(nc, nc)
+	for {
+		m, err := f.Receive()
+		if err != nil {
+			return err.Error()
+		}
+		switch m := m.(type) {
+		case *pgproto3.ErrorResponse:
+			return m.Code
+		case *pgproto3.ReadyForQuery:
+			return "ready"
+		}
+	}
+}
+
 // TestAcceptErrorEndsServe: Serve does not spin on a listener that is gone.
 func TestAcceptErrorEndsServe(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
