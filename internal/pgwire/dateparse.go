@@ -51,6 +51,9 @@ func (p *datetimeParser) failure(err error, t oid.OID, data []byte) error {
 	return badDatetime(t, data)
 }
 
+// maxYear is beyond the last year of any type, and keeps the arithmetic within 64 bits.
+const maxYear = 9_999_999
+
 // maxDatetimeText is PostgreSQL's limit on the text of a date or time (MAXDATELEN).
 const maxDatetimeText = 128
 
@@ -247,6 +250,9 @@ func (p *datetimeParser) setDate(year, month, day []byte) error {
 	if !ok1 || !ok2 || !ok3 {
 		return errDateSyntax
 	}
+	if y > maxYear {
+		return errDateRange
+	}
 	p.hasDate, p.year, p.month, p.day = true, y, m, d
 	p.shortYear = len(year) <= 2
 	return nil
@@ -260,9 +266,6 @@ func (p *datetimeParser) parseSigned() error {
 		word := strings.ToLower(string(p.run(isLetter)))
 		switch {
 		case word != "infinity" && word != "inf":
-			if p.monthNamed || len(p.numbers) > 0 { // 08-Jan-1999 arrives here
-				return p.hyphenMonth(word)
-			}
 			return errDateSyntax
 		case negative:
 			return p.setWord("-infinity")
@@ -273,16 +276,6 @@ func (p *datetimeParser) parseSigned() error {
 		return nil // Jan-08-1999: a separator
 	}
 	return p.parseOffset(negative)
-}
-
-// hyphenMonth takes the name of a month that stands after a hyphen.
-func (p *datetimeParser) hyphenMonth(word string) error {
-	m := monthByName([]byte(word))
-	if m == 0 || p.monthNamed {
-		return errDateSyntax
-	}
-	p.month, p.monthNamed = m, true
-	return nil
 }
 
 // parseOffset reads HH, HHMM, HHMMSS, or HH:MM[:SS].
