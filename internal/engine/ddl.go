@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,13 +39,45 @@ func (s *Session) runDDL(ctx context.Context, st *dialect.Statement) error {
 				return err
 			}
 		}
-		for _, sql := range st.SQL {
-			if err := c.exec(sql); err != nil {
-				return err
-			}
+		if st.Tag == "DROP TABLE" {
+			return s.dropTables(c, st)
 		}
-		return nil
+		return c.script(st.SQL)
 	})
+}
+
+// dropTables drops tables in any order. Rows that other tables refer to must not go by way of the drop.
+func (s *Session) dropTables(c *conn, st *dialect.Statement) error {
+	names := st.Names
+	if len(names) == 0 {
+		names = []string{st.Table}
+	}
+	for _, name := range names {
+		from, err := c.referrer(name, names)
+		if err != nil {
+			return err
+		}
+		if from != "" {
+			return sqlstate.New(sqlstate.DependentObjects, "cannot drop table %s because other objects depend on it", name).
+				WithDetail("A foreign key of table %s refers to it.", from).
+				WithHint("Drop that table, or its foreign key, first.")
+		}
+	}
+	if err := c.configure(false); err != nil {
+		return err
+	}
+	return errors.Join(c.script(st.SQL), c.configure(true))
+}
+
+// referrer gives a table, other than those in except, with a foreign key to the table; "" for none.
+func (c *conn) referrer(table string, except []string) (from string, err error) {
+	err = c.query(`SELECT s.name FROM sqlite_schema s, pragma_foreign_key_list(s.name) f WHERE s.type = 'table' AND f."table" = ?1 COLLATE NOCASE`, func(st *sqlite3.Stmt) {
+		name := st.ColumnText(0)
+		if !slices.ContainsFunc(except, func(e string) bool { return strings.EqualFold(e, name) }) {
+			from = name
+		}
+	}, table)
+	return from, err
 }
 
 func isTemporary(sql string) bool {

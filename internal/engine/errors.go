@@ -3,11 +3,13 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 
 	"skein/internal/commit"
+	"skein/internal/dialect"
 	"skein/internal/pagestore"
 	"skein/internal/sqlstate"
 )
@@ -105,6 +107,45 @@ func byCode(code sqlite3.ErrorCode, extended sqlite3.ExtendedErrorCode, msg stri
 		return byText(msg)
 	}
 	return sqlstate.New(sqlstate.InternalError, "%s", msg)
+}
+
+// withForeignKey adds to a foreign key's violation what SQLite does not say: which table and, where
+// there is only one that it can be, which constraint.
+func (s *Session) withForeignKey(err error, p *portal) error {
+	if !errors.Is(err, sqlite3.CONSTRAINT_FOREIGNKEY) || p.statement.Table == "" {
+		return err
+	}
+	table, child := p.statement.Table, p.statement.Kind != dialect.Delete
+	q := `SELECT s.name, f."table", f."from" FROM sqlite_schema s, pragma_foreign_key_list(s.name) f WHERE s.type = 'table' AND f.seq = 0 AND s.name = ?1 COLLATE NOCASE`
+	if !child {
+		q = strings.Replace(q, "s.name = ?1", `f."table" = ?1`, 1)
+	}
+	var keys []string
+	other := ""
+	if qerr := p.lease.conn.query(q, func(st *sqlite3.Stmt) {
+		keys = append(keys, st.ColumnText(0)+"_"+st.ColumnText(2)+"_fkey")
+		if other = st.ColumnText(1); !child {
+			other = st.ColumnText(0)
+		}
+	}, table); qerr != nil || len(keys) == 0 {
+		return err
+	}
+	e := sqlstate.New(sqlstate.ForeignKeyViolation, "insert or update on table %q violates foreign key constraint", table)
+	if len(keys) == 1 {
+		e.Constraint = keys[0]
+		e.Message += ` "` + keys[0] + `"`
+	}
+	if child && len(keys) == 1 {
+		_ = e.WithDetail("Key is not present in table %q.", other)
+	} else if !child {
+		e.Message = strings.Replace(e.Message, "insert or update", "update or delete", 1)
+		if len(keys) == 1 {
+			e.Message += fmt.Sprintf(" on table %q", other)
+			_ = e.WithDetail("Key is still referenced from table %q.", other)
+		}
+	}
+	e.Schema, e.Table = "public", table
+	return e
 }
 
 // texts maps the beginnings and ends of SQLite's messages. The rest, between them, is the name.

@@ -108,7 +108,7 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	}
 	more, err := p.step(maxRows, p.sendRow)
 	if err != nil {
-		return err
+		return s.withForeignKey(err, p)
 	}
 	if more {
 		s.out.PortalSuspended()
@@ -264,7 +264,7 @@ func (p *portal) close() {
 // runsInSQLite says whether a statement is one statement of SQLite's, with or without rows.
 func runsInSQLite(k dialect.Kind) bool {
 	switch k {
-	case dialect.Select, dialect.Insert, dialect.Update, dialect.Delete, dialect.Explain, dialect.Pragma:
+	case dialect.Select, dialect.Insert, dialect.Update, dialect.Delete, dialect.Pragma:
 		return true
 	}
 	return false

@@ -28,6 +28,8 @@ func utilityFields(s *Session, st *dialect.Statement) []pgwire.Field {
 			name = p.name
 		}
 		return []pgwire.Field{textField(name)}
+	case dialect.Explain:
+		return []pgwire.Field{textField("QUERY PLAN")}
 	case dialect.Fetch:
 		if c := s.cursors[st.Cursor.Name]; c != nil && c.plan != nil {
 			return c.plan.fields
@@ -71,6 +73,8 @@ func (p *portal) utility(ctx context.Context) (string, error) {
 		return st.Tag, s.runSet(st)
 	case dialect.Show:
 		return st.Tag, p.runShow(st.Set.Name)
+	case dialect.Explain:
+		return st.Tag, p.runExplain(ctx)
 	case dialect.SetConstraints:
 		return st.Tag, s.runSetConstraints(ctx, st.Deferred)
 	case dialect.Copy:
@@ -178,6 +182,39 @@ func (p *portal) runShow(name string) error {
 	}
 	if p.simple {
 		s.out.RowDescription(fields)
+	}
+	for _, row := range rows {
+		if err := p.sendTexts(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runExplain shows SQLite's plan as PostgreSQL shows its own: one column of indented lines.
+func (p *portal) runExplain(ctx context.Context) error {
+	s := p.session
+	var rows [][]string
+	err := s.borrow(ctx, func(c *conn) error {
+		depth := map[int]int{}
+		return c.query(p.statement.SQL[0], func(st *sqlite3.Stmt) {
+			level := 0
+			if parent, ok := depth[st.ColumnInt(1)]; ok {
+				level = parent + 1
+			}
+			depth[st.ColumnInt(0)] = level
+			line := st.ColumnText(3)
+			if level > 0 {
+				line = strings.Repeat("      ", level-1) + "  ->  " + line
+			}
+			rows = append(rows, []string{line})
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if p.simple {
+		s.out.RowDescription(utilityFields(s, p.statement))
 	}
 	for _, row := range rows {
 		if err := p.sendTexts(row); err != nil {

@@ -406,6 +406,11 @@ func (d *CopyDecoder) nextBinary() ([][]byte, error) {
 		}
 	}
 	d.line++
+	if d.end == d.start { // PostgreSQL takes the end of the data between two rows for the trailer, and pgx relies on it
+		if err := d.fill(); err != nil {
+			return nil, err
+		}
+	}
 	count, err := d.take(2)
 	if err != nil {
 		return nil, err
