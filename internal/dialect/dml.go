@@ -50,6 +50,7 @@ func (p *parser) insert(c *change) {
 	}
 	source := p.i
 	p.nest++
+	p.storing = p.nest + 1
 	switch {
 	case p.accept("default", "values"):
 	case p.is("values"):
@@ -60,6 +61,7 @@ func (p *parser) insert(c *change) {
 		c.source = p.query()
 	}
 	p.nest--
+	p.storing = 0
 	if p.accept("on") {
 		p.onConflict(c)
 	}
@@ -339,10 +341,7 @@ func (p *parser) deleteUsing(c *change, using int) {
 	if p.dead() {
 		return
 	}
-	name := c.table.alias
-	if name == "" {
-		name = c.table.name
-	}
+	name := c.table.own()
 	p.collapse(using, p.i, "WHERE rowid IN (SELECT "+quoteIdent(name)+".rowid FROM "+
 		p.text(c.tableI, c.tableJ)+", "+p.text(c.fromI, p.i)+")")
 	p.toks[using].space = true

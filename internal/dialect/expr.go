@@ -539,7 +539,7 @@ func (p *parser) prefix(least int) *expr {
 
 func (p *parser) signed(start int, e *expr) *expr {
 	if e.kind == exprNumber && e.i == start+1 {
-		e.i, e.tight = start, tightUnary
+		p.signLiteral(start, e)
 		return e
 	}
 	if isTemporal(e.staticType()) && p.toks[start].is("-") {
@@ -551,8 +551,20 @@ func (p *parser) signed(start int, e *expr) *expr {
 	}
 	p.st.Arithmetic = p.st.Arithmetic || e.kind != exprParam
 	n := p.node(exprOp, start, tightUnary, e)
-	n.name = "-"
-	return n
+	n.name = p.toks[start].word
+	return p.marked(n, start)
+}
+
+// signLiteral takes the sign into the literal and its marks.
+func (p *parser) signLiteral(start int, e *expr) {
+	e.i, e.tight = start, tightUnary
+	if e.mark == 0 || p.dead() {
+		return
+	}
+	number := &p.toks[start+1]
+	number.space = false
+	number.out = number.word + markText(markAfter, e.mark)
+	p.toks[start].out = markText(markBefore, e.mark) + p.toks[start].out
 }
 
 // postfix reads casts and subscripts.

@@ -276,11 +276,7 @@ func (y *typer) targetColumn(c *change, n int, name string) *expr {
 		y.f.target = append(y.f.target, nil)
 	}
 	if y.f.target[n] == nil {
-		qual := c.table.alias
-		if qual == "" {
-			qual = c.table.name
-		}
-		y.f.target[n] = &expr{kind: exprColumn, name: name, qual: qual, mod: -1}
+		y.f.target[n] = &expr{kind: exprColumn, name: name, qual: c.table.own(), mod: -1}
 	}
 	return y.f.target[n]
 }
@@ -306,7 +302,7 @@ func (y *typer) insertSource(c *change, sc *scope) {
 		inner := y.scopeOf(c.source, q, &scope{with: c.with})
 		for n, it := range q.items {
 			if len(q.rows) == 0 && it.e.kind != exprStar {
-				y.insertValue(c, n, it.e, 0, inner)
+				y.insertValue(c, n, it.e, it.mark, inner)
 			}
 		}
 	}
@@ -335,7 +331,7 @@ func (q *query) hasOpen() bool {
 			}
 		}
 		for _, it := range c.items {
-			if x := it.e.bare(); x.kind == exprParam || x.mark > 0 {
+			if it.e.bare().kind != exprNull {
 				return true
 			}
 		}
@@ -612,6 +608,14 @@ func (y *typer) starTypes(e *expr, sc *scope, columns []oid.OID, at int) int {
 	}
 	y.items(c.items, y.scopeOf(q, c, outer), columns[at:])
 	return len(c.items)
+}
+
+// own is the name that the relation goes by.
+func (r *relation) own() string {
+	if r.alias != "" {
+		return r.alias
+	}
+	return r.name
 }
 
 // called says whether the relation goes by the name.

@@ -25,9 +25,11 @@ type parser struct {
 	lost  bool
 	st    *Statement
 
-	marking   bool // leave marks for Typed, see mark
-	marks     int  // used so far
-	nullGiven bool // COPY had NULL, for which the empty string is a value of its own
+	storing   int       // the nest at which select lists are stored by INSERT; 0 for none
+	rowCalls  *rowCalls // those of the select list that is being read; nil elsewhere
+	marking   bool      // leave marks for Typed, see mark
+	marks     int       // used so far
+	nullGiven bool      // COPY had NULL, for which the empty string is a value of its own
 }
 
 func (p *parser) tok() *token { return &p.toks[p.i] }

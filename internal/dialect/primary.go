@@ -299,6 +299,9 @@ func (p *parser) call(start int) *expr {
 		e = p.plainCall(name, start, nameAt)
 	}
 	p.callTail(e)
+	if p.rowCalls != nil && listFunctions[name] && !p.dead() {
+		p.rowCall(e)
+	}
 	return e
 }
 

@@ -30,10 +30,14 @@ type core struct {
 	owner        *query
 }
 
+// rowCalls are the functions of a select list that give rows.
+type rowCalls struct{ from []string }
+
 // item is one entry of a select list or RETURNING.
 type item struct {
 	e     *expr
 	alias string
+	mark  int // around the value, in INSERT … SELECT
 }
 
 // relation is something in FROM, or a common table expression.
@@ -216,6 +220,8 @@ func (p *parser) tableCore(q *query) {
 func (p *parser) selectCore(q *query) {
 	c := &core{owner: q}
 	q.cores = append(q.cores, c)
+	outer, calls := p.rowCalls, &rowCalls{}
+	defer func() { p.rowCalls = outer }()
 	if p.accept("distinct") {
 		if p.is("on") {
 			p.unsupported(p.i, "DISTINCT ON is")
@@ -226,8 +232,10 @@ func (p *parser) selectCore(q *query) {
 	if p.isAny("from", "where") || p.end() || p.is(")") {
 		p.before(p.i, "1 ")
 	} else {
+		p.rowCalls = calls
 		c.items = p.items()
 	}
+	p.rowCalls = nil
 	if p.is("into") {
 		p.selectInto()
 	}
@@ -236,8 +244,38 @@ func (p *parser) selectCore(q *query) {
 		c.from = p.fromList()
 		c.fromJ = p.i
 	}
+	p.addRowCalls(c, calls)
 	p.clauses(c)
 	p.setReturning(c)
+}
+
+// rowCall moves a function that gives rows from the select list to FROM. Several of them advance
+// together, as in PostgreSQL.
+func (p *parser) rowCall(e *expr) {
+	n := len(p.rowCalls.from) + 1
+	alias := "_s" + strconv.Itoa(n)
+	from := p.text(e.i, e.j) + " AS " + alias
+	if n > 1 {
+		from = " LEFT JOIN " + from + " ON " + alias + ".ordinality = _s1.ordinality"
+	}
+	p.rowCalls.from = append(p.rowCalls.from, from)
+	p.collapse(e.i, e.j, alias+".value")
+}
+
+// addRowCalls puts the functions that rowCall took out into FROM.
+func (p *parser) addRowCalls(c *core, calls *rowCalls) {
+	if len(calls.from) == 0 || p.dead() {
+		return
+	}
+	if p.is("group") || p.is("having") {
+		p.unsupported(p.i, "a function that gives rows in the select list, with GROUP BY,")
+	}
+	from := strings.Join(calls.from, "")
+	if c.fromJ == c.fromI {
+		p.after(p.i-1, " FROM "+from)
+		return
+	}
+	p.after(c.fromJ-1, ", "+from)
 }
 
 // clauses reads WHERE, GROUP BY, HAVING and WINDOW.
@@ -283,6 +321,9 @@ func (p *parser) items() []*item {
 	for !p.dead() {
 		it := &item{e: p.expression()}
 		p.regName(it.e)
+		if p.storing > 0 && p.nest == p.storing {
+			it.mark = p.markAround(it.e)
+		}
 		switch {
 		case p.accept("as"):
 			if !p.tok().name() && p.tok().kind != tokenString {

@@ -223,8 +223,12 @@ func (y *typer) store(value *expr, mark int, t oid.OID, mod int32, sc *scope) {
 		return
 	}
 	if x.mark > 0 && x.kind == exprNumber {
-		if t == oid.Numeric && y.edits != nil {
+		switch {
+		case y.edits == nil:
+		case t == oid.Numeric:
 			y.edits[x.mark] = decimalEdit(x, mod)
+		case isInteger(t) && numberType(x.name) == oid.Numeric:
+			y.edits[x.mark] = castEdit(t, mod)
 		}
 		return
 	}
@@ -252,6 +256,12 @@ func decimalEdit(x *expr, mod int32) edit {
 
 // arithmetic gives decimals, dates and times to the functions that compute exactly.
 func (y *typer) arithmetic(e *expr, sc *scope) {
+	if e.mark > 0 && len(e.args) == 1 && e.name == "-" {
+		if y.typeOf(e.args[0], sc) == oid.Numeric && y.edits != nil {
+			y.edits[e.mark] = edit{before: "numeric_neg(", operator: " ", after: ")"}
+		}
+		return
+	}
 	name := arithmeticFunction[e.name]
 	if e.mark == 0 || len(e.args) != 2 || name == "" {
 		return

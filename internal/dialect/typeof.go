@@ -202,8 +202,11 @@ func (y *typer) note(e *expr, sc *scope) {
 		return
 	}
 	text := quoteIdent(e.name)
-	if e.qual != "" {
-		text = quoteIdent(e.qual) + "." + text
+	if qual := e.qual; qual != "" {
+		if c := y.f.change; c != nil && qual == "excluded" {
+			qual = c.table.own()
+		}
+		text = quoteIdent(qual) + "." + text
 	}
 	for s := sc; s != nil; s = s.outer {
 		if s.root {
