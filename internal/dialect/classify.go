@@ -12,13 +12,13 @@ func Parse(sql string) ([]*Statement, error) {
 	var list []*Statement
 	for len(toks) > 0 {
 		n := statementEnd(toks)
-		one := toks[:n:n]
-		toks = toks[min(n+1, len(toks)):]
+		one := toks[: n+1 : n+1]
+		toks = toks[n+1:]
 		if n == 0 {
 			continue
 		}
-		end := one[n-1].end
-		st, err := newStatement(sql, append(one, token{kind: tokenEnd, pos: end, end: end}))
+		one[n] = token{kind: tokenEnd, pos: one[n-1].end, end: one[n-1].end}
+		st, err := newStatement(sql, one)
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +49,7 @@ func statementEnd(toks []token) int {
 			return i
 		}
 	}
-	return len(toks)
+	return len(toks) - 1
 }
 
 func isTrigger(toks []token) bool {

@@ -276,6 +276,7 @@ func (p *parser) arithmetic(op string, at int, left, right *expr) *expr {
 	if left.kind != exprNumber || right.kind != exprNumber {
 		p.st.Arithmetic = true
 	}
+	static := temporalResult(op, left.staticType(), right.staticType())
 	if isTemporal(left.staticType()) || isTemporal(right.staticType()) {
 		name, ok := arithmeticFunction[op]
 		if !ok {
@@ -283,7 +284,7 @@ func (p *parser) arithmetic(op string, at int, left, right *expr) *expr {
 		}
 		p.replace(at, ",")
 		e := p.node(exprOp, left.i, tightAtom, left, right)
-		e.name = op
+		e.name, e.typ = op, static
 		p.wrap(e.i, e.j, name, ")")
 		return e
 	}
@@ -683,9 +684,7 @@ func (e *expr) staticType() oid.OID {
 	case exprParen:
 		return e.args[0].staticType()
 	case exprOp:
-		if len(e.args) == 2 {
-			return temporalResult(e.name, e.args[0].staticType(), e.args[1].staticType())
-		}
+		return e.typ
 	}
 	return 0
 }

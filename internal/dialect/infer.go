@@ -157,7 +157,8 @@ type typer struct {
 	refs       []oid.OID
 	mods       []int32
 	params     []ParamType
-	edits      map[int]edit // what Typed does at the marks; nil for Infer
+	chain      map[*expr]oid.OID // the types of operators' results
+	edits      map[int]edit      // what Typed does at the marks; nil for Infer
 	depth      int
 }
 

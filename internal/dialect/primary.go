@@ -216,6 +216,8 @@ func (p *parser) arrayElements(start int) *expr {
 		return p.atom(exprOther, start)
 	}
 	var args []*expr
+	p.enter()
+	defer p.leave()
 	for !p.dead() && !p.is("]") {
 		if p.is("[") {
 			args = append(args, p.arrayElements(p.i))

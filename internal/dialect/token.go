@@ -48,7 +48,7 @@ type lexer struct {
 
 // tokenize reads the whole text. The last token is always tokenEnd.
 func tokenize(src string) ([]token, error) {
-	l := &lexer{src: src, toks: make([]token, 0, len(src)/5+4)}
+	l := &lexer{src: src, toks: make([]token, 0, len(src)/4+4)}
 	if n := strings.IndexByte(src, 0); n >= 0 {
 		return nil, l.fail(sqlstate.CharacterNotInRepertoire, n, "invalid byte sequence for encoding \"UTF8\": 0x00")
 	}

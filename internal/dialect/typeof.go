@@ -41,7 +41,16 @@ func (y *typer) typeOf(e *expr, sc *scope) oid.OID {
 			return t.Elem
 		}
 	case exprOp:
-		return y.operatorType(e, sc)
+		// Operands are typed before their operator, so a long chain is not walked again and again.
+		t, ok := y.chain[e]
+		if !ok {
+			t = y.operatorType(e, sc)
+			if y.chain == nil {
+				y.chain = map[*expr]oid.OID{}
+			}
+			y.chain[e] = t
+		}
+		return t
 	case exprCall:
 		return y.callType(e, sc)
 	}
