@@ -236,8 +236,8 @@ func (s *spread) Value(ctx sqlite3.Context) {
 	ctx.ResultFloat(v)
 }
 
-// maxAggregate bounds what one aggregate may collect, below the 1 GB that PostgreSQL allows a value.
-const maxAggregate = 256 << 20
+// maxAggregate bounds what one aggregate may collect: it is held twice when the value is made.
+const maxAggregate = 64 << 20
 
 // arrayAggregate collects values into an array literal.
 type arrayAggregate struct {

@@ -49,6 +49,9 @@ type array struct {
 // maxElements bounds what one literal may unfold to, as PostgreSQL's MaxArraySize does.
 const maxElements = 1 << 24
 
+// maxDimensions is PostgreSQL's; it also bounds recursion over a literal.
+const maxDimensions = 6
+
 // parseArray reads an array literal or a vector.
 func parseArray(s string) (array, error) {
 	t := strings.TrimSpace(s)
@@ -174,7 +177,9 @@ func (p *arrayParser) nested() (element, bool) {
 			quoted = !quoted
 		case quoted:
 		case c == '{':
-			depth++
+			if depth++; depth >= maxDimensions {
+				return element{}, false
+			}
 		case c == '}':
 			if depth--; depth == 0 {
 				p.i++

@@ -140,13 +140,6 @@ func (c *call) returnFloat(f float64) error { c.ctx.ResultFloat(f); return nil }
 func (c *call) returnBool(b bool) error     { c.ctx.ResultBool(b); return nil }
 func (c *call) returnArg(i int) error       { c.ctx.ResultValue(c.arg[i]); return nil }
 func (c *call) returnBlob(b []byte) error   { c.ctx.ResultBlob(nonNil(b)); return nil }
-func (c *call) returnOptional(s *string) error {
-	if s != nil {
-		c.ctx.ResultText(*s)
-	}
-	return nil
-}
-
 func nonNil(b []byte) []byte {
 	if b == nil {
 		return []byte{}

@@ -14,6 +14,10 @@ const maxPatterns = 64
 // maxPattern bounds a pattern's text: its compiled form is several times larger.
 const maxPattern = 8 << 10
 
+// maxLikePattern is the limit that SQLite sets for its own LIKE: matching takes time by the product of
+// the lengths.
+const maxLikePattern = 50000
+
 // pattern compiles a POSIX or PCRE-like pattern as RE2, or takes it from the last times.
 func (cat *catalog) pattern(s, flags string) (*regexp.Regexp, error) {
 	key := flags + "/" + s
@@ -224,6 +228,9 @@ func splitByPattern(c *call) (array, error) {
 // ilike is text MATCH pattern, which SQLite calls with the pattern first: LIKE without regard to
 // case. The escape character is the backslash unless the third argument says otherwise.
 func ilike(c *call) error {
+	if len(c.text(0)) > maxLikePattern {
+		return sqlstate.New(sqlstate.ProgramLimitExceeded, "ILIKE pattern is too long")
+	}
 	escape := `\`
 	if len(c.arg) == 3 {
 		escape = c.text(2)

@@ -51,7 +51,9 @@ func (r *relation) declaration() string {
 		}
 		name, typ, _ := strings.Cut(strings.TrimSpace(item), " ")
 		switch typ {
-		case `"char"`, "text", "varchar", "bool", "oid", "int2", "int4", "int8", "float4", "float8", "regproc", "xid":
+		case `"char"`:
+			typ = `"""char"""` // SQLite takes one pair of quotes off
+		case "text", "varchar", "bool", "oid", "int2", "int4", "int8", "float4", "float8", "regproc", "xid":
 		default:
 			typ += "_text"
 		}
@@ -68,7 +70,13 @@ func (r *relation) register(cat *catalog) error {
 		}
 		return &catalogTable{catalog: cat, relation: r, fields: r.fields()}, db.DeclareVTab(r.declaration())
 	}
-	return sqlite3.CreateModule(cat.conn, r.name, nil, connect)
+	return createModule(cat.conn, r.name, connect)
+}
+
+// createModule installs an eponymous virtual table: one that is there without CREATE VIRTUAL TABLE.
+func createModule[T sqlite3.VTab](c *sqlite3.Conn, name string, connect sqlite3.VTabConstructor[T]) error {
+	//lint:ignore SA1019 the method that replaces it needs a later Go
+	return sqlite3.CreateModule(c, name, nil, connect)
 }
 
 // rowBuilder collects the rows of a relation.

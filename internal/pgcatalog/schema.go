@@ -14,7 +14,7 @@ import (
 // schema is the user's tables, views and indexes as the running statement sees them.
 type schema struct {
 	stamp      time.Time // StatementTime of the statement that checked it last
-	cookie     int64     // main.schema_version then
+	cookie     [2]int64  // schema_version of main and temp then
 	sum        uint64    // of everything in sqlite_schema
 	tables     []*table
 	tableNames map[string]*table
@@ -82,14 +82,19 @@ const hiddenConstraint = "skein_type_"
 
 // loadSchema reads the schema, at most once in a statement and only when it has changed. The cookie
 // alone does not do: it goes back with a rolled back DDL and comes again with the next one. So the
-// text of sqlite_schema is summed once for each statement, and the cookie, which is one page that
-// is in memory anyway, is trusted within one.
+// text of sqlite_schema is summed once for each statement, and the cookies, which are on pages that
+// are in memory anyway, are trusted within one.
 func (cat *catalog) loadSchema() (*schema, error) {
 	now := cat.sess().StatementTime()
-	cookie, err := cat.queryInt("PRAGMA main.schema_version")
+	main, err := cat.queryInt("PRAGMA main.schema_version")
 	if err != nil {
 		return nil, err
 	}
+	temp, err := cat.queryInt("PRAGMA temp.schema_version")
+	if err != nil {
+		return nil, err
+	}
+	cookie := [2]int64{main, temp}
 	if s := cat.schema; s != nil && s.cookie == cookie && s.stamp.Equal(now) && !now.IsZero() {
 		return s, nil
 	}

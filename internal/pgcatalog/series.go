@@ -73,7 +73,7 @@ func (f *rowFunction) register(cat *catalog) error {
 		}
 		return &rowTable{cat, f, len(visible), len(extra)}, db.DeclareVTab(sql + ")")
 	}
-	return sqlite3.CreateModule(cat.conn, f.name, nil, connect)
+	return createModule(cat.conn, f.name, connect)
 }
 
 // rowTable is a row function on one connection.

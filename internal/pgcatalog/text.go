@@ -20,7 +20,7 @@ import (
 )
 
 // maxText bounds what a text function may build.
-const maxText = 256 << 20
+const maxText = 64 << 20
 
 func tooLong() error {
 	return sqlstate.New(sqlstate.ProgramLimitExceeded, "requested length too large")
