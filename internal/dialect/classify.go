@@ -119,8 +119,8 @@ func (p *parser) rows(parse func()) {
 	for i := range p.toks {
 		p.st.Returning = p.st.Returning || p.lost && p.st.Kind != Select && p.toks[i].is("returning")
 	}
-	raw := render(p.toks)
-	p.st.SQL = []string{resolveMarks(raw, nil)}
+	raw := p.render(p.toks)
+	p.st.SQL = []string{p.unmarked(raw)}
 	if p.st.infer != nil && len(raw) > len(p.st.SQL[0]) {
 		p.st.infer.raw = raw
 	}

@@ -98,7 +98,7 @@ func (p *parser) inferChange(c *change) {
 
 func (p *parser) newInference() *inference {
 	p.st.infer = &inference{params: p.st.ParamTypes, refs: map[*expr]int{}, star: -1}
-	p.st.infer.text = func(i, j int) string { return resolveMarks(p.text(i, j), nil) }
+	p.st.infer.text = func(i, j int) string { return p.unmarked(p.text(i, j)) }
 	return p.st.infer
 }
 

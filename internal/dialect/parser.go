@@ -205,11 +205,11 @@ func (p *parser) collapse(i, j int, s string) {
 }
 
 // text renders the tokens from i to j as they are edited by now.
-func (p *parser) text(i, j int) string { return render(p.toks[i:j]) }
+func (p *parser) text(i, j int) string { return p.render(p.toks[i:j]) }
 
 // render writes tokens with their edits. Spaces are kept as one space, and added where two pieces
 // would run together.
-func render(toks []token) string {
+func (p *parser) render(toks []token) string {
 	var b strings.Builder
 	var last byte
 	for i := range toks {
@@ -219,7 +219,7 @@ func render(toks []token) string {
 			if s == "" {
 				continue
 			}
-			shown := resolveMarks(s, nil)
+			shown := p.unmarked(s)
 			if b.Len() > 0 && (space && last != ' ' || shown != "" && joins(last, shown[0])) {
 				b.WriteByte(' ')
 				last = ' '

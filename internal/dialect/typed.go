@@ -104,6 +104,14 @@ func (p *parser) markTerm(e *expr) {
 	e.term = e.mark
 }
 
+// unmarked takes the marks out.
+func (p *parser) unmarked(s string) string {
+	if !p.marking {
+		return s
+	}
+	return resolveMarks(s, nil)
+}
+
 // resolveMarks puts the edits in the place of the marks.
 func resolveMarks(raw string, edits map[int]edit) string {
 	i := strings.IndexByte(raw, markByte)

@@ -41,7 +41,7 @@ func (p *parser) kind(k Kind, tag string) { p.st.Kind, p.st.Tag = k, tag }
 // sql gives SQLite the edited tokens.
 func (p *parser) sql() {
 	if p.err == nil {
-		p.st.SQL = []string{render(p.toks)}
+		p.st.SQL = []string{p.render(p.toks)}
 	}
 }
 
