@@ -46,9 +46,10 @@ type expr struct {
 	args  []*expr
 	when  []*expr
 	sub   *query
-	mark  int  // where Typed may edit the expression, see markByte
-	term  int  // the mark of a term of ORDER BY
-	any   bool // of exprCompare: the right side is an array; of exprCase: it has an operand
+	mark  int   // where Typed may edit the expression, see markByte
+	marks []int // around the operands of a comparison of several
+	term  int   // the mark of a term of ORDER BY
+	any   bool  // of exprCompare: the right side is an array; of exprCase: it has an operand
 }
 
 // How tightly SQLite binds operators; PostgreSQL's own levels are those of infix. Where the two
@@ -304,6 +305,9 @@ func (p *parser) match(op string, at int, left, right *expr) *expr {
 	p.replace(at, word)
 	p.toks[at].space = true
 	least := tightEqual + 1
+	if strings.HasPrefix(op, "~~") || strings.HasPrefix(op, "!~~") {
+		defer p.defaultEscape(right)
+	}
 	if strings.HasSuffix(word, "||") {
 		least = tightCollate
 	}
@@ -414,14 +418,29 @@ func (p *parser) likeTest(left *expr) *expr {
 	right := p.level(levelOther)
 	p.operand(right, tightEqual+1)
 	args := []*expr{left, right}
-	if p.accept("escape") {
+	switch {
+	case p.is("escape"):
+		at := p.i
+		p.next()
 		esc := p.level(levelOther)
 		p.operand(esc, tightBit)
 		args = append(args, esc)
+		if esc.kind == exprString && esc.name == "" {
+			p.collapse(at, p.i, "") // no escape character at all, which is SQLite's default
+		}
+	case word == "like" || word == "ilike":
+		p.defaultEscape(right)
 	}
 	e := p.node(exprCompare, left.i, tightEqual, args...)
 	e.name = "like"
 	return e
+}
+
+// defaultEscape makes the backslash the escape character of LIKE, as it is in PostgreSQL.
+func (p *parser) defaultEscape(pattern *expr) {
+	if pattern.kind != exprString || strings.Contains(pattern.name, `\`) {
+		p.after(pattern.j-1, ` ESCAPE '\'`)
+	}
 }
 
 func (p *parser) between(left *expr) *expr {
@@ -434,7 +453,9 @@ func (p *parser) between(left *expr) *expr {
 	high := p.level(levelOther)
 	p.operand(low, tightEqual+1)
 	p.operand(high, tightEqual+1)
-	return p.node(exprCompare, left.i, tightEqual, left, low, high)
+	e := p.node(exprCompare, left.i, tightEqual, left, low, high)
+	p.markArguments(e)
+	return e
 }
 
 func (p *parser) inTest(left *expr) *expr {
@@ -461,7 +482,9 @@ func (p *parser) inTest(left *expr) *expr {
 	if left.kind == exprRow && len(args) > 1 && args[1].kind == exprRow {
 		p.after(open, "VALUES ")
 	}
-	return p.node(exprCompare, left.i, tightEqual, args...)
+	e := p.node(exprCompare, left.i, tightEqual, args...)
+	p.markArguments(e)
+	return e
 }
 
 // atTimeZone turns x AT TIME ZONE z into timezone(z, x).

@@ -393,11 +393,13 @@ func (y *typer) visit(e *expr, sc *scope) {
 	}
 	for _, a := range e.when {
 		y.visit(a, sc)
+		y.sortedTerm(a.term, a, sc)
 	}
 	switch e.kind {
 	case exprCompare:
 		y.compared(e, sc)
 		y.comparedDecimals(e, sc)
+		y.comparedByValue(e, sc)
 	case exprLogic:
 		if e.name != "exists" {
 			for _, a := range e.args {
@@ -412,6 +414,7 @@ func (y *typer) visit(e *expr, sc *scope) {
 	case exprCall:
 		y.arguments(e, sc)
 		y.aggregate(e, sc)
+		y.comparedByValue(e, sc)
 	case exprArray:
 		y.same(e.args, sc)
 	case exprElement:

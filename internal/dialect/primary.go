@@ -338,6 +338,8 @@ func (p *parser) judgeCall(e *expr, nameAt int) {
 	switch e.name {
 	case "sum", "avg":
 		p.markName(e, nameAt)
+	case "min", "max", "nullif":
+		p.markArguments(e)
 	}
 	switch e.name {
 	case "nextval", "setval":

@@ -58,6 +58,15 @@ func (p *parser) marked(e *expr, at int) *expr {
 	return e
 }
 
+// markArguments marks each operand of a comparison of several, unless it is a literal, which has its
+// own mark.
+func (p *parser) markArguments(e *expr) {
+	e.marks = make([]int, len(e.args))
+	for n, a := range e.args {
+		e.marks[n] = p.markAround(a)
+	}
+}
+
 // markName marks a function's name.
 func (p *parser) markName(e *expr, at int) {
 	if e.mark = p.newMark(); e.mark > 0 && !p.dead() {
@@ -201,7 +210,7 @@ func isMonth(s string) bool {
 // converted says whether literals of the type are kept in a form of their own.
 func converted(t oid.OID) bool {
 	switch t {
-	case oid.Bool, oid.UUID, oid.Bytea, oid.Numeric:
+	case oid.Bool, oid.UUID, oid.Bytea, oid.Numeric, oid.Int2, oid.Int4, oid.Int8, oid.Float4, oid.Float8:
 		return true
 	}
 	return isTemporal(t)
@@ -275,6 +284,10 @@ func (y *typer) arithmetic(e *expr, sc *scope) {
 		return
 	}
 	a, b := y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc)
+	if y.edits != nil && (e.name == "/" || e.name == "%") && mayBeZero(e.args[1]) && numberRank(a) > 0 && numberRank(b) > 0 {
+		// SQLite gives NULL where PostgreSQL complains of a division by zero.
+		y.edits[e.mark] = edit{before: name, operator: ",", after: ")"}
+	}
 	if y.edits == nil || !exact(a) && !exact(b) || isFloat(a) || isFloat(b) {
 		return
 	}
@@ -285,6 +298,12 @@ func (y *typer) arithmetic(e *expr, sc *scope) {
 	for _, arg := range e.args {
 		y.quoteDecimal(arg)
 	}
+}
+
+// mayBeZero says whether a divisor is anything but a literal that is not zero.
+func mayBeZero(e *expr) bool {
+	x := e.bare()
+	return x.kind != exprNumber || strings.Trim(x.name, "0.") == ""
 }
 
 func isFloat(t oid.OID) bool { return t == oid.Float4 || t == oid.Float8 }
@@ -348,6 +367,45 @@ func (y *typer) comparedDecimals(e *expr, sc *scope) {
 	}
 }
 
+// comparedByValue makes BETWEEN, IN, min, max and nullif compare computed decimals by value: all
+// operands become text, compared by the collation of the first.
+func (y *typer) comparedByValue(e *expr, sc *scope) {
+	if len(e.marks) == 0 || len(e.marks) != len(e.args) || e.args[0].kind == exprRow {
+		return
+	}
+	decimal, computed := false, false
+	for _, a := range e.args {
+		t := y.typeOf(a, sc)
+		if isFloat(t) {
+			return
+		}
+		decimal = decimal || t == oid.Numeric && a.bare().kind != exprNumber
+		switch a.bare().kind {
+		case exprColumn, exprNumber, exprString, exprParam, exprNull:
+		default:
+			computed = true
+		}
+	}
+	if y.edits == nil || !decimal || !computed {
+		return
+	}
+	for n, a := range e.args {
+		var change edit
+		if t := y.typeOf(a, sc); numberRank(t) > 0 && t != oid.Numeric && a.bare().kind != exprNumber {
+			change = castEdit(oid.Numeric, -1)
+		}
+		if n == 0 {
+			change.after += " COLLATE numeric"
+		}
+		if x := a.bare(); x.kind == exprNumber && x.mark > 0 {
+			y.edits[x.mark] = edit{before: "'", after: "'"}
+		}
+		if e.marks[n] > 0 {
+			y.edits[e.marks[n]] = change
+		}
+	}
+}
+
 // sorted sorts computed decimals by value.
 func (y *typer) sorted(e *expr, q *query, sc *scope) {
 	x := e.bare()
@@ -370,10 +428,15 @@ func (y *typer) sorted(e *expr, q *query, sc *scope) {
 			}
 		}
 	}
-	if b := x.bare(); b.kind == exprColumn || b.kind == exprStar || b.kind == exprNumber {
+	y.sortedTerm(e.term, x, sc)
+}
+
+// sortedTerm makes one term of ORDER BY, that stands for x, sort by value.
+func (y *typer) sortedTerm(mark int, x *expr, sc *scope) {
+	if b := x.bare(); mark == 0 || b.kind == exprColumn || b.kind == exprStar || b.kind == exprNumber {
 		return
 	}
 	if y.typeOf(x, sc) == oid.Numeric && y.edits != nil {
-		y.edits[e.term] = edit{after: " COLLATE numeric"}
+		y.edits[mark] = edit{after: " COLLATE numeric"}
 	}
 }
