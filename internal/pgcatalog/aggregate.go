@@ -39,6 +39,8 @@ var aggregates = []aggregate{
 	{"variance", 1, false, spreadOf(true, false)},
 	{"var_samp", 1, false, spreadOf(true, false)},
 	{"var_pop", 1, false, spreadOf(false, false)},
+	{"bit_and", 1, false, func(*catalog) sqlite3.AggregateFunction { return &bitAggregate{and: true} }},
+	{"bit_or", 1, false, func(*catalog) sqlite3.AggregateFunction { return &bitAggregate{} }},
 	{"json_agg", 1, true, func(*catalog) sqlite3.AggregateFunction { return &jsonAggregate{} }},
 	{"jsonb_agg", 1, true, func(*catalog) sqlite3.AggregateFunction { return &jsonAggregate{} }},
 	{"json_object_agg", 2, true, func(*catalog) sqlite3.AggregateFunction { return &jsonObjectAggregate{spaced: true} }},
@@ -56,6 +58,8 @@ type total struct {
 	decimal          apd.Decimal
 	scales           []int64 // scales[i] counts the decimals with i digits after the point
 	float            float64
+	spans            int64 // rows that were intervals
+	span             interval
 	failed           bool
 }
 
@@ -67,35 +71,46 @@ func (t *total) add(ctx sqlite3.Context, v sqlite3.Value, n int64) {
 		return
 	}
 	t.rows += n
-	sum, ctxt := &t.decimal, exact()
-	var d *apd.Decimal
 	switch v.Type() {
 	case sqlite3.INTEGER:
-		d, sum = apd.New(v.Int64(), 0), &t.whole
+		t.accumulate(ctx, &t.whole, apd.New(v.Int64(), 0), n)
 	case sqlite3.FLOAT:
 		t.floats += n
 		t.float += float64(n) * v.Float()
-		return
 	default:
-		var ok bool
-		if d, ok = parseDecimal(v.Text()); !ok || v.Type() == sqlite3.BLOB {
-			t.failed = true
-			t.fail(ctx, badText("numeric", v.Text()))
-			return
-		}
+		t.addText(ctx, v.Text(), n)
+	}
+}
+
+// addText takes a decimal or an interval.
+func (t *total) addText(ctx sqlite3.Context, s string, n int64) {
+	if d, ok := parseDecimal(s); ok {
 		d = plain(d)
 		t.decimals += n
 		t.countScale(scaleOf(d), n)
+		t.accumulate(ctx, &t.decimal, d, n)
+		return
 	}
+	span, ok := parseInterval(s)
+	if !ok {
+		t.failed = true
+		t.fail(ctx, badText("numeric", s))
+		return
+	}
+	t.spans += n
+	t.span = t.span.add(interval{n * span.months, n * span.days, n * span.micros})
+}
+
+func (t *total) accumulate(ctx sqlite3.Context, sum, d *apd.Decimal, n int64) {
 	if d.Form != apd.Finite || sum.Form != apd.Finite {
 		if r, err := specialOp('+', sum, d); err == nil {
 			sum.Set(r)
 		}
 		return
 	}
-	op := ctxt.Add
+	op := exact().Add
 	if n < 0 {
-		op = ctxt.Sub
+		op = exact().Sub
 	}
 	if _, err := op(sum, sum, d); err != nil {
 		t.failed = true
@@ -114,7 +129,14 @@ func (t *total) Value(ctx sqlite3.Context) {
 	if t.rows <= 0 || t.failed {
 		return
 	}
-	if t.floats > 0 {
+	switch {
+	case t.spans > 0 && t.average:
+		ctx.ResultText(t.span.scale(1 / float64(t.rows)).String())
+		return
+	case t.spans > 0:
+		ctx.ResultText(t.span.String())
+		return
+	case t.floats > 0:
 		f := t.float + approximate(&t.whole) + approximate(&t.decimal)
 		if t.average {
 			f /= float64(t.rows)
@@ -181,6 +203,34 @@ func (b *boolAggregate) Value(ctx sqlite3.Context) {
 		ctx.ResultBool(b.no == 0)
 	default:
 		ctx.ResultBool(b.yes > 0)
+	}
+}
+
+// bitAggregate is bit_and and bit_or. It has no inverse, so it is no window function.
+type bitAggregate struct {
+	and, any bool
+	bits     int64
+}
+
+func (b *bitAggregate) Step(_ sqlite3.Context, arg ...sqlite3.Value) {
+	if arg[0].Type() == sqlite3.NULL {
+		return
+	}
+	n := arg[0].Int64()
+	switch {
+	case !b.any:
+		b.bits = n
+	case b.and:
+		b.bits &= n
+	default:
+		b.bits |= n
+	}
+	b.any = true
+}
+
+func (b *bitAggregate) Value(ctx sqlite3.Context) {
+	if b.any {
+		ctx.ResultInt64(b.bits)
 	}
 }
 

@@ -28,6 +28,7 @@ func arrayFunctions() []function {
 		{"array_prepend", 2, 2, pure | nullable, arrayPrepend},
 		{"array_cat", 2, 2, pure | nullable, arrayCat},
 		{"array_remove", 2, 2, pure | nullable, arrayRemove},
+		{"array_replace", 3, 3, pure | nullable, arrayReplace},
 		{"cast_array", 1, 1, pure, castArray},
 		{"cast_int2vector", 1, 1, pure, func(c *call) error { return c.returnText(c.text(0)) }},
 		{"cast_oidvector", 1, 1, pure, func(c *call) error { return c.returnText(c.text(0)) }},
@@ -485,6 +486,23 @@ func arrayRemove(c *call) error {
 		}
 	}
 	return c.returnText(out.String())
+}
+
+func arrayReplace(c *call) error {
+	if c.isNull(0) {
+		return nil
+	}
+	a, err := c.array(0)
+	if err != nil {
+		return err
+	}
+	from, to := c.element(1), c.element(2)
+	for i, e := range a.elements {
+		if e == from {
+			a.elements[i] = to
+		}
+	}
+	return c.returnText(a.String())
 }
 
 func castArray(c *call) error {

@@ -269,13 +269,18 @@ func formatUUID(digits string) string {
 }
 
 func castLSN(c *call) error {
-	high, low, ok := strings.Cut(c.text(0), "/")
-	h, errH := strconv.ParseUint(high, 16, 32)
-	l, errL := strconv.ParseUint(low, 16, 32)
-	if !ok || errH != nil || errL != nil {
+	n, ok := parseLSN(c.text(0))
+	if !ok {
 		return badText("pg_lsn", c.text(0))
 	}
-	return c.returnText(formatLSN(h<<32 | l))
+	return c.returnText(formatLSN(n))
+}
+
+func parseLSN(s string) (uint64, bool) {
+	high, low, ok := strings.Cut(s, "/")
+	h, errH := strconv.ParseUint(high, 16, 32)
+	l, errL := strconv.ParseUint(low, 16, 32)
+	return h<<32 | l, ok && errH == nil && errL == nil
 }
 
 func formatLSN(n uint64) string {

@@ -39,6 +39,8 @@ func datetimeFunctions() []function {
 		{"timezone_utc", 2, 2, 0, timezoneUTC},
 		{"make_date", 3, 3, pure, makeDate},
 		{"make_timestamp", 6, 6, pure, makeTimestamp},
+		{"make_timestamptz", 6, 6, 0, makeTimestamptz},
+		{"make_time", 3, 3, pure, makeTime},
 		{"make_interval", 0, 7, pure, makeInterval},
 		{"justify_days", 1, 1, pure, justify(true, false)},
 		{"justify_hours", 1, 1, pure, justify(false, true)},
@@ -517,12 +519,37 @@ func makeDate(c *call) error {
 }
 
 func makeTimestamp(c *call) error {
+	t, err := c.fields()
+	if err != nil {
+		return err
+	}
+	return c.returnText(formatTimestamp(t))
+}
+
+func makeTimestamptz(c *call) error {
+	t, err := c.fields()
+	if err != nil {
+		return err
+	}
+	return c.returnText(formatTimestamp(localToUTC(t, c.zone())))
+}
+
+// fields reads a year, month, day, hour, minute and second.
+func (c *call) fields() (time.Time, error) {
 	s := fmt.Sprintf("%s-%s-%s %s:%s:%s", c.text(0), pad2(c.text(1)), pad2(c.text(2)), c.text(3), c.text(4), c.text(5))
 	d, err := parseDatetime(s, time.Time{}, time.UTC)
 	if err != nil {
-		return sqlstate.New(sqlstate.DatetimeOverflow, "date field value out of range: %s", s)
+		return time.Time{}, sqlstate.New(sqlstate.DatetimeOverflow, "date field value out of range: %s", s)
 	}
-	return c.returnText(formatTimestamp(d.t))
+	return d.t, nil
+}
+
+func makeTime(c *call) error {
+	micros, ok := parseClock(c.text(0) + ":" + c.text(1) + ":" + c.text(2))
+	if !ok || micros < 0 || micros > microsPerDay {
+		return sqlstate.New(sqlstate.DatetimeOverflow, "time field value out of range: %s:%s:%s", c.text(0), c.text(1), c.text(2))
+	}
+	return c.returnText(clock(micros))
 }
 
 func pad2(s string) string {

@@ -1,12 +1,12 @@
 package pgcatalog
 
 import (
-	"fmt"
 	"hash/fnv"
 	"math/big"
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/apd/v3"
 	"github.com/ncruces/go-sqlite3"
 
 	"skein/internal/sqlstate"
@@ -52,6 +52,7 @@ func sessionFunctions() []function {
 		{"inet_client_port", 0, 0, 0, always(nil)},
 		{"pg_sleep", 1, 1, direct, sleep},
 		{"pg_size_pretty", 1, 1, pure, sizePretty},
+		{"pg_size_bytes", 1, 1, pure, sizeBytes},
 		{"pg_database_size", 1, 1, 0, databaseSize},
 		{"pg_relation_size", 1, 2, 0, relationSize},
 		{"pg_table_size", 1, 1, 0, relationSize},
@@ -151,16 +152,12 @@ func followerLSN(c *call) error {
 }
 
 func lsnDiff(c *call) error {
-	var n [2]uint64
-	for i := range n {
-		if _, err := fmt.Sscanf(strings.Replace(c.text(i), "/", " ", 1), "%x %x", new(uint32), new(uint32)); err != nil {
-			return badText("pg_lsn", c.text(i))
-		}
-		var high, low uint32
-		fmt.Sscanf(strings.Replace(c.text(i), "/", " ", 1), "%x %x", &high, &low)
-		n[i] = uint64(high)<<32 | uint64(low)
+	a, okA := parseLSN(c.text(0))
+	b, okB := parseLSN(c.text(1))
+	if !okA || !okB {
+		return badText("pg_lsn", c.text(0)+" - "+c.text(1))
 	}
-	return c.returnText(new(big.Int).Sub(new(big.Int).SetUint64(n[0]), new(big.Int).SetUint64(n[1])).String())
+	return c.returnText(new(big.Int).Sub(new(big.Int).SetUint64(a), new(big.Int).SetUint64(b)).String())
 }
 
 func startTime(c *call) error {
@@ -194,6 +191,30 @@ func sizePretty(c *call) error {
 		return badText("bigint", c.text(0))
 	}
 	return c.returnText(prettySize(n))
+}
+
+// sizeBytes reads what pg_size_pretty prints.
+func sizeBytes(c *call) error {
+	s := strings.TrimSpace(c.text(0))
+	n := len(s)
+	for n > 0 && (isLetter(s[n-1]) || s[n-1] == ' ') {
+		n--
+	}
+	d, ok := parseDecimal(s[:n])
+	unit := strings.ToLower(strings.TrimSpace(s[n:]))
+	shift, known := map[string]uint{"": 0, "b": 0, "bytes": 0, "kb": 10, "mb": 20, "gb": 30, "tb": 40, "pb": 50}[unit]
+	if !ok || !known {
+		return sqlstate.New(sqlstate.InvalidParameterValue, "invalid size: \"%s\"", c.text(0))
+	}
+	bytes, err := decimalOp('*', d, apd.New(1<<shift, 0))
+	if err != nil {
+		return decimalError(err)
+	}
+	size, err := roundTo(plain(bytes), 0).Int64()
+	if err != nil {
+		return outOfRange("bigint")
+	}
+	return c.returnInt(size)
 }
 
 func databaseSize(c *call) error {

@@ -368,7 +368,7 @@ func addMoment(x, y moment, sign float64) string {
 		return formatDate(y.t.AddDate(0, 0, int(x.number)))
 	case isPoint(x.kind) && y.kind == anInterval:
 		return formatTimestamp(y.span.scale(sign).addTo(x.t))
-	case x.kind == aDate && y.kind == aTime, x.kind == anInterval && y.kind == anInterval:
+	case x.kind == anInterval && y.kind == anInterval:
 		return x.span.add(y.span.scale(sign)).String()
 	}
 	return ""

@@ -19,7 +19,6 @@ const (
 	aNumber
 	aDate
 	aTimestamp
-	aTime
 	anInterval
 )
 

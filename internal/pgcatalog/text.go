@@ -67,6 +67,7 @@ func textFunctions() []function {
 		{"format", 1, -1, pure | nullable, format},
 		{"gen_random_uuid", 0, 0, 0, randomUUID},
 		{"uuid_generate_v4", 0, 0, 0, randomUUID},
+		{"gen_random_bytes", 1, 1, 0, randomBytes},
 		{"random", 0, 0, 0, func(c *call) error { return c.returnFloat(mathrand.Float64()) }},
 		{"setseed", 1, 1, 0, always("")},
 		{"num_nulls", 1, -1, pure | nullable, countNulls(true)},
@@ -508,6 +509,19 @@ func randomUUID(c *call) error {
 	rand.Read(b[:]) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return c.returnText(formatUUID(hex.EncodeToString(b[:])))
+}
+
+func randomBytes(c *call) error {
+	n, err := c.int(0)
+	if err != nil {
+		return err
+	}
+	if n < 1 || n > 1024 {
+		return sqlstate.New(sqlstate.InvalidParameterValue, "Length not in range")
+	}
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return c.returnBlob(b)
 }
 
 func countNulls(null bool) func(*call) error {
