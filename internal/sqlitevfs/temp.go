@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
-// tempMemory is how much of a temporary file stays in memory.
-const tempMemory = 256 << 10
+const (
+	tempMemory = 256 << 10 // of a temporary file stays in memory
+	tempStart  = 16 << 10  // is what it begins with: the journal of a small transaction
+)
 
 // TempSpace bounds SQLite's temporary files of one node: journals, large sorts, VACUUM's copy,
 // temporary tables.
@@ -20,6 +23,7 @@ type TempSpace struct {
 	dir   string
 	limit int64
 	used  atomic.Int64
+	start sync.Pool // of *[tempStart]byte: SQLite opens and closes a journal with every transaction
 }
 
 // NewTempSpace puts temporary files into dir, of limit bytes together.
@@ -34,6 +38,7 @@ func (t *TempSpace) file() *tempFile { return &tempFile{space: t} }
 type tempFile struct {
 	space *TempSpace
 	mem   []byte
+	first *[tempStart]byte // under mem while that is enough
 	file  *os.File
 	size  int64 // of file
 	lock  vfs.LockLevel
@@ -83,15 +88,33 @@ func (f *tempFile) WriteAt(b []byte, off int64) (int, error) {
 }
 
 func (f *tempFile) grow(n int) {
-	if n > cap(f.mem) {
-		mem := make([]byte, n, max(2*n, 8192))
+	old := len(f.mem)
+	switch {
+	case n <= cap(f.mem):
+		f.mem = f.mem[:n]
+	case n <= tempStart:
+		f.first, _ = f.space.start.Get().(*[tempStart]byte)
+		if f.first == nil {
+			f.first = new([tempStart]byte)
+		}
+		f.mem = f.first[:n]
+	default:
+		mem := make([]byte, n, 2*n)
 		copy(mem, f.mem)
+		f.release()
 		f.mem = mem
 		return
 	}
-	old := len(f.mem)
-	f.mem = f.mem[:n]
 	clear(f.mem[old:])
+}
+
+// release gives the first buffer back.
+func (f *tempFile) release() {
+	if f.first != nil {
+		f.space.start.Put(f.first)
+		f.first = nil
+	}
+	f.mem = nil
 }
 
 func (f *tempFile) spill() error {
@@ -109,7 +132,7 @@ func (f *tempFile) spill() error {
 	if _, err := file.WriteAt(f.mem, 0); err != nil {
 		return err
 	}
-	f.mem = nil
+	f.release()
 	return nil
 }
 
@@ -158,7 +181,7 @@ func (f *tempFile) Size() (int64, error) {
 }
 
 func (f *tempFile) Close() error {
-	f.mem = nil
+	f.release()
 	if f.file == nil {
 		return nil
 	}
