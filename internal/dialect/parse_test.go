@@ -410,8 +410,16 @@ func checkStatement(t *testing.T, st *Statement) {
 	if len(st.ParamTypes) != st.NumParams {
 		t.Fatalf("%d types for %d parameters", len(st.ParamTypes), st.NumParams)
 	}
-	typed, _ := st.Typed(nil, nil)
-	for _, sql := range append([]string{typed, st.Probe()}, st.SQL...) {
+	outputs := append([]string{st.Probe()}, st.SQL...)
+	for _, o := range []oid.OID{0, oid.Numeric, oid.Timestamptz, oid.Int4, oid.Bool} {
+		refs, mods := make([]oid.OID, 20), make([]int32, 20)
+		for i := range refs {
+			refs[i], mods[i] = o, -1
+		}
+		typed, _ := st.Typed(refs, mods)
+		outputs = append(outputs, typed)
+	}
+	for _, sql := range outputs {
 		if sql == "" {
 			continue
 		}
