@@ -18,6 +18,7 @@ func clusterRelations() []relation {
 		{"pg_group", 12012, "groname name, grosysid oid, grolist _oid", nil},
 		{"pg_settings", 12110, "name text, setting text, unit text, category text, short_desc text, extra_desc text, context text, vartype text, source text, min_val text, max_val text, enumvals _text, boot_val text, reset_val text, sourcefile text, sourceline int4, pending_restart bool", settingsRows},
 		{"pg_stat_database", 12268, "datid oid, datname name, numbackends int4, xact_commit int8, xact_rollback int8, blks_read int8, blks_hit int8, tup_returned int8, tup_fetched int8, tup_inserted int8, tup_updated int8, tup_deleted int8, conflicts int8, temp_files int8, temp_bytes int8, deadlocks int8, checksum_failures int8, checksum_last_failure timestamptz, blk_read_time float8, blk_write_time float8, session_time float8, active_time float8, idle_in_transaction_time float8, sessions int8, sessions_abandoned int8, sessions_fatal int8, sessions_killed int8, stats_reset timestamptz", statDatabaseRows},
+		{"pg_stat_activity", 12224, "datid oid, datname name, pid int4, leader_pid int4, usesysid oid, usename name, application_name text, client_addr text, client_hostname text, client_port int4, backend_start timestamptz, xact_start timestamptz, query_start timestamptz, state_change timestamptz, wait_event_type text, wait_event text, state text, backend_xid xid, backend_xmin xid, query_id int8, query text, backend_type text", activityRows},
 		{"pg_timezone_names", 12128, "name text, abbrev text, utc_offset interval, is_dst bool", timezoneRows},
 	}
 }
@@ -164,6 +165,14 @@ func statDatabaseRows(b *rowBuilder) {
 		}
 		b.add(append(row, nil, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, nil)...)
 	}
+}
+
+// activityRows shows the session that asks, the only one that is known here.
+func activityRows(b *rowBuilder) {
+	s := b.sess()
+	began := formatTimestamp(micros(s.Now()))
+	b.add(ObjectOID(KindDatabase, s.Database()), s.Database(), int64(s.PID()), nil, b.roleOID(s.User()), s.User(), s.ApplicationName(),
+		nil, nil, nil, began, began, formatTimestamp(micros(s.StatementTime())), began, nil, nil, "active", nil, nil, nil, nil, "client backend")
 }
 
 func timezoneRows(b *rowBuilder) {

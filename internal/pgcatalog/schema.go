@@ -86,6 +86,9 @@ const hiddenConstraint = "skein_type_"
 // are in memory anyway, are trusted within one.
 func (cat *catalog) loadSchema() (*schema, error) {
 	now := cat.sess().StatementTime()
+	if s := cat.schema; s != nil && cat.openCursors > 0 && s.stamp.Equal(now) && !now.IsZero() {
+		return s, nil // a query of the catalog asks for each of its rows
+	}
 	main, err := cat.queryInt("PRAGMA main.schema_version")
 	if err != nil {
 		return nil, err
@@ -148,7 +151,10 @@ func (cat *catalog) readObjects() ([]object, uint64, error) {
 	hash := xxh3.New()
 	err := cat.query(q, func(row *sqlite3.Stmt) {
 		o := object{row.ColumnText(0), row.ColumnText(1), row.ColumnText(2), row.ColumnText(3), row.ColumnBool(4)}
-		fmt.Fprintf(hash, "%q%q%q%v", o.name, o.table, o.sql, o.temp)
+		for _, part := range []string{o.typ, o.name, o.table, o.sql} {
+			_, _ = hash.WriteString(part) // a hash never fails
+			_, _ = hash.WriteString("\x00")
+		}
 		if !strings.HasPrefix(o.name, "sqlite_") {
 			objects = append(objects, o)
 		}
