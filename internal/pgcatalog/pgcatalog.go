@@ -29,6 +29,7 @@ type catalog struct {
 
 	caches      map[*relation]*rowCache // filled while openCursors > 0
 	openCursors int
+	checked     bool // schema was read since the first of these cursors was opened
 }
 
 // Register installs functions, collations and catalog tables on a connection. session gives the

@@ -195,7 +195,7 @@ type catalogCursor struct {
 func (c *catalogCursor) Close() error {
 	cat := c.table.catalog
 	if cat.openCursors--; cat.openCursors == 0 {
-		cat.caches = nil
+		cat.caches, cat.checked = nil, false
 	}
 	return nil
 }

@@ -86,9 +86,10 @@ const hiddenConstraint = "skein_type_"
 // are in memory anyway, are trusted within one.
 func (cat *catalog) loadSchema() (*schema, error) {
 	now := cat.sess().StatementTime()
-	if s := cat.schema; s != nil && cat.openCursors > 0 && s.stamp.Equal(now) && !now.IsZero() {
+	if s := cat.schema; s != nil && cat.checked && s.stamp.Equal(now) {
 		return s, nil // a query of the catalog asks for each of its rows
 	}
+	cat.checked = cat.openCursors > 0
 	main, err := cat.queryInt("PRAGMA main.schema_version")
 	if err != nil {
 		return nil, err
