@@ -18,6 +18,9 @@ func (p *parser) createTable(temp bool) {
 	}
 	t.Name = p.dottedName()
 	p.st.Table = t.Name
+	if p.is("on", "commit") {
+		p.unsupported(p.i, "ON COMMIT is")
+	}
 	if p.is("as") || p.is("(") && p.closesBefore("as") || p.is("with") {
 		p.createTableAs(t)
 		return
@@ -367,6 +370,10 @@ func (p *parser) storedDefault() {
 func defaultText(e *expr, t *typeName, text string) string {
 	bare := e.bare()
 	convert := t != nil && t.typ != nil && (bare.kind == exprString && !isText(t.typ.OID) || bare.kind == exprNumber && t.typ.OID == oid.Numeric)
+	if t != nil && t.typ != nil {
+		from := e.staticType()
+		convert = convert || isTemporal(t.typ.OID) && isTemporal(from) && from != t.typ.OID
+	}
 	switch {
 	case convert:
 		return "(" + t.castName() + "(" + text + t.castArgs() + "))"

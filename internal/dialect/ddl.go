@@ -232,7 +232,9 @@ func (p *parser) createView(replace, temp bool) {
 	if replace {
 		p.st.SQL = append(p.st.SQL, "DROP VIEW IF EXISTS "+quoteIdent(p.st.Name))
 	}
-	p.st.SQL = append(p.st.SQL, sql+quoteIdent(p.st.Name)+columns+" AS "+q.SQL[0])
+	p.st.View = &ViewStmt{Head: sql + quoteIdent(p.st.Name) + columns + " AS ", Query: q}
+	p.st.SQL = append(p.st.SQL, p.st.View.Head+q.SQL[0])
+	p.st.Arithmetic = q.Arithmetic
 }
 
 // createTrigger passes SQLite's triggers on; PostgreSQL's call a function, which does not exist here.

@@ -112,8 +112,10 @@ func TestStatementsAreSplit(t *testing.T) {
 		{" -- nothing\n ; /* ; */ ;", nil},
 		{"select 1; select ';' ;", []string{"select 1", "select ';'"}},
 		{"select $a$;$a$; commit", []string{"select $a$;$a$", "commit"}},
-		{"create trigger g after insert on t begin update t set a = case when 1 then 2 end; delete from u; end; select 1",
-			[]string{"create trigger g after insert on t begin update t set a = case when 1 then 2 end; delete from u; end", "select 1"}},
+		{
+			"create trigger g after insert on t begin update t set a = case when 1 then 2 end; delete from u; end; select 1",
+			[]string{"create trigger g after insert on t begin update t set a = case when 1 then 2 end; delete from u; end", "select 1"},
+		},
 	} {
 		list, err := Parse(test.sql)
 		if err != nil {
@@ -298,12 +300,16 @@ func TestCopyOptions(t *testing.T) {
 		{`COPY  tt ( name , "B" ) FROM STDIN `, CopyOptions{From: true, Table: "tt", Columns: []string{"name", "B"}, Format: "text", Delimiter: '\t', Null: `\N`}},
 		{"copy pgbench_accounts from stdin with (freeze on)", CopyOptions{From: true, Table: "pgbench_accounts", Format: "text", Delimiter: '\t', Null: `\N`}},
 		{"copy t to stdout (format csv, header)", CopyOptions{Table: "t", Format: "csv", Delimiter: ',', Header: true, Quote: '"', Escape: '"'}},
-		{"copy t to stdout with csv header delimiter as ';' null 'NULL' quote '''' force quote *",
-			CopyOptions{Table: "t", Format: "csv", Delimiter: ';', Null: "NULL", Header: true, Quote: '\'', Escape: '\'', ForceQuote: []string{"*"}}},
+		{
+			"copy t to stdout with csv header delimiter as ';' null 'NULL' quote '''' force quote *",
+			CopyOptions{Table: "t", Format: "csv", Delimiter: ';', Null: "NULL", Header: true, Quote: '\'', Escape: '\'', ForceQuote: []string{"*"}},
+		},
 		{`copy public."tt" ("name") from stdin binary;`, CopyOptions{From: true, Table: "tt", Columns: []string{"name"}, Format: "binary", Delimiter: '\t', Null: `\N`}},
 		{"copy binary t to stdout", CopyOptions{Table: "t", Format: "binary", Delimiter: '\t', Null: `\N`}},
-		{"copy t from stdin (format csv, header match, force_null (a), null '')",
-			CopyOptions{From: true, Table: "t", Format: "csv", Delimiter: ',', Header: true, HeaderMatch: true, Quote: '"', Escape: '"', ForceNull: []string{"a"}}},
+		{
+			"copy t from stdin (format csv, header match, force_null (a), null '')",
+			CopyOptions{From: true, Table: "t", Format: "csv", Delimiter: ',', Header: true, HeaderMatch: true, Quote: '"', Escape: '"', ForceNull: []string{"a"}},
+		},
 		{"copy (select a::int from t) to stdout", CopyOptions{Format: "text", Delimiter: '\t', Null: `\N`}},
 	} {
 		got := *only(t, test.sql).Copy

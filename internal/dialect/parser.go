@@ -214,7 +214,7 @@ func (p *parser) render(toks []token) string {
 	var last byte
 	for i := range toks {
 		t := &toks[i]
-		space := t.space
+		space := t.space && t.pre+t.out != ""
 		for _, s := range [3]string{t.pre, t.out, t.post} {
 			if s == "" {
 				continue

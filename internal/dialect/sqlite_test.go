@@ -18,13 +18,14 @@ import (
 // session is what the catalog's functions ask; nothing here needs true answers.
 type session struct{}
 
-func (session) User() string                                       { return "ada" }
-func (session) Database() string                                   { return "main" }
-func (session) PID() uint32                                        { return 1 }
-func (session) ApplicationName() string                            { return "" }
-func (session) Setting(string) (string, bool)                      { return "", false }
-func (session) SetSetting(string, string, bool) error              { return nil }
-func (session) Now() time.Time                                     { return time.Unix(1_700_000_000, 0) }
+func (session) User() string                          { return "ada" }
+func (session) Database() string                      { return "main" }
+func (session) PID() uint32                           { return 1 }
+func (session) ApplicationName() string               { return "" }
+func (session) Setting(string) (string, bool)         { return "", false }
+func (session) SetSetting(string, string, bool) error { return nil }
+func (session) Now() time.Time { return time.Unix(1_700_000_000, 0) }
+
 func (session) StatementTime() time.Time                           { return time.Unix(1_700_000_000, 0) }
 func (session) TransactionID() int64                               { return 1 }
 func (session) AdvisoryLock(int64, bool, bool, bool) (bool, error) { return true, nil }

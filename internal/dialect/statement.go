@@ -100,6 +100,7 @@ type Statement struct {
 	Role     *RoleStmt
 	Rebuild  *TableEdit
 	CreateAs *CreateAsStmt
+	View     *ViewStmt
 
 	infer *inference // nil when there is nothing to type
 }
@@ -240,6 +241,13 @@ type CreateAsStmt struct {
 	IfNotExists bool
 	NoData      bool
 	Query       *Statement
+}
+
+// ViewStmt is CREATE VIEW. Its text, the last of SQL, is Head and the query's SQL; with Query's Typed
+// in place of that, the view computes exactly.
+type ViewStmt struct {
+	Head  string
+	Query *Statement
 }
 
 // ParamType is a parameter's inferred type with its modifier (-1 for none).

@@ -210,6 +210,11 @@ func (y *typer) note(e *expr, sc *scope) {
 	if _, ok := y.f.refs[e]; ok || len(y.f.columns) >= most || y.depth > 0 && sc == nil {
 		return
 	}
+	for _, r := range sc.relations {
+		if e.qual == "" && r.called(e.name) && len(r.columns) == 0 {
+			return // a whole row, which SQLite does not have
+		}
+	}
 	text := quoteIdent(e.name)
 	if qual := e.qual; qual != "" {
 		if c := y.f.change; c != nil && qual == "excluded" {
