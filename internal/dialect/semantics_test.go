@@ -241,6 +241,74 @@ func TestAlterTableRebuilds(t *testing.T) {
 	}
 }
 
+func TestRowidColumnKeepsItsTypeWhenChanged(t *testing.T) {
+	for _, test := range []struct{ create, alter, want string }{
+		{"create table t (id serial primary key)", "alter table t alter column id type bigint", `"id" INTEGER NOT NULL CONSTRAINT "t_pkey" PRIMARY KEY AUTOINCREMENT`},
+		{"create table t (id bigserial primary key, a int)", "alter table t add unique (a)", `"id" INTEGER NOT NULL CONSTRAINT "t_pkey" PRIMARY KEY AUTOINCREMENT`},
+		{"create table t (id int primary key, a int)", "alter table t drop constraint t_pkey", `"id" int4 NOT NULL`},
+		{"create table t (id bigint, a int, primary key (a, id))", "alter table t add unique (id)", `"id" bigint NOT NULL`},
+	} {
+		got, err := rebuild(t, test.create, test.alter)
+		if err != nil || !strings.Contains(got, test.want) {
+			t.Errorf("%s\ngot %s %v", test.alter, got, err)
+		}
+	}
+}
+
+func TestTablesKeepTheirNames(t *testing.T) {
+	for _, test := range []struct{ create, want string }{
+		{`create table "Mixed" (Id int, "Key" text, index int)`, `CREATE TABLE "Mixed" ("id" int4 `},
+		{
+			"create table t (a int references p, b int, foreign key (a, b) references q (x, y) on update cascade deferrable initially deferred)",
+			`CONSTRAINT "t_a_b_fkey" FOREIGN KEY ("a", "b") references q (x, y) on update cascade deferrable initially deferred`,
+		},
+		{"create table t (a int unique, b int check (b > a), check (a > 1), constraint c check (b < 5))", `CONSTRAINT "t_a_key" UNIQUE`},
+		{"create table t (a int check (a > 0), check (a > 1))", `CONSTRAINT "t_a_check1" check (a > 1)`},
+		{"create unlogged table public.t (a bigint primary key) with (fillfactor=70) tablespace x", `CREATE TABLE "t" ("a" INTEGER CONSTRAINT "t_pkey" PRIMARY KEY NOT NULL`},
+		{"create table t (a date default now(), b timestamptz default '2020-1-1', c numeric(5,2) default 1)", `DEFAULT (cast_date(now()))`},
+		{"create table t (a text collate \"C\" default 'x' || 'y', b text collate nocase)", `DEFAULT ('x' || 'y')`},
+		{"create temp table t (a text primary key) without rowid", `CREATE TEMP TABLE "t"`},
+	} {
+		c := open(t, "create table p (id int primary key)")
+		got := parse(t, test.create)[0].SQL[0]
+		if !strings.Contains(got, test.want) {
+			t.Errorf("%s\ngot %s", test.create, got)
+		}
+		run(t, c, got)
+	}
+}
+
+func TestViewsComputeExactly(t *testing.T) {
+	c := open(t, people...)
+	v := parse(t, "create or replace view wages as select name, pay * 1.1 as raised from people")[0]
+	text, _, _ := describe(t, c, v.View.Query)
+	run(t, c, v.SQL[0])
+	run(t, c, v.View.Head+text)
+	if got := rows(t, c, "select raised from wages order by name"); !slices.Equal(got, []string{"11.55", "10.989"}) {
+		t.Error(got)
+	}
+}
+
+func TestCreateTableAsTakesTypesOfTheQuery(t *testing.T) {
+	c := open(t, people...)
+	st := parse(t, "create table copy (a) as select name, pay, born + 1 as later, count(*) over () from people with no data")[0]
+	_, _, results := describe(t, c, st.CreateAs.Query)
+	var types []dialect.ParamType
+	for _, o := range results {
+		types = append(types, dialect.ParamType{OID: o, Mod: -1})
+	}
+	text, err := st.CreateAs.Create([]string{"name", "pay", "later", "count"}, types)
+	if err != nil || !st.CreateAs.NoData {
+		t.Fatal(err)
+	}
+	run(t, c, text)
+	for _, want := range []string{`"a" varchar`, `"pay" numeric_text`, `"later" date`, `"count" bigint`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in %s", want, text)
+		}
+	}
+}
+
 func TestAlterTableRefusals(t *testing.T) {
 	for _, test := range []struct{ alter, want string }{
 		{"alter table t drop constraint nosuch", "42704"},

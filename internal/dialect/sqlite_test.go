@@ -24,7 +24,7 @@ func (session) PID() uint32                           { return 1 }
 func (session) ApplicationName() string               { return "" }
 func (session) Setting(string) (string, bool)         { return "", false }
 func (session) SetSetting(string, string, bool) error { return nil }
-func (session) Now() time.Time { return time.Unix(1_700_000_000, 0) }
+func (session) Now() time.Time                        { return time.Unix(1_700_000_000, 0) }
 
 func (session) StatementTime() time.Time                           { return time.Unix(1_700_000_000, 0) }
 func (session) TransactionID() int64                               { return 1 }
