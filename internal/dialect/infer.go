@@ -158,6 +158,7 @@ type typer struct {
 	mods       []int32
 	params     []ParamType
 	chain      map[*expr]oid.OID // the types of operators' results
+	inexact    bool              // arithmetic on a value of unknown type was seen
 	edits      map[int]edit      // what Typed does at the marks; nil for Infer
 	depth      int
 }

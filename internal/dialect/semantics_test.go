@@ -278,6 +278,25 @@ func TestTablesKeepTheirNames(t *testing.T) {
 	}
 }
 
+func TestArithmeticOnUnknownTypesIsNotExact(t *testing.T) {
+	c := open(t, append(people, "create view wages as select name, pay * 1.1 as raised from people", "create table loose (x)")...)
+	for sql, want := range map[string]bool{
+		"select pay * 2, age + 1 from people":                 true,
+		"select name from people":                             true,
+		"select raised * 2 from wages":                        false,
+		"select x + 1 from loose":                             false,
+		"select sum(x) from loose":                            false,
+		"select 1 + 2":                                        true,
+		"select p.x * 2 from (select pay as x from people) p": true,
+	} {
+		st := parse(t, sql)[0]
+		refs, mods := probe(t, c, st)
+		if _, exact := st.Typed(refs, mods); exact != want {
+			t.Errorf("%s: %v", sql, exact)
+		}
+	}
+}
+
 func TestViewsComputeExactly(t *testing.T) {
 	c := open(t, people...)
 	v := parse(t, "create or replace view wages as select name, pay * 1.1 as raised from people")[0]

@@ -90,19 +90,7 @@ func parse(t *testing.T, sql string) []*dialect.Statement {
 // describe analyses a statement as the engine does before it runs one.
 func describe(t *testing.T, c *sqlite3.Conn, st *dialect.Statement) (sql string, params []dialect.ParamType, results []oid.OID) {
 	t.Helper()
-	var refs []oid.OID
-	var mods []int32
-	if probe := st.Probe(); probe != "" {
-		stmt, _, err := c.Prepare(probe)
-		if err != nil {
-			t.Fatalf("probe %s\n%v", probe, err)
-		}
-		defer stmt.Close()
-		for i := range stmt.ColumnCount() {
-			o, mod := declared(t, c, stmt, i)
-			refs, mods = append(refs, o), append(mods, mod)
-		}
-	}
+	refs, mods := probe(t, c, st)
 	stmt, _, err := c.Prepare(st.SQL[0])
 	if err != nil {
 		t.Fatalf("%s\n%v", st.SQL[0], err)
@@ -115,6 +103,25 @@ func describe(t *testing.T, c *sqlite3.Conn, st *dialect.Statement) (sql string,
 	params, results = st.Infer(refs, mods, columns)
 	sql, _ = st.Typed(refs, mods)
 	return sql, params, results
+}
+
+// probe gives the types of the columns of a statement's probe.
+func probe(t *testing.T, c *sqlite3.Conn, st *dialect.Statement) (refs []oid.OID, mods []int32) {
+	t.Helper()
+	sql := st.Probe()
+	if sql == "" {
+		return nil, nil
+	}
+	stmt, _, err := c.Prepare(sql)
+	if err != nil {
+		t.Fatalf("probe %s\n%v", sql, err)
+	}
+	defer stmt.Close()
+	for i := range stmt.ColumnCount() {
+		o, mod := declared(t, c, stmt, i)
+		refs, mods = append(refs, o), append(mods, mod)
+	}
+	return refs, mods
 }
 
 // declared is the type of a statement's column. SQLite calls every rowid INTEGER; the table's text

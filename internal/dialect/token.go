@@ -232,6 +232,9 @@ func (l *lexer) quotedString(skip int, escapes bool) error {
 }
 
 func (l *lexer) addString(start int, value string) error {
+	if !utf8.ValidString(value) {
+		return l.fail(sqlstate.CharacterNotInRepertoire, start, "invalid byte sequence for encoding \"UTF8\"")
+	}
 	if strings.IndexByte(value, 0) >= 0 {
 		return l.fail(sqlstate.CharacterNotInRepertoire, start, "invalid byte sequence for encoding \"UTF8\": 0x00")
 	}

@@ -159,24 +159,21 @@ func resolveMarks(raw string, edits map[int]edit) string {
 
 // Typed gives the statement's SQL with the edits that depend on the types of the probe's columns:
 // literals and assigned values converted to the types of their columns, and exact arithmetic on
-// decimals, dates and times. It is SQL[0] when there is nothing to edit. Where changed is true, the
-// statement's arithmetic on numeric columns is exact.
-func (s *Statement) Typed(refs []oid.OID, mods []int32) (sql string, changed bool) {
+// decimals, dates and times. It is SQL[0] when there is nothing to edit. exact says that no arithmetic
+// is left to SQLite on a value whose type is not known, which may be a decimal.
+func (s *Statement) Typed(refs []oid.OID, mods []int32) (sql string, exact bool) {
 	if len(s.SQL) == 0 {
-		return "", false
+		return "", true
 	}
-	if s.infer == nil || s.infer.raw == "" || refs == nil {
-		return s.SQL[0], false
+	if s.infer == nil || s.infer.raw == "" {
+		return s.SQL[0], !s.Arithmetic
 	}
 	y := &typer{f: s.infer, refs: refs, mods: mods, params: make([]ParamType, s.NumParams), edits: map[int]edit{}}
 	for i := range y.params {
 		y.params[i] = ParamType{s.ParamTypes[i], -1}
 	}
 	y.statement()
-	if len(y.edits) == 0 {
-		return s.SQL[0], false
-	}
-	return resolveMarks(s.infer.raw, y.edits), true
+	return resolveMarks(s.infer.raw, y.edits), !y.inexact
 }
 
 // convertible says whether a string literal may stand for a value that is kept in another form: a
@@ -274,7 +271,9 @@ func decimalEdit(x *expr, mod int32) edit {
 // arithmetic gives decimals, dates and times to the functions that compute exactly.
 func (y *typer) arithmetic(e *expr, sc *scope) {
 	if e.mark > 0 && len(e.args) == 1 && e.name == "-" {
-		if y.typeOf(e.args[0], sc) == oid.Numeric && y.edits != nil {
+		t := y.typeOf(e.args[0], sc)
+		y.inexact = y.inexact || t == 0
+		if t == oid.Numeric && y.edits != nil {
 			y.edits[e.mark] = edit{before: "numeric_neg(", operator: " ", after: ")"}
 		}
 		return
@@ -284,6 +283,7 @@ func (y *typer) arithmetic(e *expr, sc *scope) {
 		return
 	}
 	a, b := y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc)
+	y.inexact = y.inexact || a == 0 || b == 0
 	if y.edits != nil && (e.name == "/" || e.name == "%") && mayBeZero(e.args[1]) && numberRank(a) > 0 && numberRank(b) > 0 {
 		// SQLite gives NULL where PostgreSQL complains of a division by zero.
 		y.edits[e.mark] = edit{before: name, operator: ",", after: ")"}
@@ -315,7 +315,9 @@ func (y *typer) aggregate(e *expr, sc *scope) {
 	if e.mark == 0 || len(e.args) != 1 || e.name != "sum" && e.name != "avg" {
 		return
 	}
-	if t := y.typeOf(e.args[0], sc); exact(t) && y.edits != nil {
+	t := y.typeOf(e.args[0], sc)
+	y.inexact = y.inexact || t == 0
+	if exact(t) && y.edits != nil {
 		y.edits[e.mark] = edit{operator: "numeric_" + e.name}
 	}
 }
