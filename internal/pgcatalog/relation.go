@@ -59,7 +59,7 @@ func (r *relation) declaration() string {
 		}
 		b.WriteString(`"` + name + `" ` + typ)
 	}
-	b.WriteString(")")
+	b.WriteString(", tableoid oid HIDDEN)")
 	return b.String()
 }
 
@@ -278,7 +278,10 @@ func (c *catalogCursor) position() int {
 func (c *catalogCursor) RowID() (int64, error) { return int64(c.position()), nil }
 
 func (c *catalogCursor) Column(ctx sqlite3.Context, n int) error {
-	if row := c.cache.rows[c.position()]; n >= 0 && n < len(row) {
+	switch row := c.cache.rows[c.position()]; {
+	case n == len(c.table.fields):
+		ctx.ResultInt64(int64(c.table.oid)) // tableoid
+	case n >= 0 && n < len(row):
 		setResult(ctx, row[n])
 	}
 	return nil

@@ -125,6 +125,7 @@ var tableRelations = []relation{
 	{"pg_ts_parser", 3601, "oid oid, prsname name, prsnamespace oid, prsstart regproc, prstoken regproc, prsend regproc, prsheadline regproc, prslextype regproc", nil},
 	{"pg_ts_template", 3764, "oid oid, tmplname name, tmplnamespace oid, tmplinit regproc, tmpllexize regproc", nil},
 	{"pg_user_mapping", 1418, "oid oid, umuser oid, umserver oid, umoptions _text", nil},
+	{"pg_user_mappings", 12192, "umid oid, srvid oid, srvname name, umuser oid, usename name, umoptions _text", nil},
 	{"pg_available_extensions", 12083, "name name, default_version text, installed_version text, comment text", nil},
 	{"pg_available_extension_versions", 12087, "name name, version text, installed bool, superuser bool, trusted bool, relocatable bool, schema name, requires _name, comment text", nil},
 	{"pg_cursors", 12079, "name text, statement text, is_holdable bool, is_binary bool, is_scrollable bool, creation_time timestamptz", nil},

@@ -98,6 +98,12 @@ func (b *rowBuilder) class(r classRow) {
 }
 
 func classRows(b *rowBuilder) {
+	referred := map[*table]bool{} // foreign keys are triggers on both tables in PostgreSQL
+	b.eachConstraint(func(_ *table, k *tableConstraint) {
+		if k.kind == 'f' {
+			referred[k.target] = true
+		}
+	})
 	for _, t := range b.schema.tables {
 		r := classRow{oid: t.oid, namespace: t.namespace(), name: t.name, kind: t.kind, persistence: t.persistence(), natts: len(t.columns)}
 		if t.kind == 'r' {
@@ -109,7 +115,7 @@ func classRows(b *rowBuilder) {
 			}
 			r.hasTriggers = r.hasTriggers || k.kind == 'f'
 		}
-		r.hasIndex, r.hasTriggers = len(t.indexes) > 0, r.hasTriggers || len(t.triggers) > 0
+		r.hasIndex, r.hasTriggers = len(t.indexes) > 0, r.hasTriggers || len(t.triggers) > 0 || referred[t]
 		b.class(r)
 		for _, i := range t.indexes {
 			b.class(classRow{oid: i.oid, namespace: t.namespace(), name: i.name, kind: 'i', method: btreeMethod, persistence: t.persistence(), natts: len(i.keys)})

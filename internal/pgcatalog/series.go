@@ -44,6 +44,10 @@ var rowFunctions = []rowFunction{
 	{"jsonb_array_elements_text", "value", "", 1, 1, openJSONElements(true)},
 	{"json_object_keys", "value", "", 1, 1, openJSONKeys},
 	{"jsonb_object_keys", "value", "", 1, 1, openJSONKeys},
+	{"pg_partition_ancestors", "relid", "", 1, 1, openNothing},
+	{"pg_partition_tree", "relid, parentrelid, isleaf, level", "", 1, 1, openNothing},
+	{"pg_options_to_table", "option_name, option_value", "", 1, 1, openNothing},
+	{"aclexplode", "grantor, grantee, privilege_type, is_grantable", "", 1, 1, openNothing},
 	{"pg_get_keywords", "word, catcode, barelabel, catdesc, baredesc", "", 0, 0, openKeywords},
 }
 
@@ -389,6 +393,9 @@ func openJSONKeys(_ *catalog, arg []sqlite3.Value) (rowSource, error) {
 	}
 	return rows, nil
 }
+
+// openNothing is for functions about what Skein does not have: partitions, access lists.
+func openNothing(*catalog, []sqlite3.Value) (rowSource, error) { return &elementRows{}, nil }
 
 // keywordRows is pg_get_keywords for the words that must be quoted.
 type keywordRows struct {
