@@ -11,7 +11,6 @@ import (
 type inference struct {
 	query  *query
 	change *change
-	params []oid.OID // by casts in the text
 
 	refs    map[*expr]int // the probe's column of a column reference
 	columns []string      // the probe's columns
@@ -97,7 +96,7 @@ func (p *parser) inferChange(c *change) {
 }
 
 func (p *parser) newInference() *inference {
-	p.st.infer = &inference{params: p.st.ParamTypes, refs: map[*expr]int{}, star: -1}
+	p.st.infer = &inference{refs: map[*expr]int{}, star: -1}
 	p.st.infer.text = func(i, j int) string { return p.unmarked(p.text(i, j)) }
 	return p.st.infer
 }

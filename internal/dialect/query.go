@@ -10,13 +10,12 @@ import (
 
 // query is a SELECT, VALUES or TABLE with what stands around it.
 type query struct {
-	i, j     int
-	withJ    int // the tokens i to withJ are the WITH clause
-	with     []*relation
-	cores    []*core
-	exprs    []*expr // ORDER BY
-	counts   []*expr // LIMIT and OFFSET
-	compound bool
+	i, j   int
+	withJ  int // the tokens i to withJ are the WITH clause
+	with   []*relation
+	cores  []*core
+	exprs  []*expr // ORDER BY
+	counts []*expr // LIMIT and OFFSET
 }
 
 // core is one SELECT or VALUES between set operators.
@@ -26,8 +25,6 @@ type core struct {
 	from         []*relation
 	fromI, fromJ int // the tokens after FROM; equal when there is none
 	exprs        []*expr
-	where        bool // has WHERE, GROUP BY or something else after FROM
-	owner        *query
 }
 
 // rowCalls are the functions of a select list that give rows.
@@ -143,7 +140,6 @@ func (p *parser) compound(q *query) {
 	p.core(q, p.i)
 	last := ""
 	for !p.dead() && p.isAny("union", "intersect", "except") {
-		q.compound = true
 		op := p.next()
 		if op.word == "intersect" && last != "" && last != "intersect" {
 			p.unsupported(p.i-1, "INTERSECT after UNION or EXCEPT without parentheses is")
@@ -176,7 +172,7 @@ func (p *parser) core(q *query, start int) {
 		p.want(")")
 		p.before(start, "SELECT * FROM ")
 		star := &item{e: &expr{kind: exprStar, i: start, j: start, tight: tightAtom}}
-		q.cores = append(q.cores, &core{owner: q, items: []*item{star}, from: []*relation{{sub: sub}}, fromI: start, fromJ: p.i})
+		q.cores = append(q.cores, &core{items: []*item{star}, from: []*relation{{sub: sub}}, fromI: start, fromJ: p.i})
 	default:
 		p.lose()
 	}
@@ -184,7 +180,7 @@ func (p *parser) core(q *query, start int) {
 
 func (p *parser) valuesCore(q *query) {
 	p.next()
-	c := &core{owner: q}
+	c := &core{}
 	for !p.dead() {
 		if !p.want("(") {
 			break
@@ -206,7 +202,7 @@ func (p *parser) valuesCore(q *query) {
 func (p *parser) tableCore(q *query) {
 	p.replace(p.i, "SELECT * FROM")
 	p.next()
-	c := &core{owner: q, fromI: p.i}
+	c := &core{fromI: p.i}
 	if !p.tok().name() {
 		p.lose()
 		return
@@ -218,7 +214,7 @@ func (p *parser) tableCore(q *query) {
 }
 
 func (p *parser) selectCore(q *query) {
-	c := &core{owner: q}
+	c := &core{}
 	q.cores = append(q.cores, c)
 	outer, calls := p.rowCalls, &rowCalls{}
 	defer func() { p.rowCalls = outer }()
@@ -280,7 +276,6 @@ func (p *parser) addRowCalls(c *core, calls *rowCalls) {
 
 // clauses reads WHERE, GROUP BY, HAVING and WINDOW.
 func (p *parser) clauses(c *core) {
-	start := p.i
 	if p.accept("where") {
 		if p.is("current", "of") {
 			p.unsupported(p.i, "WHERE CURRENT OF is")
@@ -312,7 +307,6 @@ func (p *parser) clauses(c *core) {
 			}
 		}
 	}
-	c.where = p.i > start
 }
 
 // items reads a select list and gives each entry the name that PostgreSQL would give it.
@@ -410,335 +404,6 @@ func (q *query) firstName() string {
 	}
 	name, _ := columnName(it.e)
 	return name
-}
-
-// fromList reads the relations of FROM with their joins.
-func (p *parser) fromList() []*relation {
-	list := p.fromItem(false)
-	for !p.dead() {
-		switch {
-		case p.accept(","):
-			list = append(list, p.fromItem(true)...)
-		case p.joinWords():
-			list = append(list, p.fromItem(true)...)
-			if p.accept("on") {
-				list = append(list, &relation{fn: p.condition()})
-			} else if p.accept("using") {
-				if !p.is("(") {
-					p.lose()
-					return list
-				}
-				p.nameList()
-				if p.is("as") {
-					p.unsupported(p.i, "an alias of JOIN USING is")
-				}
-			}
-		default:
-			return list
-		}
-	}
-	return list
-}
-
-// condition reads a join's ON, kept in the list of relations so that its parameters are typed.
-func (p *parser) condition() *expr {
-	e := p.expression()
-	return &expr{kind: exprOther, i: e.i, j: e.j, args: []*expr{e}}
-}
-
-func (p *parser) joinWords() bool {
-	start := p.i
-	p.accept("natural")
-	switch {
-	case p.accept("left"), p.accept("right"), p.accept("full"):
-		p.accept("outer")
-	case p.accept("inner"), p.accept("cross"):
-	}
-	if p.accept("join") {
-		return true
-	}
-	p.i = start
-	return false
-}
-
-// fromItem reads one relation. later says that others stand before it, which functions may use.
-func (p *parser) fromItem(later bool) []*relation {
-	start := p.i
-	if p.drop("lateral") {
-		if p.is("(") {
-			p.unsupported(start, "LATERAL subqueries are")
-		}
-	}
-	p.drop("only")
-	at := p.i
-	switch {
-	case p.opensQuery():
-		p.next()
-		r := &relation{sub: p.query()}
-		p.want(")")
-		p.alias(r, at)
-		return []*relation{r}
-	case p.accept("("):
-		if !p.enter() {
-			p.leave()
-			return nil
-		}
-		list := p.fromList()
-		p.leave()
-		p.want(")")
-		if p.is("as") || p.tok().kind == tokenQuoted {
-			p.lose()
-		}
-		return list
-	case !p.tok().name() || p.tok().kind == tokenWord && reserved[p.tok().word]:
-		if fn, ok := sessionWords[p.tok().word]; ok && p.tok().kind == tokenWord {
-			return p.scalarRelation(fn)
-		}
-		p.lose()
-		return nil
-	}
-	if end := p.nameEnd(); p.toks[min(end, len(p.toks)-1)].is("(") {
-		return p.functionRelation(later)
-	}
-	if fn, ok := sessionWords[p.tok().word]; ok && p.tok().kind == tokenWord {
-		return p.scalarRelation(fn)
-	}
-	schema, last := p.tok().word, p.peek(2).word
-	r := &relation{name: p.dottedName()}
-	p.drop("*")
-	p.alias(r, at)
-	if r.alias == "" && schema == "information_schema" && r.name != schema {
-		// Its columns are qualified with the table's own name.
-		p.after(p.i-1, " AS "+quoteIdent(last))
-	}
-	if p.is("tablesample") {
-		p.unsupported(p.i, "TABLESAMPLE is")
-	}
-	if !p.accept("not", "indexed") && p.accept("indexed", "by") {
-		p.name()
-	}
-	return []*relation{r}
-}
-
-// nameEnd is the place after the dotted name that starts here.
-func (p *parser) nameEnd() int {
-	i := p.i + 1
-	for i+1 < len(p.toks) && p.toks[i].is(".") && p.toks[i+1].name() {
-		i += 2
-	}
-	return i
-}
-
-// alias reads [AS] name [(columns)]. SQLite cannot name the columns of a relation, except those of a
-// common table expression, so one is put around it.
-func (p *parser) alias(r *relation, start int) {
-	end := p.i
-	if p.accept("as") {
-		if !p.tok().name() {
-			p.lose()
-			return
-		}
-	} else if t := p.tok(); t.kind != tokenQuoted && (t.kind != tokenWord || reserved[t.word] || joinWords[t.word]) {
-		return
-	}
-	r.alias = p.name()
-	if !p.is("(") {
-		return
-	}
-	list := p.i
-	r.columns = p.columnNames()
-	names := quoteList(r.columns)
-	p.remove(list, p.i)
-	if r.sub != nil {
-		p.wrap(start, end, "(WITH _q("+names+") AS ", " SELECT * FROM _q)")
-		return
-	}
-	p.wrap(start, end, "(WITH _q("+names+") AS (SELECT * FROM ", ") SELECT * FROM _q)")
-}
-
-// columnNames reads the names of an alias; those of a column definition list have types.
-func (p *parser) columnNames() []string {
-	var names []string
-	p.next()
-	for !p.dead() {
-		names = append(names, p.name())
-		if !p.is(",") && !p.is(")") {
-			p.typeNameAt()
-		}
-		if !p.accept(",") {
-			break
-		}
-	}
-	p.want(")")
-	return names
-}
-
-func quoteList(names []string) string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = quoteIdent(n)
-	}
-	return strings.Join(quoted, ", ")
-}
-
-// scalarRelation reads CURRENT_DATE and the like in FROM.
-func (p *parser) scalarRelation(fn string) []*relation {
-	at := p.i
-	word := p.next().word
-	e := &expr{kind: exprCall, i: at, j: p.i, tight: tightAtom, name: strings.TrimSuffix(fn, "()"), mod: -1}
-	r := &relation{fn: e, alias: word}
-	p.replace(at, fn)
-	p.asSubquery(r, at, p.i)
-	return []*relation{r}
-}
-
-// functionRelation reads a function in FROM: one that gives rows, or a scalar one as a row.
-func (p *parser) functionRelation(later bool) []*relation {
-	at := p.i
-	e := p.reference()
-	if p.dead() {
-		return nil
-	}
-	r := &relation{fn: e, alias: e.name}
-	end := p.i
-	ordinality := p.drop("with", "ordinality")
-	if functionType(e.name) != 0 && !rowFunctions[e.name] {
-		p.asSubquery(r, at, end)
-		return []*relation{r}
-	}
-	if !listFunctions[e.name] {
-		p.alias(r, at)
-		return []*relation{r}
-	}
-	if later && e.refersToColumns() {
-		p.correlatedFunction(r)
-		return []*relation{r}
-	}
-	p.listRelation(r, at, end, ordinality)
-	return []*relation{r}
-}
-
-// asSubquery turns f(x) AS a(c) into (SELECT f(x) AS c) AS a.
-func (p *parser) asSubquery(r *relation, at, end int) {
-	column := r.alias
-	if p.relationAlias(r) {
-		column = r.alias
-	}
-	if len(r.columns) > 0 {
-		column = r.columns[0]
-	}
-	p.wrap(at, end, "(SELECT ", " AS "+quoteIdent(column)+") AS "+quoteIdent(r.alias))
-	r.columns = []string{column}
-}
-
-// relationAlias reads an alias and leaves it out, for a relation that is written anew.
-func (p *parser) relationAlias(r *relation) bool {
-	start := p.i
-	if !p.accept("as") {
-		if t := p.tok(); t.kind != tokenQuoted && (t.kind != tokenWord || reserved[t.word] || joinWords[t.word]) {
-			return false
-		}
-	}
-	if !p.tok().name() {
-		p.lose()
-		return false
-	}
-	r.alias = p.name()
-	if p.is("(") {
-		r.columns = p.columnNames()
-	}
-	p.remove(start, p.i)
-	return true
-}
-
-// listRelation turns unnest(x) AS a(c) into (SELECT value AS c FROM unnest(x)) AS a.
-func (p *parser) listRelation(r *relation, at, end int, ordinality bool) {
-	p.relationAlias(r)
-	column, order := r.alias, "ordinality"
-	if len(r.columns) > 0 {
-		column = r.columns[0]
-	}
-	if len(r.columns) > 1 {
-		order = r.columns[1]
-	}
-	list := "value AS " + quoteIdent(column)
-	r.columns = []string{column}
-	if ordinality {
-		list += ", ordinality AS " + quoteIdent(order)
-		r.columns = append(r.columns, order)
-	}
-	p.wrap(at, end, "(SELECT "+list+" FROM ", ") AS "+quoteIdent(r.alias))
-}
-
-// correlatedFunction keeps a function that uses columns of the relations before it as it is, because
-// SQLite's subqueries in FROM cannot; its column is then called value, so references are renamed
-// when the query is complete.
-func (p *parser) correlatedFunction(r *relation) {
-	at := p.i
-	had := p.relationAlias(r)
-	if !had {
-		p.after(at-1, " AS "+quoteIdent(r.alias))
-	} else {
-		p.after(p.i-1, " AS "+quoteIdent(r.alias))
-	}
-	if len(r.columns) == 0 {
-		r.columns = []string{r.alias}
-	}
-	r.direct = true
-}
-
-// setReturning renames the columns of functions that correlatedFunction kept.
-func (p *parser) setReturning(c *core) {
-	for _, r := range c.from {
-		if !r.direct || p.dead() {
-			continue
-		}
-		rename := func(e *expr) {
-			if e.kind != exprColumn || e.qual != "" && e.qual != r.alias {
-				return
-			}
-			for n, column := range r.columns {
-				if e.name == column {
-					p.collapse(e.i, e.j, quoteIdent(r.alias)+"."+[]string{"value", "ordinality"}[min(n, 1)])
-					return
-				}
-			}
-		}
-		for _, it := range c.items {
-			if it.e.kind == exprColumn && it.alias == "" {
-				name, end := it.e.name, it.e.j
-				rename(it.e)
-				p.after(end-1, " AS "+quoteIdent(name))
-				continue
-			}
-			it.e.walk(rename)
-		}
-		for _, e := range c.exprs {
-			e.walk(rename)
-		}
-		for _, other := range c.from {
-			if other.fn != nil {
-				other.fn.walk(rename)
-			}
-		}
-	}
-}
-
-// walk visits the expression and its operands, not the queries inside.
-func (e *expr) walk(visit func(*expr)) {
-	visit(e)
-	for _, a := range e.args {
-		a.walk(visit)
-	}
-	for _, a := range e.when {
-		a.walk(visit)
-	}
-}
-
-func (e *expr) refersToColumns() bool {
-	found := false
-	e.walk(func(x *expr) { found = found || x.kind == exprColumn })
-	return found
 }
 
 // selectInto refuses SELECT … INTO.

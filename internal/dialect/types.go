@@ -10,17 +10,15 @@ import (
 
 // typeName is a type as it stands in the text, with its modifiers.
 type typeName struct {
-	typ   *oid.Type
-	mod   int32
-	args  []string // of varchar(20), numeric(10,2)
-	given string   // the name as it is in PostgreSQL's pg_type, even of serial types
-	i, j  int
+	typ  *oid.Type
+	mod  int32
+	args []string // of varchar(20), numeric(10,2)
 }
 
 // typeNameAt reads a type's name; an unknown one is refused.
 func (p *parser) typeNameAt() *typeName {
 	start := p.i
-	t := &typeName{mod: -1, i: start}
+	t := &typeName{mod: -1}
 	name := p.typeWords()
 	if p.dead() {
 		return t
@@ -39,8 +37,6 @@ func (p *parser) typeNameAt() *typeName {
 			name += "[]"
 		}
 	}
-	t.j = p.i
-	t.given = name
 	t.typ = oid.ByName(name)
 	if t.typ == nil || t.typ.OID == oid.Money {
 		p.unknownType(start, name)
