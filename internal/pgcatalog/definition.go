@@ -31,6 +31,7 @@ func definitionFunctions() []function {
 		{"pg_get_partition_constraintdef", 1, 1, 0, always(nil)},
 		{"pg_get_statisticsobjdef", 1, 1, 0, always(nil)},
 		{"pg_get_statisticsobjdef_columns", 1, 1, 0, always(nil)},
+		{"pg_partition_ancestors", 1, 1, 0, always(nil)}, // in a select list; in FROM see rowFunctions
 		{"pg_partition_root", 1, 1, 0, always(nil)},
 		{"pg_get_serial_sequence", 2, 2, 0, getSerialSequence},
 		{"pg_get_userbyid", 1, 1, 0, getUserByID},
