@@ -55,7 +55,7 @@ var cannedQueries = []canned{
 	},
 	{ // Django, get_constraints: the indexes
 		head: "SELECT indexname, array_agg(attname ORDER BY arridx), indisunique, indisprimary, array_agg(ordering ORDER BY arridx), amname, exprdef, s2.attoptions FROM ( SELECT c2.relname as indexname, idx.*, attr.attname, am.amname, CASE WHEN idx.indexprs IS NOT NULL THEN pg_get_indexdef(idx.indexrelid) END AS exprdef, CASE am.amname WHEN 'btree' THEN CASE (option & 1) WHEN 1 THEN 'DESC' ELSE 'ASC' END END as ordering, c2.reloptions as attoptions FROM ( SELECT * FROM pg_index i, unnest(i.indkey, i.indoption) WITH ORDINALITY koi(key, option, arridx) ) idx LEFT JOIN pg_class c ON idx.indrelid = c.oid LEFT JOIN pg_class c2 ON idx.indexrelid = c2.oid LEFT JOIN pg_am am ON c2.relam = am.oid LEFT JOIN pg_attribute attr ON attr.attrelid = c.oid AND attr.attnum = idx.key WHERE",
-		tail: "AND pg_catalog.pg_table_is_visible(c.oid) ) s2 GROUP BY indexname, indisunique, indisprimary, amname, exprdef, attoptions;",
+		tail: "AND pg_catalog.pg_table_is_visible(c.oid) ) s2 GROUP BY indexname, indisunique, indisprimary, amname, exprdef, attoptions",
 		replacement: `SELECT c2.relname AS indexname, array_agg(attr.attname ORDER BY k.ordinality) AS array_agg, i.indisunique, i.indisprimary,
 			array_agg(CASE k.value2 & 1 WHEN 1 THEN 'DESC' ELSE 'ASC' END ORDER BY k.ordinality) AS array_agg, am.amname,
 			CASE WHEN i.indexprs IS NOT NULL THEN pg_get_indexdef(i.indexrelid) END AS exprdef, c2.reloptions AS attoptions
@@ -76,6 +76,12 @@ var cannedQueries = []canned{
 			JOIN unnest(con.conkey, con.confkey) k JOIN pg_attribute att ON att.attrelid = con.confrelid AND att.attnum = k.value2
 			JOIN pg_class cl2 ON cl2.oid = con.confrelid JOIN pg_namespace ns2 ON cl2.relnamespace = ns2.oid
 			JOIN pg_attribute att2 ON att2.attrelid = con.conrelid AND att2.attnum = k.value WHERE %s`,
+	},
+	{ // psql 13 and later, \d: triggers and the partitioned table that each comes from
+		head: "SELECT t.tgname, pg_catalog.pg_get_triggerdef(t.oid, true), t.tgenabled, t.tgisinternal, CASE WHEN t.tgparentid != 0 THEN (SELECT u.tgrelid::pg_catalog.regclass FROM pg_catalog.pg_trigger AS u, pg_catalog.pg_partition_ancestors(t.tgrelid) WITH ORDINALITY AS a(relid, depth) WHERE u.tgname = t.tgname AND u.tgrelid = a.relid AND u.tgparentid = 0 ORDER BY a.depth LIMIT 1) END AS parent FROM pg_catalog.pg_trigger t WHERE t.tgrelid =",
+		tail: "AND (NOT t.tgisinternal OR (t.tgisinternal AND t.tgenabled = 'D')) ORDER BY 1",
+		replacement: `SELECT t.tgname, pg_get_triggerdef(t.oid, 1) AS pg_get_triggerdef, t.tgenabled, t.tgisinternal, NULL AS parent FROM pg_trigger t
+			WHERE t.tgrelid = %s ORDER BY 1`,
 	},
 	{ // asyncpg, the types behind OIDs that it does not know; arrays bring their elements along
 		head: "WITH RECURSIVE typeinfo_tree( oid, ns, name, kind, basetype, elemtype, elemdelim, range_subtype, attrtypoids, attrnames, depth) AS (",
@@ -123,7 +129,7 @@ func findCanned(sql string) (q *canned, between string) {
 	if len(sql) < 200 || len(sql) > maxCanned || !strings.Contains(sql, "pg_") {
 		return nil, ""
 	}
-	text := strings.Join(strings.Fields(sql), " ")
+	text := strings.TrimRight(strings.Join(strings.Fields(sql), " "), "; ")
 	for i := range cannedQueries {
 		q := &cannedQueries[i]
 		rest, isHead := strings.CutPrefix(text, q.head)
