@@ -96,8 +96,11 @@ func (p *Pipeline) Visible() history.LSN { return p.log.Flushed.Load() }
 
 // Wait returns once lsn is committed. With an error the outcome is unknown.
 func (p *Pipeline) Wait(ctx context.Context, lsn history.LSN) error {
-	return p.log.Flushed.Wait(ctx, lsn)
+	return p.log.Wait(ctx, lsn)
 }
+
+// FlushSoon has what was committed made durable although nobody waits for it.
+func (p *Pipeline) FlushSoon() { p.log.FlushSoon() }
 
 // Commit appends the transaction that leaves db with the given pages and size, and makes it the head.
 // It gives the LSN to wait for, or 0 if nothing had changed. On success it takes the pages over.

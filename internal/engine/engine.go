@@ -44,6 +44,8 @@ type Storage interface {
 	SizeBytes(history.DatabaseID) int64
 	// Wait returns once an entry is committed; with an error the outcome is unknown.
 	Wait(context.Context, history.LSN) error
+	// FlushSoon has entries made durable that nobody waits for.
+	FlushSoon()
 	Visible() history.LSN
 	Checkpoint() error
 }

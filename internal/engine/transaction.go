@@ -259,6 +259,7 @@ func (s *Session) commit(ctx context.Context) error {
 	}
 	s.floor = max(s.floor, lsn)
 	if !wait {
+		s.engine.storage.FlushSoon()
 		return nil
 	}
 	return s.await(ctx, lsn)

@@ -192,6 +192,6 @@ func (s storage) SizeBytes(id history.DatabaseID) int64 {
 }
 
 func (s storage) Wait(ctx context.Context, lsn history.LSN) error { return s.n.pipeline.Wait(ctx, lsn) }
+func (s storage) FlushSoon()                                      { s.n.pipeline.FlushSoon() }
 func (s storage) Visible() history.LSN                            { return s.n.pipeline.Visible() }
 func (s storage) Checkpoint() error                               { return s.n.pipeline.Checkpoint() }
-

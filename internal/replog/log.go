@@ -44,6 +44,8 @@ type Log struct {
 	at    int64            // and at which byte
 	bytes int64            // appended since Open
 
+	flushing sync.Mutex // held by whoever writes and syncs, across that I/O and nothing else
+
 	mu       sync.Mutex // guards what follows; never held across I/O
 	segments []*segment // oldest first, the tail last
 	spares   []*segment
@@ -136,6 +138,7 @@ func (l *Log) enqueue(r run, throttle bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for throttle && l.waiting > maxPending && l.failed == nil {
+		l.FlushSoon()
 		l.drained.Wait()
 	}
 	if l.failed != nil {
@@ -149,11 +152,35 @@ func (l *Log) enqueue(r run, throttle bool) error {
 		l.pending = append(l.pending, r)
 	}
 	l.waiting += len(r.data)
+	return nil
+}
+
+// FlushSoon has the flusher write what has been appended, for entries that nobody waits for.
+func (l *Log) FlushSoon() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	return nil
+}
+
+// Wait returns once entry lsn is on this disk. Whoever comes first does the flushing by itself, for
+// everything that has gathered, so that a single writer's commit costs no switch to another
+// goroutine; for whoever comes while that runs, the flusher goes on right after it.
+func (l *Log) Wait(ctx context.Context, lsn history.LSN) error {
+	if l.Flushed.Load() >= lsn {
+		return nil
+	}
+	if !l.flushing.TryLock() {
+		l.FlushSoon()
+		return l.Flushed.Wait(ctx, lsn)
+	}
+	err := l.flushPending()
+	l.flushing.Unlock()
+	if err != nil {
+		l.FlushSoon() // Run must end and say why
+		return err
+	}
+	return l.Flushed.Wait(ctx, lsn)
 }
 
 // reserve makes sure that an entry of size body bytes finds room on disk, so that a full disk is
@@ -254,28 +281,40 @@ func (l *Log) Bytes() int64 {
 	return l.bytes
 }
 
-// Run is the flusher: it writes and syncs whatever has been appended until ctx is done and
-// everything is flushed, or until the disk fails. After a failed write or fsync nothing says which
-// of the bytes are on disk, so it is never tried again: the log has failed and the node must end.
+// Run is the flusher: it flushes whatever nobody flushes by waiting for it, until ctx is done and
+// everything is flushed, or until the disk fails. After a failed write or fsync nothing says which of
+// the bytes are on disk, so it is never tried again: the log has failed and the node must end.
 func (l *Log) Run(ctx context.Context) error {
 	for {
-		runs := l.take()
-		if len(runs) == 0 {
-			select {
-			case <-l.wake:
-				continue
-			case <-ctx.Done():
-				if runs = l.take(); len(runs) == 0 {
-					return nil
-				}
-			}
+		stop := false
+		select {
+		case <-l.wake:
+		case <-ctx.Done():
+			stop = true
 		}
-		if err := l.flush(runs); err != nil {
-			err = fmt.Errorf("flush log: %w", err)
-			l.fail(err)
+		l.flushing.Lock()
+		err := l.flushPending()
+		l.flushing.Unlock()
+		if err != nil || stop {
 			return err
 		}
 	}
+}
+
+// flushPending writes and syncs what has been appended. The flushing lock is held.
+func (l *Log) flushPending() error {
+	l.mu.Lock()
+	failed := l.failed
+	l.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	if err := l.flush(l.take()); err != nil {
+		err = fmt.Errorf("flush log: %w", err)
+		l.fail(err)
+		return err
+	}
+	return nil
 }
 
 func (l *Log) take() []run {

@@ -73,7 +73,7 @@ func (o *opened) add(t *testing.T, body string) history.LSN {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Flushed.Wait(t.Context(), lsn); err != nil {
+	if err := o.Wait(t.Context(), lsn); err != nil {
 		t.Fatal(err)
 	}
 	return lsn
@@ -121,7 +121,7 @@ func TestALargeEntryIsWrittenInPiecesAcrossSegments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Flushed.Wait(t.Context(), lsn); err != nil {
+	if err := o.Wait(t.Context(), lsn); err != nil {
 		t.Fatal(err)
 	}
 	o.add(t, "after")
