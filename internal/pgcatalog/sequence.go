@@ -53,16 +53,15 @@ func (cat *catalog) sequenceValue(table string) (n int64, ok bool) {
 	return 0, false
 }
 
+// setSequence writes the last number given out; sqlite_sequence has no key to upsert by.
 func (cat *catalog) setSequence(table string, value int64) error {
-	for _, sql := range []string{
-		"DELETE FROM sqlite_sequence WHERE name = ?1 AND ?2 IS NOT NULL",
-		"INSERT INTO sqlite_sequence(name, seq) VALUES (?1, ?2)",
-	} {
-		if err := cat.runSequence(sql, table, value); err != nil {
-			return err
-		}
+	if err := cat.runSequence("UPDATE sqlite_sequence SET seq = ?2 WHERE name = ?1", table, value); err != nil {
+		return err
 	}
-	return nil
+	if cat.conn.Changes() > 0 {
+		return nil
+	}
+	return cat.runSequence("INSERT INTO sqlite_sequence(name, seq) VALUES (?1, ?2)", table, value)
 }
 
 func (cat *catalog) runSequence(sql, table string, value int64) error {

@@ -35,7 +35,7 @@ var rowFunctions = []rowFunction{
 	{"generate_series", "value", "", 3, 2, openSeries},
 	{"generate_subscripts", "value", "", 3, 1, openSubscripts},
 	{"unnest", "value", "value2, value3", 3, 1, openUnnest},
-	{"_pg_expandarray", "x, n", "", 1, 1, openUnnest},
+	{"_pg_expandarray", "x, n", "", 1, 1, openNumbered},
 	{"regexp_split_to_table", "value", "", 3, 2, openText(splitByPattern)},
 	{"string_to_table", "value", "", 3, 2, openText(splitByText)},
 	{"json_array_elements", "value", "", 1, 1, openJSONElements(false)},
@@ -272,9 +272,10 @@ func arrayArgument(v sqlite3.Value) (array, error) {
 
 // elementRows walks arrays side by side; the shorter ones end in NULLs.
 type elementRows struct {
-	arrays []array
-	at     int
-	length int
+	arrays   []array
+	at       int
+	length   int
+	numbered bool // the second column is the element's number
 }
 
 func openUnnest(_ *catalog, arg []sqlite3.Value) (rowSource, error) {
@@ -289,6 +290,12 @@ func openUnnest(_ *catalog, arg []sqlite3.Value) (rowSource, error) {
 		rows.length = max(rows.length, len(a.elements))
 	}
 	return rows, nil
+}
+
+// openNumbered is information_schema._pg_expandarray.
+func openNumbered(_ *catalog, arg []sqlite3.Value) (rowSource, error) {
+	a, err := arrayArgument(arg[0])
+	return &elementRows{arrays: []array{a}, at: -1, length: len(a.elements), numbered: true}, err
 }
 
 // flatten unfolds nested arrays, as unnest does.
@@ -313,12 +320,11 @@ func (r *elementRows) next() bool {
 }
 
 func (r *elementRows) column(ctx sqlite3.Context, n int) {
-	if n < len(r.arrays) && r.at < len(r.arrays[n].elements) {
-		setElement(ctx, r.arrays[n].elements[r.at])
-		return
-	}
-	if n == 1 && len(r.arrays) == 1 { // _pg_expandarray numbers the elements
+	switch {
+	case r.numbered && n == 1:
 		ctx.ResultInt64(int64(r.at + 1))
+	case n < len(r.arrays) && r.at < len(r.arrays[n].elements):
+		setElement(ctx, r.arrays[n].elements[r.at])
 	}
 }
 
