@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	_ "time/tzdata" // hosts without zone files
 
 	"github.com/alecthomas/kong"
 

@@ -111,22 +111,26 @@ func insertInto(table string, columns []column) string {
 }
 
 // columns gives the named columns of a table, or all.
-func (c *conn) columns(table string, names []string) ([]column, error) {
+func (c *conn) columns(name string, names []string) ([]column, error) {
+	types := columnTypes{conn: c, tables: map[string]*table{}}.table(name)
 	var all []column
 	if err := c.query("SELECT name, type, hidden FROM pragma_table_xinfo(?1)", func(st *sqlite3.Stmt) {
 		if st.ColumnInt(2) > 1 { // generated
 			return
 		}
 		t, mod := oid.Declared(st.ColumnText(1))
+		if types.text != nil && types.text.Column(st.ColumnText(0)) != nil {
+			t, mod = types.text.Column(st.ColumnText(0)).Type()
+		}
 		if t == oid.Unspecified {
 			t = oid.Text
 		}
 		all = append(all, column{st.ColumnText(0), t, mod})
-	}, table); err != nil {
+	}, name); err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {
-		return nil, sqlstate.New(sqlstate.UndefinedTable, "relation %q does not exist", table)
+		return nil, sqlstate.New(sqlstate.UndefinedTable, "relation %q does not exist", name)
 	}
 	if len(names) == 0 {
 		return all, nil
@@ -135,7 +139,7 @@ func (c *conn) columns(table string, names []string) ([]column, error) {
 	for _, n := range names {
 		i := slices.IndexFunc(all, func(c column) bool { return strings.EqualFold(c.name, n) })
 		if i < 0 {
-			return nil, sqlstate.New(sqlstate.UndefinedColumn, "column %q of relation %q does not exist", n, table)
+			return nil, sqlstate.New(sqlstate.UndefinedColumn, "column %q of relation %q does not exist", n, name)
 		}
 		if slices.Contains(chosen, all[i]) {
 			return nil, sqlstate.New(sqlstate.DuplicateColumn, "column %q specified more than once", n)

@@ -42,8 +42,24 @@ func (s *Session) runDDL(ctx context.Context, st *dialect.Statement) error {
 		if st.Tag == "DROP TABLE" {
 			return s.dropTables(c, st)
 		}
+		if st.View != nil {
+			return s.createView(c, st)
+		}
 		return c.script(st.SQL)
 	})
+}
+
+// createView makes a view whose text computes exactly, whoever reads it.
+func (s *Session) createView(c *conn, st *dialect.Statement) error {
+	last := len(st.SQL) - 1
+	if err := c.script(st.SQL[:last]); err != nil { // OR REPLACE drops the old one
+		return err
+	}
+	p, err := analyse(c, st.View.Query, nil)
+	if err != nil {
+		return err
+	}
+	return c.exec(st.View.Head + p.sql)
 }
 
 // dropTables drops tables in any order. Rows that other tables refer to must not go by way of the drop.
@@ -148,6 +164,9 @@ func (s *Session) rebuild(c *conn, edit *dialect.TableEdit) error {
 	if err != nil {
 		return err
 	}
+	if create == "" { // IF EXISTS or IF NOT EXISTS left nothing to do
+		return nil
+	}
 	fill, err := dialect.CopyRows(table, newName, edit)
 	if err != nil {
 		return err
@@ -239,7 +258,7 @@ func (s *Session) createTableAs(ctx context.Context, st *dialect.Statement) (str
 		if err := c.exec(create); err != nil || as.NoData {
 			return err
 		}
-		if err := c.exec("INSERT INTO " + quote(as.Table) + " " + as.Query.SQL[0]); err != nil {
+		if err := c.exec("INSERT INTO " + quote(as.Table) + " " + p.sql); err != nil {
 			return err
 		}
 		rows = c.sqlite.Changes()

@@ -22,7 +22,8 @@ type planKey struct {
 
 // plan is what is known of a statement before it runs: its parameters and its result.
 type plan struct {
-	schema  int64 // Database.schema when it was made
+	schema  int64  // Database.schema when it was made
+	sql     string // what SQLite runs
 	params  []dialect.ParamType
 	fields  []pgwire.Field // nil for no rows
 	changes bool           // SQLite says that it writes
@@ -73,30 +74,36 @@ func paramsKey(declared []oid.OID) string {
 	return b.String()
 }
 
-// analyse prepares a statement to learn its columns, and a probe to learn what expressions are made of.
+// analyse prepares a statement to learn its columns, and a probe to learn what its expressions are
+// made of. With the probe's types, the dialect gives the text that SQLite runs.
 func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) {
+	types := columnTypes{conn: c, tables: map[string]*table{}}
+	refs, mods := types.probe(st.Probe())
+	p := &plan{}
+	var exact bool
+	p.sql, exact = st.Typed(refs, mods)
+
 	c.reads = &columnReads{}
-	stmt, err := c.take(st.SQL[0])
+	stmt, err := c.take(p.sql)
 	reads := c.reads
 	c.reads = nil
 	if err != nil {
 		return nil, err
 	}
-	defer c.put(st.SQL[0], stmt)
-	if st.Arithmetic {
+	defer c.put(p.sql, stmt)
+	if st.Arithmetic && !exact {
 		if err := refuseInexact(c, reads); err != nil {
 			return nil, err
 		}
 	}
-	p := &plan{changes: !stmt.ReadOnly()}
+	p.changes = !stmt.ReadOnly()
 	if n := stmt.ColumnCount(); n > 0 {
-		p.fields = describe(c, stmt, n)
+		p.fields = types.describe(stmt, n)
 	}
 	columns := make([]oid.OID, len(p.fields))
 	for i, f := range p.fields {
 		columns[i] = f.Type
 	}
-	refs, mods := probe(c, st.Probe())
 	params, results := st.Infer(refs, mods, columns)
 	for i := range p.fields {
 		if p.fields[i].Type == oid.Unspecified && i < len(results) {
@@ -113,52 +120,81 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 			p.params[i].OID = declared[i]
 		}
 	}
+	p.cannedTypes(st)
 	return p, nil
 }
 
-func describe(c *conn, stmt *sqlite3.Stmt, n int) []pgwire.Field {
+// columnTypes finds the types of a prepared statement's columns.
+type columnTypes struct {
+	conn   *conn
+	tables map[string]*table
+}
+
+// table is what a table's own text and SQLite's numbering of its columns say.
+type table struct {
+	text    *dialect.Table // nil for what is not a table
+	numbers map[string]int16
+}
+
+func (t columnTypes) describe(stmt *sqlite3.Stmt, n int) []pgwire.Field {
 	fields := make([]pgwire.Field, n)
-	attrs := map[string]map[string]int16{}
 	for i := range fields {
 		f := &fields[i]
 		f.Name = stmt.ColumnName(i)
-		f.Type, f.Mod = oid.Declared(stmt.ColumnDeclType(i))
-		table := stmt.ColumnTableName(i)
-		if table == "" || strings.HasPrefix(table, "sqlite_") {
+		f.Type, f.Mod = t.of(stmt, i)
+		name := stmt.ColumnTableName(i)
+		if name == "" || strings.HasPrefix(name, "sqlite_") {
 			continue
 		}
-		if attrs[table] == nil {
-			attrs[table] = columnNumbers(c, table)
-		}
-		if attr := attrs[table][strings.ToLower(stmt.ColumnOriginName(i))]; attr > 0 {
-			f.TableOID, f.Attr = uint32(pgcatalog.ObjectOID(pgcatalog.KindTable, table)), attr
+		if attr := t.table(name).numbers[strings.ToLower(stmt.ColumnOriginName(i))]; attr > 0 {
+			f.TableOID, f.Attr = uint32(pgcatalog.ObjectOID(pgcatalog.KindTable, name)), attr
 		}
 	}
 	return fields
 }
 
-// columnNumbers gives PostgreSQL's attnum of each column of a real table.
-func columnNumbers(c *conn, table string) map[string]int16 {
-	m := map[string]int16{}
-	// Without the result the fields merely lack their origin.
-	_ = c.query(`SELECT lower(x.name), x.cid + 1 FROM sqlite_schema s, pragma_table_xinfo(s.name) x WHERE s.type = 'table' AND s.name = ?1`,
-		func(st *sqlite3.Stmt) { m[st.ColumnText(0)] = int16(st.ColumnInt(1)) }, table)
-	return m
+// of gives a column's declared type. SQLite respells INTEGER, so for that the table's own text is read.
+func (t columnTypes) of(stmt *sqlite3.Stmt, i int) (oid.OID, int32) {
+	decl := stmt.ColumnDeclType(i)
+	if decl != "INTEGER" || stmt.ColumnTableName(i) == "" {
+		return oid.Declared(decl)
+	}
+	if text := t.table(stmt.ColumnTableName(i)).text; text != nil {
+		if c := text.Column(stmt.ColumnOriginName(i)); c != nil {
+			return c.Type()
+		}
+	}
+	return oid.Declared(decl)
+}
+
+func (t columnTypes) table(name string) *table {
+	if known := t.tables[name]; known != nil {
+		return known
+	}
+	tb := &table{numbers: map[string]int16{}}
+	t.tables[name] = tb
+	// Without these the fields merely lack their origin.
+	_ = t.conn.query(`SELECT lower(x.name), x.cid + 1 FROM sqlite_schema s, pragma_table_xinfo(s.name) x WHERE s.type = 'table' AND s.name = ?1`,
+		func(st *sqlite3.Stmt) { tb.numbers[st.ColumnText(0)] = int16(st.ColumnInt(1)) }, name)
+	if sql, err := t.conn.tableText(name); err == nil && sql != "" {
+		tb.text, _ = dialect.ParseTable(sql)
+	}
+	return tb
 }
 
 // probe gives the declared types of a probe's columns; nil when it does not prepare.
-func probe(c *conn, sql string) ([]oid.OID, []int32) {
+func (t columnTypes) probe(sql string) ([]oid.OID, []int32) {
 	if sql == "" {
 		return nil, nil
 	}
-	stmt, _, err := c.sqlite.Prepare(sql)
+	stmt, _, err := t.conn.sqlite.Prepare(sql)
 	if err != nil || stmt == nil {
 		return nil, nil
 	}
 	defer stmt.Close()
 	refs, mods := make([]oid.OID, stmt.ColumnCount()), make([]int32, stmt.ColumnCount())
 	for i := range refs {
-		refs[i], mods[i] = oid.Declared(stmt.ColumnDeclType(i))
+		refs[i], mods[i] = t.of(stmt, i)
 	}
 	return refs, mods
 }
@@ -183,11 +219,7 @@ func refuseInexact(c *conn, reads *columnReads) error {
 	return nil
 }
 
-// writes says whether a statement must run as the database's writer.
-func (p *plan) writes(st *dialect.Statement) bool {
-	return p.changes || st.ForUpdate || writesByKind(st.Kind)
-}
-
+// writesByKind says whether statements of a kind must run as the database's writer.
 func writesByKind(k dialect.Kind) bool {
 	switch k {
 	case dialect.Select, dialect.Explain, dialect.Pragma:

@@ -138,7 +138,7 @@ func (p *portal) start(ctx context.Context) error {
 				return sqlstate.New(sqlstate.UndefinedParameter, "there is no parameter $%d", len(p.plan.params))
 			}
 		}
-		if p.stmt, err = c.take(st.SQL[0]); err != nil {
+		if p.stmt, err = c.take(p.plan.sql); err != nil {
 			return err
 		}
 		return bindValues(p.stmt, p.params)
@@ -251,7 +251,7 @@ func (p *portal) finish() {
 func (p *portal) close() {
 	if p.stmt != nil {
 		if c := p.lease.conn; !c.broken && c.cache != nil {
-			c.put(p.statement.SQL[0], p.stmt)
+			c.put(p.plan.sql, p.stmt)
 		}
 		p.stmt = nil
 	}
