@@ -176,32 +176,15 @@ func (s *Statement) Typed(refs []oid.OID, mods []int32) (sql string, exact bool)
 	return resolveMarks(s.infer.raw, y.edits), !y.inexact
 }
 
-// convertible says whether a string literal may stand for a value that is kept in another form: a
-// date, a time, a truth value, a number, a uuid, bytes.
+// maxConvertible bounds the string literals that may stand for a value of another type than text: a
+// date, a number, a uuid. Bytes may be longer.
+const maxConvertible = 64
+
+// convertible says whether a string literal may stand for a value that is kept in another form. Short
+// ones all may: what does not read as the column's type must fail as PostgreSQL has it fail.
 func convertible(s string) bool {
 	s = strings.TrimSpace(s)
-	if s == "" || len(s) > 1<<10 && s[0] != '\\' {
-		return false
-	}
-	switch c := s[0]; {
-	case isDigit(c), c == '-', c == '+', c == '.', c == '\\', c == '{', c == '@':
-		return true
-	}
-	switch asciiLower(s) {
-	case "t", "true", "f", "false", "y", "yes", "n", "no", "on", "off", "now", "today", "tomorrow", "yesterday", "infinity",
-		"epoch", "nan", "allballs":
-		return true
-	}
-	// A uuid that starts with a letter, and dates such as January 8, 1999.
-	return len(s) >= 32 && len(s) <= 38 && digitOf(s[0]) < 16 || isMonth(s)
-}
-
-func isMonth(s string) bool {
-	if len(s) < 3 {
-		return false
-	}
-	return strings.Contains("janfebmaraprmayjunjulaugsepoctnovdec montuewedthufrisatsun", asciiLower(s[:3])) &&
-		strings.ContainsAny(s, "0123456789")
+	return s != "" && (len(s) <= maxConvertible || len(s) <= 1<<10 && s[0] >= '0' && s[0] <= '9' || s[0] == '\\')
 }
 
 // converted says whether literals of the type are kept in a form of their own.

@@ -86,10 +86,27 @@ func (s *Session) copyRows(rows *pgwire.CopyDecoder, o *dialect.CopyOptions, col
 			return n, err
 		}
 		if err := st.Exec(); err != nil {
-			return n, err
+			return n, s.withCopyLine(err, o.Table, rows.Line())
 		}
 		n++
 	}
+}
+
+// withCopyLine says in which line of the data a constraint was violated.
+func (s *Session) withCopyLine(err error, table string, line int) error {
+	if !errors.Is(err, sqlite3.CONSTRAINT) {
+		return err
+	}
+	if errors.Is(err, sqlite3.CONSTRAINT_CHECK) && s.tx.conn != nil {
+		err = s.withType(err, s.tx.conn, table)
+	}
+	var e *sqlstate.Error
+	if !errors.As(s.translate(err), &e) {
+		return err
+	}
+	with := *e
+	with.Detail = strings.TrimSpace(e.Detail + " COPY " + table + ", line " + strconv.Itoa(line))
+	return &with
 }
 
 func copyError(err error, table, column string, line int) error {

@@ -10,6 +10,7 @@ import (
 
 	"skein/internal/commit"
 	"skein/internal/dialect"
+	"skein/internal/oid"
 	"skein/internal/pagestore"
 	"skein/internal/sqlstate"
 )
@@ -109,12 +110,47 @@ func byCode(code sqlite3.ErrorCode, extended sqlite3.ExtendedErrorCode, msg stri
 	return sqlstate.New(sqlstate.InternalError, "%s", msg)
 }
 
+// explain adds what SQLite does not say to a constraint's violation.
+func (s *Session) explain(err error, p *portal) error {
+	switch {
+	case p.statement.Table == "":
+		return err
+	case errors.Is(err, sqlite3.CONSTRAINT_FOREIGNKEY):
+		return s.withForeignKey(err, p)
+	case errors.Is(err, sqlite3.CONSTRAINT_CHECK):
+		return s.withType(err, p.lease.conn, p.statement.Table)
+	}
+	return err
+}
+
+// withType turns the violation of a type's check into the error that PostgreSQL has for it.
+func (s *Session) withType(err error, c *conn, name string) error {
+	_, column, ok := strings.Cut(err.Error(), typeCheck)
+	if !ok {
+		return err
+	}
+	text := columnTypes{conn: c, tables: map[string]*table{}}.table(name).text
+	if text == nil || text.Column(column) == nil {
+		return err
+	}
+	t, mod := text.Column(column).Type()
+	spelled := oid.Format(t, mod)
+	e := sqlstate.New(sqlstate.InvalidTextRepresentation, "invalid input for type %s in column %q", spelled, column)
+	switch t {
+	case oid.Varchar, oid.Bpchar:
+		e = sqlstate.New(sqlstate.StringTooLong, "value too long for type %s", spelled)
+	case oid.Int2, oid.Int4, oid.Int8, oid.Numeric:
+		e = sqlstate.New(sqlstate.NumericOutOfRange, "value in column %q is out of range for type %s, or no number", column, spelled)
+	case oid.Date, oid.Time, oid.TimeTZ, oid.Timestamp, oid.Timestamptz, oid.Interval:
+		e = sqlstate.New(sqlstate.InvalidDatetimeFormat, "invalid input for type %s in column %q", spelled, column)
+	}
+	e.Schema, e.Table, e.Column = "public", name, column
+	return e
+}
+
 // withForeignKey adds to a foreign key's violation what SQLite does not say: which table and, where
 // there is only one that it can be, which constraint.
 func (s *Session) withForeignKey(err error, p *portal) error {
-	if !errors.Is(err, sqlite3.CONSTRAINT_FOREIGNKEY) || p.statement.Table == "" {
-		return err
-	}
 	table, child := p.statement.Table, p.statement.Kind != dialect.Delete
 	q := `SELECT s.name, f."table", f."from" FROM sqlite_schema s, pragma_foreign_key_list(s.name) f WHERE s.type = 'table' AND f.seq = 0 AND s.name = ?1 COLLATE NOCASE`
 	if !child {

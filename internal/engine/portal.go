@@ -108,7 +108,7 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	}
 	more, err := p.step(maxRows, p.sendRow)
 	if err != nil {
-		return s.withForeignKey(err, p)
+		return s.explain(err, p)
 	}
 	if more {
 		s.out.PortalSuspended()

@@ -24,20 +24,25 @@ type DB struct {
 
 	mu sync.RWMutex
 	// pages holds, per page, its versions above what the base file has, newest first. A chain never
-	// has a version older than the base file's without also having the one that the base file got.
+	// has a version older than the base file's without also having the one that the base file got,
+	// and where a truncation ended a page that has a chain, a version of zeros says so.
 	pages map[PageNo]*version
 	// states are the states that some snapshot may stand on: ascending, the last is the head. The
 	// first is at or below the base file's.
 	states []State
-	cuts   []cut    // truncations that a version or base page may lie before, ascending
+	cuts   []cut    // truncations above the base file's state, ascending
 	base0  State    // what the base file holds
 	sums   []uint64 // of each page of the base file; nil while recovering, when nothing is checked
 	pins   map[history.LSN]*pin
 	stale  map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
 	floor  history.LSN         // versions below may have been dropped: no new snapshot goes there
+
+	// writing is what a checkpoint under way brings the base file to. Like a pin it keeps the versions
+	// that make it up: a page written over twice meanwhile would otherwise be missing from the file.
+	writing *State
 }
 
-// cut remembers that at lsn the database shrank: older content of higher pages reads as zeros.
+// cut remembers that at lsn the database shrank: what the base file has of higher pages reads as zeros.
 type cut struct {
 	lsn   history.LSN
 	pages uint32
@@ -45,6 +50,7 @@ type cut struct {
 
 // pin is an LSN that snapshots stand on.
 type pin struct {
+	pages  uint32 // of the state: higher ones are never looked for
 	count  int
 	killed atomic.Bool
 }
@@ -85,7 +91,7 @@ func (db *DB) SnapshotHead() *Snapshot {
 func (db *DB) pinned(s State) *Snapshot {
 	p := db.pins[s.LSN]
 	if p == nil || p.killed.Load() {
-		p = &pin{}
+		p = &pin{pages: s.Pages}
 		db.pins[s.LSN] = p
 	}
 	p.count++
@@ -128,38 +134,54 @@ func (db *DB) read(no PageNo, at State, dst []byte) (uint64, error) {
 	for {
 		db.mu.RLock()
 		v, inBase := db.find(no, at.LSN)
+		if v != nil {
+			return db.readVersion(v, dst)
+		}
 		var want uint64
 		checked := db.sums != nil
 		if inBase && checked {
 			want = db.sums[no-1]
 		}
 		db.mu.RUnlock()
-		switch {
-		case v != nil:
-			return v.sum, v.page.Read(dst)
-		case !inBase:
+		if !inBase {
 			clear(dst)
 			return 0, nil
 		}
-		if _, err := db.base.ReadAt(dst, int64(no-1)*PageSize); err != nil {
-			return 0, fmt.Errorf("read page %d of database %d: %w", no, db.ID, err)
-		}
-		if !checked {
-			return 0, nil
-		}
-		if got := sum(no, dst); got == want {
+		_, err := db.base.ReadAt(dst, int64(no-1)*PageSize)
+		if err == nil && (!checked || sum(no, dst) == want) {
 			return want, nil
 		}
-		// A checkpoint may have put a newer page there since; then the page is found again
-		// elsewhere or has another sum. If nothing changed, the disk's content is wrong.
+		// A checkpoint may have put a newer page there since, or cut the file; then the page is found
+		// again elsewhere or has another sum. If nothing changed, the disk's content is wrong.
 		db.mu.RLock()
 		v, inBase = db.find(no, at.LSN)
-		same := v == nil && inBase && db.sums[no-1] == want
+		same := v == nil && inBase && (!checked || db.sums[no-1] == want)
 		db.mu.RUnlock()
-		if same {
-			return 0, fmt.Errorf("%w: page %d of %s does not have the checksum that it was written with; restore the database from a backup", ErrDamaged, no, db.base.Name())
+		switch {
+		case same && err != nil:
+			return 0, fmt.Errorf("read page %d of database %d: %w", no, db.ID, err)
+		case same:
+			return 0, db.damaged(no)
 		}
 	}
+}
+
+func (db *DB) damaged(no PageNo) error {
+	return fmt.Errorf("%w: page %d of %s does not have the checksum that it was written with; restore the database from a backup", ErrDamaged, no, db.base.Name())
+}
+
+// readVersion copies v and gives up the lock, under which v was found. A buffer is copied before
+// that: a checkpoint that puts v into the base file recycles it, pinned or not.
+func (db *DB) readVersion(v *version, dst []byte) (uint64, error) {
+	s, page := v.sum, v.page
+	if page.spill == nil {
+		defer db.mu.RUnlock()
+		return s, page.Read(dst)
+	}
+	page.spill.hold()
+	db.mu.RUnlock()
+	defer page.spill.release()
+	return s, page.Read(dst)
 }
 
 // find gives the version of page no that a reader at lsn sees, or says that the base file has it;
@@ -169,18 +191,21 @@ func (db *DB) find(no PageNo, lsn history.LSN) (v *version, inBase bool) {
 	for v != nil && v.lsn > lsn {
 		v = v.older
 	}
-	since := db.base0.LSN
-	if v != nil {
-		since = v.lsn
-	} else if uint32(no) > db.base0.Pages {
-		return nil, false
+	if v != nil || uint32(no) > db.base0.Pages {
+		return v, false
 	}
-	for i := len(db.cuts) - 1; i >= 0 && db.cuts[i].lsn > since; i-- {
-		if db.cuts[i].lsn <= lsn && db.cuts[i].pages < uint32(no) {
-			return nil, false
+	end := db.baseEnd(no)
+	return nil, end == 0 || end > lsn
+}
+
+// baseEnd is the LSN at which a truncation ended what the base file has of page no; 0 for none.
+func (db *DB) baseEnd(no PageNo) history.LSN {
+	for _, c := range db.cuts {
+		if c.pages < uint32(no) {
+			return c.lsn
 		}
 	}
-	return v, v == nil
+	return 0
 }
 
 // Write is one page of a transaction with the sum that Prepare computed.
@@ -234,17 +259,31 @@ func (db *DB) Publish(s State, writes []Write, visible history.LSN) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	head := db.states[len(db.states)-1]
-	if s.Pages < head.Pages {
-		db.cuts = append(db.cuts, cut{s.LSN, s.Pages})
-	}
 	db.states = append(db.states, s)
 	db.floor = max(db.floor, visible)
 	db.forgetStates(visible)
+	if s.Pages < head.Pages {
+		db.cut(s, head.Pages, visible)
+	}
 	for _, w := range writes {
-		v := &version{lsn: s.LSN, sum: w.Sum, page: w.Page, older: db.pages[w.No]}
-		db.pages[w.No] = v
-		db.held.Add(w.Page.bytesHeld())
-		db.prune(v, visible)
+		db.push(w.No, &version{lsn: s.LSN, sum: w.Sum, page: w.Page}, visible)
+	}
+}
+
+func (db *DB) push(no PageNo, v *version, visible history.LSN) {
+	v.older = db.pages[no]
+	db.pages[no] = v
+	db.held.Add(v.page.bytesHeld())
+	db.prune(v, visible)
+}
+
+// cut ends the pages that the database loses when it shrinks from pages to s.
+func (db *DB) cut(s State, pages uint32, visible history.LSN) {
+	db.cuts = append(db.cuts, cut{s.LSN, s.Pages})
+	for no := s.Pages + 1; no <= pages && len(db.pages) > 0; no++ {
+		if v := db.pages[PageNo(no)]; v != nil && !v.page.zeros() {
+			db.push(PageNo(no), &version{lsn: s.LSN}, visible)
+		}
 	}
 }
 
@@ -279,8 +318,11 @@ func (db *DB) prune(v *version, visible history.LSN) {
 	}
 }
 
-// pinnedIn says whether a live pin stands at or above from and below to.
+// pinnedIn says whether a live pin, or the checkpoint under way, stands at or above from and below to.
 func (db *DB) pinnedIn(from, to history.LSN) bool {
+	if w := db.writing; w != nil && w.LSN >= from && w.LSN < to {
+		return true
+	}
 	for lsn, p := range db.pins {
 		if lsn >= from && lsn < to && !p.killed.Load() {
 			return true

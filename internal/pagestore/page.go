@@ -10,7 +10,7 @@ import (
 )
 
 // Page is the content of one page, in memory or, in a transaction too large for that, in a spill
-// file. Whoever holds it last calls release.
+// file. Whoever holds it last calls Release. The zero Page is a page of zeros.
 type Page struct {
 	mem   *[PageSize]byte
 	spill *Spill
@@ -37,7 +37,7 @@ var buffers = sync.Pool{New: func() any { return new([PageSize]byte) }}
 // NewPage gives a page in memory with undefined content.
 func NewPage() Page { return Page{mem: buffers.Get().(*[PageSize]byte)} }
 
-// Bytes is the content of a page in memory, nil for a spilled one. It may be changed only before the
+// Bytes is the content of a page in memory, nil for any other. It may be changed only before the
 // page is committed.
 func (p Page) Bytes() []byte {
 	if p.mem == nil {
@@ -50,6 +50,10 @@ func (p Page) Bytes() []byte {
 func (p Page) Read(dst []byte) error {
 	if p.mem != nil {
 		copy(dst, p.mem[:])
+		return nil
+	}
+	if p.spill == nil {
+		clear(dst[:PageSize])
 		return nil
 	}
 	if _, err := p.spill.file.ReadAt(dst[:PageSize], p.slot*PageSize); err != nil {
@@ -66,6 +70,8 @@ func (p Page) Release() {
 		p.spill.release()
 	}
 }
+
+func (p Page) zeros() bool { return p.mem == nil && p.spill == nil }
 
 func (p Page) bytesHeld() int64 {
 	if p.mem != nil {
@@ -122,6 +128,8 @@ func (p Page) Overwrite(content []byte) error {
 
 // Close ends the transaction's own hold. Committed pages keep the file.
 func (s *Spill) Close() { s.release() }
+
+func (s *Spill) hold() { s.held.Add(1) }
 
 func (s *Spill) release() {
 	if s.held.Add(-1) == 0 {

@@ -13,7 +13,7 @@ import (
 func (db *DB) redo(e *replog.Entry, spill func() (*Spill, error)) error {
 	head := db.states[len(db.states)-1]
 	err := replog.EachRange(e.Body, func(no uint32, off int, data []byte) error {
-		v, err := db.redoPage(PageNo(no), e.LSN, head, spill)
+		v, err := db.redoPage(PageNo(no), e.LSN, spill)
 		if err != nil {
 			return err
 		}
@@ -24,18 +24,22 @@ func (db *DB) redo(e *replog.Entry, spill func() (*Spill, error)) error {
 	}
 	if e.Pages < head.Pages {
 		db.cuts = append(db.cuts, cut{e.LSN, e.Pages})
+		for no, v := range db.pages {
+			if uint32(no) > e.Pages { // zeros, should the database grow again
+				db.drop(v)
+				v.lsn, v.page = e.LSN, Page{}
+			}
+		}
 	}
 	db.states = append(db.states[:0], State{LSN: e.LSN, Pages: e.Pages, Checksum: e.Checksum})
+	db.floor = e.LSN
 	return nil
 }
 
 // redoPage gives the one version of page no to patch. v.lsn moves on with each entry.
-func (db *DB) redoPage(no PageNo, lsn history.LSN, head State, spill func() (*Spill, error)) (*version, error) {
-	if v := db.pages[no]; v != nil && v.lsn == lsn {
-		return v, nil
-	}
+func (db *DB) redoPage(no PageNo, lsn history.LSN, spill func() (*Spill, error)) (*version, error) {
 	v, inBase := db.find(no, lsn)
-	if v != nil {
+	if v != nil && !v.page.zeros() {
 		v.lsn = lsn
 		return v, nil
 	}
@@ -55,9 +59,6 @@ func (db *DB) redoPage(no PageNo, lsn history.LSN, head State, spill func() (*Sp
 		}
 		content.Release()
 		content = spilled
-	}
-	if old := db.pages[no]; old != nil { // emptied by a truncation since
-		db.drop(old)
 	}
 	v = &version{lsn: lsn, page: content}
 	db.held.Add(content.bytesHeld())

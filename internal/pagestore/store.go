@@ -118,6 +118,10 @@ func (s *Store) open(id history.DatabaseID, base State, flags int) (*DB, error) 
 	if err != nil {
 		return nil, err
 	}
+	// A crash within a checkpoint may have left the file longer, or with its last pages never written.
+	if err := f.Truncate(int64(base.Pages) * PageSize); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	db := &DB{
 		ID: id, base: f, held: &s.held, base0: base, states: []State{base},
 		pages: map[PageNo]*version{}, pins: map[history.LSN]*pin{}, stale: map[PageNo]struct{}{},
@@ -152,7 +156,7 @@ func (s *Store) DB(id history.DatabaseID) *DB {
 func (s *Store) All() []*DB {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(s.databases), func(a, b *DB) int { return int(a.ID) - int(b.ID) })
+	return slices.SortedFunc(maps.Values(s.databases), byID)
 }
 
 // Drop takes a database out. Snapshots of it can be read until they close; its file goes with the
@@ -239,54 +243,81 @@ func (s *Store) Verify() error {
 }
 
 // Checkpoint writes everything at or below to into the base files, then notes that in the checkpoint
-// file. The caller promises that those entries are flushed and committed. After an error nothing is
-// lost: the versions stay, and the next checkpoint writes them again.
+// file. The caller promises that those entries are flushed and committed; it may come to stand above
+// to, at what was visible to a Publish. After an error nothing is lost: the versions stay, and the
+// next checkpoint writes them again.
 func (s *Store) Checkpoint(to history.LSN) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
-	s.mu.RLock()
-	at, dropped := s.at, len(s.dropped)
-	s.mu.RUnlock()
-	if to <= at && dropped == 0 {
+	p := s.plan(to)
+	defer func() {
+		for _, db := range p.write {
+			db.abandon()
+		}
+	}()
+	if p.to == s.CheckpointLSN() && len(p.gone) == 0 {
+		for _, db := range p.write {
+			db.sweep()
+		}
 		return nil
 	}
-	to = max(to, at)
-	type done struct {
-		db     *DB
-		target State
-		pages  []PageNo
-	}
-	var all []done
+	targets, pages := make([]State, len(p.write)), make([][]PageNo, len(p.write))
 	states := map[history.DatabaseID]State{}
-	for _, db := range s.All() {
-		target, pages, err := db.writeBase(to)
-		if err != nil {
+	for i, db := range p.write {
+		var err error
+		if targets[i], pages[i], err = db.writeBase(); err != nil {
 			return err
 		}
-		all = append(all, done{db, target, pages})
-		states[db.ID] = target
+		states[db.ID] = targets[i]
 	}
-	if err := replog.WriteFileAtomic(filepath.Join(s.dir, checkpointFile), encodeCheckpoint(to, states)); err != nil {
+	if err := replog.WriteFileAtomic(filepath.Join(s.dir, checkpointFile), encodeCheckpoint(p.to, states)); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	for _, d := range all {
-		if err := d.db.adopt(d.target, to, d.pages); err != nil {
+	for i, db := range p.write {
+		if err := db.adopt(targets[i], p.to, pages[i]); err != nil {
 			return err
 		}
 	}
 	s.mu.Lock()
-	s.at = max(s.at, to)
-	gone := s.dropped[:dropped]
-	s.dropped = slices.Clone(s.dropped[dropped:])
+	s.at = p.to
+	s.dropped = slices.DeleteFunc(s.dropped, func(db *DB) bool { return slices.Contains(p.gone, db) })
 	s.mu.Unlock()
-	for _, db := range gone {
+	for _, db := range p.gone {
+		db.forget()
 		if err := errors.Join(db.base.Close(), os.Remove(db.base.Name())); err != nil {
 			return err
 		}
-		db.forget()
 	}
 	return nil
 }
+
+// plan is what one checkpoint does.
+type plan struct {
+	to    history.LSN
+	write []*DB // their state is chosen
+	gone  []*DB // dropped, and no entry of theirs is above to
+}
+
+// plan chooses. No database is made meanwhile: one that is missing here has no entry up to plan.to.
+// A dropped one stays until the log is not replayed from before its last entry any more.
+func (s *Store) plan(to history.LSN) plan {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p := plan{to: max(to, s.at)}
+	live := slices.SortedFunc(maps.Values(s.databases), byID)
+	for _, db := range s.dropped {
+		if db.Head().LSN <= p.to {
+			p.gone = append(p.gone, db)
+		} else {
+			live = append(live, db)
+		}
+	}
+	p.to = choose(live, p.to)
+	p.write = live
+	return p
+}
+
+func byID(a, b *DB) int { return int(a.ID) - int(b.ID) }
 
 // forget gives the memory of a dropped database back.
 func (db *DB) forget() {
