@@ -44,7 +44,7 @@ type home struct {
 
 // openHome takes the directory, making it when it is missing.
 func openHome(dir string) (*home, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := replog.MakeDir(dir); err != nil {
 		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)

@@ -57,7 +57,7 @@ func Open(dir string, options Options) (*Store, error) {
 		options.MaxBytes = DefaultMaxBytes
 	}
 	s := &Store{dir: dir, options: options, databases: map[history.DatabaseID]*DB{}}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := replog.MakeDir(dir); err != nil {
 		return nil, err
 	}
 	states, at, err := readCheckpoint(filepath.Join(dir, checkpointFile))

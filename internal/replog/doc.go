@@ -37,7 +37,7 @@ const (
 type Entry struct {
 	Epoch    history.Epoch
 	LSN      history.LSN
-	Chain    history.Hash // over the previous entry's header
+	Chain    history.Hash // over the header before: the previous entry's, or of a further piece the previous piece's
 	Database history.DatabaseID
 	Kind     Kind
 	Time     int64  // wall clock of the commit, microseconds since 1970

@@ -92,33 +92,35 @@ func (l *Log) AppendChunks(e *Entry, size int64, chunks func(emit func([]byte) e
 			held, have = b, true
 			return nil
 		}
-		if err := l.put(e, held, true, nil); err != nil {
+		sum, err := l.put(e, held, true, nil)
+		if err != nil {
 			return err
 		}
-		e.Chunk++
+		e.Chunk, e.Chain = e.Chunk+1, sum
 		held = b
 		return nil
 	})
 	if err != nil {
 		return 0, err // the pieces written so far are a beginning without an end, which readers skip
 	}
-	if err := l.put(e, held, false, publish); err != nil {
+	_, err = l.put(e, held, false, publish)
+	if err != nil {
 		return 0, err
 	}
 	return e.LSN, nil
 }
 
-// put encodes one frame and hands it to the flusher.
-func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) error {
+// put encodes one frame, hands it to the flusher and gives its header's hash.
+func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) (history.Hash, error) {
 	e.Body, e.More = body, more
 	unflushed := uint32(min(e.LSN-l.Flushed.Load(), 1<<32-1))
 	frame, sum, err := appendFrame(make([]byte, 0, align(frameHeader+len(body)+16)), e, unflushed)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if l.at+int64(len(frame)) > l.options.SegmentBytes {
 		if err := l.roll(e.LSN); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	r := run{segment: l.tail, at: l.at, data: frame}
@@ -131,7 +133,10 @@ func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) e
 	}
 	l.at += int64(len(frame))
 	l.bytes += int64(len(frame))
-	return l.enqueue(r, more)
+	if err := l.enqueue(r, more); err != nil && more {
+		return 0, err
+	}
+	return sum, nil // of a log that failed just now whoever waits for the entry, which is the head, learns
 }
 
 func (l *Log) enqueue(r run, throttle bool) error {

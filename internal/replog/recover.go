@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"skein/internal/fault"
 	"skein/internal/history"
 )
@@ -41,7 +43,7 @@ func Open(dir string, from history.LSN, options Options, replay func(e *Entry) e
 	}
 	l := &Log{dir: dir, options: options, wake: make(chan struct{}, 1)}
 	l.drained = sync.NewCond(&l.mu)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return nil, Recovery{}, err
 	}
 	rec, err := l.load(from, replay)
@@ -58,7 +60,7 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 	if err := l.openSpares(); err != nil {
 		return rec, err
 	}
-	before, err := l.openSegments()
+	before, unborn, err := l.openSegments()
 	if err != nil {
 		return rec, err
 	}
@@ -67,10 +69,18 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 		return rec, err
 	}
 	if len(l.segments) == 0 {
+		if err := l.takeBack(unborn, 0); err != nil {
+			return rec, err
+		}
 		if clean || from > 0 {
 			return rec, fmt.Errorf("%w: %s holds no segment but entry %d had been written; restore the files or the node from a backup", ErrDamaged, l.dir, max(from, mark.LSN))
 		}
 		return rec, l.create()
+	}
+	if !clean {
+		if err := settle(l.segments[len(l.segments)-1].file); err != nil {
+			return rec, err
+		}
 	}
 	s := scanner{log: l, from: from, replay: replay, head: before, rec: &rec}
 	if err := s.scan(); err != nil {
@@ -82,6 +92,9 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 	}
 	if s.head.LSN < from {
 		return rec, fmt.Errorf("%w: it ends at entry %d, but the databases stand at %d; restore the log or the node from a backup", ErrDamaged, s.head.LSN, from)
+	}
+	if err := l.takeBack(unborn, s.head.LSN); err != nil {
+		return rec, err
 	}
 	l.head, l.tail, l.at = s.head, l.segments[len(l.segments)-1], s.at
 	rec.TornBytes = s.torn
@@ -118,48 +131,71 @@ func (l *Log) openSpares() error {
 	return nil
 }
 
-// openSegments opens the files and checks that their headers follow one another. A last one without
-// a valid header was being begun when the node stopped: it becomes a spare again.
-func (l *Log) openSegments() (before history.Position, err error) {
+// openSegments opens the files and checks that their headers follow one another. unborn is a last one
+// without a valid header: it was being begun when the node stopped, unless takeBack finds otherwise.
+func (l *Log) openSegments() (before history.Position, unborn *os.File, err error) {
 	names, err := listFiles(l.dir, segmentSuffix)
 	if err != nil {
-		return before, err
+		return before, nil, err
 	}
 	for i, name := range names {
 		path := filepath.Join(l.dir, name)
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
-			return before, err
+			return before, nil, err
 		}
 		header := make([]byte, segmentHeader)
 		_, _ = f.ReadAt(header, 0)
 		number, first, prev, err := decodeSegmentHeader(header, l.options.Cluster)
 		stale := err == nil && segmentName(number) != name // a recycled file whose new header was not written yet
-		unborn := i == len(names)-1 && (i > 0 || blank(f)) // its header had not reached the disk
-		if (errors.Is(err, errNoSegment) || stale) && unborn {
-			l.number++
-			spare := filepath.Join(l.dir, fmt.Sprintf("%016x%s", l.number, spareSuffix))
-			if err := os.Rename(path, spare); err != nil {
-				return before, err
-			}
-			l.spares = append(l.spares, &segment{file: f, spare: spare})
-			continue
+		begun := i == len(names)-1 && (i > 0 || blank(f))  // its header had not reached the disk
+		if (errors.Is(err, errNoSegment) || stale) && begun {
+			return before, f, nil
 		}
 		s := &segment{number: number, first: first, file: f}
 		l.segments = append(l.segments, s)
 		switch {
 		case errors.Is(err, errNoSegment) || stale:
-			return before, fmt.Errorf("%w: %s has no valid header; restore the log or the node from a backup", ErrDamaged, path)
+			return before, nil, fmt.Errorf("%w: %s has no valid header; restore the log or the node from a backup", ErrDamaged, path)
 		case err != nil:
-			return before, fmt.Errorf("%s: %w", path, err)
+			return before, nil, fmt.Errorf("%s: %w", path, err)
 		case i > 0 && number != l.segments[i-1].number+1:
-			return before, fmt.Errorf("%w: the segment before %s is missing; restore the log or the node from a backup", ErrDamaged, path)
+			return before, nil, fmt.Errorf("%w: the segment before %s is missing; restore the log or the node from a backup", ErrDamaged, path)
 		}
 		if i == 0 {
 			before = history.Position{Epoch: prev.Epoch, LSN: first - 1, Chain: prev.Chain}
 		}
 	}
-	return before, nil
+	return before, nil, nil
+}
+
+// takeBack makes a spare of a last segment whose header cannot be read, once nothing in it proves that
+// an entry above head had been flushed there: then it is the header that is damaged.
+func (l *Log) takeBack(f *os.File, head history.LSN) error {
+	if f == nil {
+		return nil
+	}
+	l.number++
+	s := &segment{file: f, spare: filepath.Join(l.dir, fmt.Sprintf("%016x%s", l.number, spareSuffix))}
+	l.spares = append(l.spares, s)
+	data, err := readAll(f)
+	if err != nil {
+		return err
+	}
+	if lsn := provenBeyond(data, head); lsn > 0 {
+		return fmt.Errorf("%w: %s has no valid header, but entry %d had been flushed; restore the log or the node from a backup", ErrDamaged, f.Name(), lsn)
+	}
+	return os.Rename(f.Name(), s.spare)
+}
+
+// settle makes sure that what is read of a log that was not closed is what is on the disk. A killed
+// node leaves bytes that were never synced, and after a failed sync the system takes for written what
+// is not: both would be read back, and be gone after the next power cut.
+func settle(f *os.File) error {
+	if err := fdatasync(f); err != nil {
+		return err
+	}
+	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
 // blank says whether nothing was ever written to the start of a segment's file.
@@ -215,7 +251,8 @@ type scanner struct {
 	torn   int64
 	rec    *Recovery
 
-	pieces  []piece // of entry head.LSN+1, as far as seen: replayed once the last is there
+	pieces  []piece      // of entry head.LSN+1, as far as seen: replayed once the last is there
+	link    history.Hash // over the header of the newest piece
 	scratch []byte
 }
 
@@ -269,7 +306,7 @@ func (s *scanner) segment(i int) error {
 	for at < len(data) {
 		var e Entry
 		size, sum, _, err := decodeFrame(data[at:], &e, &s.scratch)
-		if err != nil || e.LSN != s.head.LSN+1 || e.Chain != s.head.Chain {
+		if err != nil || !s.continues(&e) {
 			break
 		}
 		if err := s.take(&e, sum, piece{seg.file, int64(at), size}); err != nil {
@@ -293,6 +330,20 @@ func (s *scanner) segment(i int) error {
 	return nil
 }
 
+// continues says whether a frame is the next one. The pieces of an entry are chained as well: what a
+// crash has left of a large entry must never be read on from the beginning of the one that took its place.
+func (s *scanner) continues(e *Entry) bool {
+	switch {
+	case e.LSN != s.head.LSN+1:
+		return false
+	case e.Chunk == 0:
+		return e.Chain == s.head.Chain
+	case s.link == 0: // the entry begins in a segment that is not read
+		return e.LSN <= s.from
+	}
+	return e.Chain == s.link
+}
+
 // follows says whether the segment's header continues the log as read so far.
 func (s *scanner) follows(data []byte) bool {
 	_, first, prev, err := decodeSegmentHeader(data, s.log.options.Cluster)
@@ -309,7 +360,7 @@ func (s *scanner) take(e *Entry, sum history.Hash, p piece) error {
 		return fmt.Errorf("%w: entry %d lacks piece %d; restore the log or the node from a backup", ErrDamaged, e.LSN, len(s.pieces))
 	}
 	if e.More {
-		s.pieces = append(s.pieces, p)
+		s.pieces, s.link = append(s.pieces, p), sum
 		return nil
 	}
 	if e.LSN > s.from {
@@ -321,7 +372,7 @@ func (s *scanner) take(e *Entry, sum history.Hash, p piece) error {
 		}
 		s.rec.Entries++
 	}
-	s.pieces = s.pieces[:0]
+	s.pieces, s.link = s.pieces[:0], 0
 	s.head = history.Position{Epoch: e.Epoch, LSN: e.LSN, Chain: sum}
 	return nil
 }

@@ -106,6 +106,14 @@ func fillZero(f *os.File, size int64) error {
 	return f.Sync()
 }
 
+// MakeDir makes dir, if it is missing, and its name durable.
+func MakeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(dir))
+}
+
 // SyncDir makes the creation, renaming and removal of files in dir durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
