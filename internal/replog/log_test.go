@@ -275,7 +275,7 @@ func TestLog_A15_SegmentWithoutAHeaderIsTakenBack(t *testing.T) {
 	o := mustOpen(t, dir)
 	o.add(t, "a")
 	o.stop(false)
-	f, _, err := makeSpare(dir, 99, testOptions.SegmentBytes)
+	f, _, err := makeSpare(osDisk{}, dir, 99, testOptions.SegmentBytes)
 	if err != nil {
 		t.Fatal(err)
 	}

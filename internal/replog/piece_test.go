@@ -131,4 +131,3 @@ func TestLog_A11_AnEntryThatIsTheHeadIsNotRefusedWhenTheLogFails(t *testing.T) {
 	}
 	_ = o.Close(true)
 }
-

@@ -38,6 +38,9 @@ func Open(dir string, from history.LSN, options Options, replay func(e *Entry) e
 	if options.SegmentBytes == 0 {
 		options.SegmentBytes = DefaultSegmentBytes
 	}
+	if options.disk == nil {
+		options.disk = osDisk{}
+	}
 	if options.SegmentBytes < 4*MaxChunk {
 		return nil, Recovery{}, fmt.Errorf("log segments of %d bytes are too small: want at least %d", options.SegmentBytes, 4*MaxChunk)
 	}
@@ -78,7 +81,7 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 		return rec, l.create()
 	}
 	if !clean {
-		if err := settle(l.segments[len(l.segments)-1].file); err != nil {
+		if err := l.settle(l.segments[len(l.segments)-1].file); err != nil {
 			return rec, err
 		}
 	}
@@ -121,7 +124,7 @@ func (l *Log) openSpares() error {
 		l.number = max(l.number, n)
 		if st, err := f.Stat(); err != nil || st.Size() != l.options.SegmentBytes {
 			_ = f.Close()
-			if err := os.Remove(path); err != nil {
+			if err := l.options.disk.remove(path); err != nil {
 				return err
 			}
 			continue // was being filled when the node stopped
@@ -185,14 +188,14 @@ func (l *Log) takeBack(f *os.File, head history.LSN) error {
 	if lsn := provenBeyond(data, head); lsn > 0 {
 		return fmt.Errorf("%w: %s has no valid header, but entry %d had been flushed; restore the log or the node from a backup", ErrDamaged, f.Name(), lsn)
 	}
-	return os.Rename(f.Name(), s.spare)
+	return l.options.disk.rename(f.Name(), s.spare)
 }
 
 // settle makes sure that what is read of a log that was not closed is what is on the disk. A killed
 // node leaves bytes that were never synced, and after a failed sync the system takes for written what
 // is not: both would be read back, and be gone after the next power cut.
-func settle(f *os.File) error {
-	if err := fdatasync(f); err != nil {
+func (l *Log) settle(f *os.File) error {
+	if err := l.options.disk.sync(f); err != nil {
 		return err
 	}
 	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
@@ -215,10 +218,10 @@ func (l *Log) create() error {
 	if err := l.name(s); err != nil {
 		return err
 	}
-	if _, err := s.file.WriteAt(encodeSegmentHeader(l.options.Cluster, 1, 1, history.Position{}), 0); err != nil {
+	if err := l.options.disk.writeAt(s.file, encodeSegmentHeader(l.options.Cluster, 1, 1, history.Position{}), 0); err != nil {
 		return err
 	}
-	if err := fdatasync(s.file); err != nil {
+	if err := l.options.disk.sync(s.file); err != nil {
 		return err
 	}
 	l.segments, l.tail, l.at = []*segment{s}, s, segmentHeader
@@ -235,10 +238,10 @@ func (l *Log) cutTail() error {
 	if n <= 0 {
 		return nil
 	}
-	if _, err := l.tail.file.WriteAt(make([]byte, n), l.at); err != nil {
+	if err := l.options.disk.writeAt(l.tail.file, make([]byte, n), l.at); err != nil {
 		return err
 	}
-	return fdatasync(l.tail.file)
+	return l.options.disk.sync(l.tail.file)
 }
 
 // scanner reads segments from the oldest on and keeps to the chain.

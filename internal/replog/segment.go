@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
-	"syscall"
 
 	"skein/internal/fault"
 	"skein/internal/history"
@@ -79,58 +78,31 @@ func decodeSegmentHeader(h []byte, c Cluster) (number uint64, first history.LSN,
 
 // makeSpare creates a file of size zero bytes, written and synced: from then on, writing inside it
 // needs no disk space and its fdatasync no metadata.
-func makeSpare(dir string, n uint64, size int64) (*os.File, string, error) {
+func makeSpare(d disk, dir string, n uint64, size int64) (*os.File, string, error) {
 	if err := fault.Hit("log.spare"); err != nil {
 		return nil, "", fmt.Errorf("create log segment: %w", err)
 	}
 	name := filepath.Join(dir, fmt.Sprintf("%016x%s", n, spareSuffix))
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := d.create(name)
 	if err != nil {
 		return nil, "", fmt.Errorf("create log segment: %w", err)
 	}
-	if err := fillZero(f, size); err != nil {
+	if err := fillZero(d, f, size); err != nil {
 		_ = f.Close()
-		_ = os.Remove(name)
+		_ = d.remove(name)
 		return nil, "", fmt.Errorf("create log segment: %w", err)
 	}
 	return f, name, nil
 }
 
-func fillZero(f *os.File, size int64) error {
+func fillZero(d disk, f *os.File, size int64) error {
 	zero := make([]byte, 1<<20)
 	for at := int64(0); at < size; at += int64(len(zero)) {
-		if _, err := f.WriteAt(zero[:min(int64(len(zero)), size-at)], at); err != nil {
+		if err := d.writeAt(f, zero[:min(int64(len(zero)), size-at)], at); err != nil {
 			return err
 		}
 	}
-	return f.Sync()
-}
-
-// MakeDir makes dir, if it is missing, and its name durable.
-func MakeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return SyncDir(filepath.Dir(dir))
-}
-
-// SyncDir makes the creation, renaming and removal of files in dir durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
-func fdatasync(f *os.File) error {
-	for {
-		err := syscall.Fdatasync(int(f.Fd()))
-		if !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
+	return d.sync(f)
 }
 
 // listFiles gives the names in dir that end in suffix, in order.
