@@ -49,7 +49,9 @@ func (s *Session) declare(ctx context.Context, d *dialect.CursorStmt) error {
 
 func (s *Session) closeCursor(name string) error {
 	if name == "" {
-		s.closeCursors()
+		for name := range s.cursors {
+			_ = s.closeCursor(name)
+		}
 		return nil
 	}
 	c := s.cursors[name]

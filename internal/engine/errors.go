@@ -230,7 +230,7 @@ func byText(msg string) *sqlstate.Error {
 		if !ok || !strings.HasSuffix(rest, t.suffix) {
 			continue
 		}
-		name := strings.TrimSuffix(rest, t.suffix)
+		name, _, _ := strings.Cut(strings.TrimSuffix(rest, t.suffix), `" - should this be`)
 		if !strings.HasPrefix(t.format, "syntax error at or near") {
 			name = strings.Trim(name, `"`)
 		}

@@ -23,6 +23,7 @@ type portal struct {
 	formats   []int16 // of the result: none, one for all, or one each
 	simple    bool    // the result is announced with a RowDescription
 
+	order int // among the session's portals, from its start on
 	lease lease
 	stmt  *sqlite3.Stmt // while rows are being read
 	ended bool
@@ -124,6 +125,8 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 func (p *portal) start(ctx context.Context) error {
 	s, st := p.session, p.statement
 	write := writesByKind(st.Kind) || st.ForUpdate || (p.plan != nil && p.plan.changes)
+	s.started++
+	p.order = s.started
 	var err error
 	if p.lease, err = s.lease(ctx, write); err != nil {
 		return err

@@ -25,6 +25,7 @@ type Session struct {
 	statements map[string]*prepared
 	portals    map[string]*portal
 	cursors    map[string]*portal // by SQL: DECLARE
+	started    int                // portals and cursors so far
 	tx         transaction
 	floor      history.LSN     // of its own last commit: it never reads anything older
 	own        *conn           // its own connection, once it has temporary tables
@@ -316,7 +317,7 @@ func (s *Session) ClosePortal(name string) error {
 // Sync ends the implicit transaction and, outside of a block, every portal.
 func (s *Session) Sync(ctx context.Context) error {
 	if !s.tx.block {
-		s.closePortals()
+		s.closePortals(0)
 	}
 	if !s.tx.implicit {
 		return nil
@@ -342,8 +343,7 @@ func (s *Session) Status() byte {
 
 // Close rolls back and releases everything.
 func (s *Session) Close() {
-	s.closePortals()
-	s.closeCursors()
+	s.closePortals(0)
 	s.abandon()
 	if s.own != nil {
 		s.own.close()
@@ -354,17 +354,16 @@ func (s *Session) Close() {
 	s.db.leave()
 }
 
-func (s *Session) closePortals() {
-	for name, p := range s.portals {
-		p.close()
-		delete(s.portals, name)
-	}
-}
-
-func (s *Session) closeCursors() {
-	for name, p := range s.cursors {
-		p.close()
-		delete(s.cursors, name)
+// closePortals closes the portals and cursors that were started after the first n; 0 is all, those too
+// that have not been started.
+func (s *Session) closePortals(n int) {
+	for _, m := range []map[string]*portal{s.portals, s.cursors} {
+		for name, p := range m {
+			if n == 0 || p.order > n {
+				p.close()
+				delete(m, name)
+			}
+		}
 	}
 }
 

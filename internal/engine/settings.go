@@ -269,11 +269,22 @@ type replaced struct {
 	local bool
 }
 
-// settle puts back what the transaction's end undoes: what SET LOCAL changed and, after a rollback, what
-// SET changed.
-func (s *Session) settle(rolledBack bool) {
+// undoSettings puts back what the transaction has set after its first n changes.
+func (s *Session) undoSettings(n int) {
+	for _, c := range slices.Backward(s.tx.changes[n:]) {
+		s.settings.restore(c.setting)
+		s.applied(c.name)
+	}
+	s.tx.changes = s.tx.changes[:n]
+}
+
+// keepSettings puts back what SET LOCAL changed, unless a SET came after it.
+func (s *Session) keepSettings() {
+	kept := map[string]bool{}
 	for _, c := range slices.Backward(s.tx.changes) {
-		if c.local || rolledBack {
+		if !c.local {
+			kept[c.name] = true
+		} else if !kept[c.name] {
 			s.settings.restore(c.setting)
 			s.applied(c.name)
 		}

@@ -28,12 +28,13 @@ type transaction struct {
 	write      bool   // has the turn
 	ddl        bool   // has changed the schema
 	lost       bool   // SQLite has rolled it back by itself
-	savepoints []string
+	savepoints []savepoint
 	changes    []replaced // by SET, newest last
 }
 
 var (
 	errInFailedBlock = sqlstate.New(sqlstate.InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+	errNoTransaction = sqlstate.New(sqlstate.NoActiveTransaction, "there is no transaction in progress")
 	errSerialize     = sqlstate.New(sqlstate.SerializationFailure, "could not serialize access due to concurrent update").
 				WithDetail("The transaction has read rows before it came to write, and another transaction has written since.").
 				WithHint("Retry the transaction; begin it with the write, or with SELECT … FOR UPDATE, to have it wait instead.")
@@ -135,8 +136,8 @@ func (s *Session) openTransaction(ctx context.Context, write bool) (*conn, error
 		s.giveConn(c, from)
 		return nil, err
 	}
-	for _, name := range s.tx.savepoints { // set before the first statement
-		if err := c.exec("SAVEPOINT " + quote(name)); err != nil {
+	for depth := range s.tx.savepoints { // set before the first statement
+		if err := c.exec(s.tx.savepointSQL("SAVEPOINT", depth)); err != nil {
 			s.giveConn(c, from)
 			return nil, err
 		}
@@ -245,15 +246,16 @@ func (s *Session) finish() {
 // commit makes the transaction real and waits for what synchronous_commit asks. When it returns an
 // error the transaction is over too.
 func (s *Session) commit(ctx context.Context) error {
-	s.closePortals()
-	s.closeCursors()
+	s.closePortals(0)
 	lsn, err := s.commitSQLite(ctx)
 	wait := s.settings.get("synchronous_commit") != "off"
-	s.settle(err != nil)
-	s.finish()
 	if err != nil {
+		s.undoSettings(0)
+		s.finish()
 		return err
 	}
+	s.keepSettings()
+	s.finish()
 	if lsn == 0 {
 		return nil
 	}
@@ -309,10 +311,9 @@ func (s *Session) abandon() {
 	if !s.tx.open() {
 		return
 	}
-	s.closePortals()
-	s.closeCursors()
+	s.closePortals(0)
 	s.rollbackSQLite()
-	s.settle(true)
+	s.undoSettings(0)
 	s.finish()
 }
 
@@ -356,8 +357,7 @@ func (s *Session) fail() {
 			s.tx.lost = true
 		}
 		if len(s.tx.savepoints) == 0 { // nothing to go back to: let others write
-			s.closePortals()
-			s.closeCursors()
+			s.closePortals(0)
 			s.releaseFailed()
 		}
 	}
@@ -430,11 +430,15 @@ func isolationOf(level string) string {
 }
 
 func (s *Session) runCommit(ctx context.Context, o *dialect.TxnOptions) (tag string, err error) {
+	chain := o != nil && o.Chain
 	if !s.tx.block {
-		s.out.Notice(sqlstate.New(sqlstate.NoActiveTransaction, "there is no transaction in progress"))
+		if chain {
+			return "", chainOutside("COMMIT")
+		}
+		s.out.Notice(errNoTransaction)
 		return "COMMIT", s.endImplicit(ctx)
 	}
-	chain, modes := o != nil && o.Chain, dialect.TxnOptions{Isolation: s.tx.isolation, ReadOnly: choice(s.tx.readOnly)}
+	modes := dialect.TxnOptions{Isolation: s.tx.isolation, ReadOnly: choice(s.tx.readOnly)}
 	tag = "COMMIT"
 	if s.tx.failed {
 		tag = "ROLLBACK"
@@ -449,15 +453,23 @@ func (s *Session) runCommit(ctx context.Context, o *dialect.TxnOptions) (tag str
 	return tag, nil
 }
 
+func chainOutside(verb string) error {
+	return sqlstate.New(sqlstate.NoActiveTransaction, "%s AND CHAIN can only be used in transaction blocks", verb)
+}
+
 func (s *Session) runRollback(o *dialect.TxnOptions) error {
+	chain := o != nil && o.Chain
 	if !s.tx.block {
-		s.out.Notice(sqlstate.New(sqlstate.NoActiveTransaction, "there is no transaction in progress"))
+		if chain {
+			return chainOutside("ROLLBACK")
+		}
+		s.out.Notice(errNoTransaction)
 		s.abandon()
 		return nil
 	}
 	modes := dialect.TxnOptions{Isolation: s.tx.isolation, ReadOnly: choice(s.tx.readOnly)}
 	s.abandon()
-	if o != nil && o.Chain {
+	if chain {
 		s.tx.start(s, false)
 		return s.setModes(&modes)
 	}
@@ -469,53 +481,4 @@ func choice(on bool) dialect.Choice {
 		return dialect.On
 	}
 	return dialect.Off
-}
-
-// runSavepoint runs SAVEPOINT, RELEASE and ROLLBACK TO.
-func (s *Session) runSavepoint(ctx context.Context, k dialect.Kind, name string) error {
-	t := &s.tx
-	if !t.block {
-		what := map[dialect.Kind]string{dialect.Savepoint: "SAVEPOINT", dialect.Release: "RELEASE SAVEPOINT", dialect.RollbackTo: "ROLLBACK TO SAVEPOINT"}[k]
-		return sqlstate.New(sqlstate.NoActiveTransaction, "%s can only be used in transaction blocks", what)
-	}
-	if k == dialect.Savepoint {
-		if t.conn != nil {
-			t.conn.begin(ctx, s)
-			if err := t.conn.exec("SAVEPOINT " + quote(name)); err != nil {
-				return err
-			}
-		}
-		t.savepoints = append(t.savepoints, name)
-		return nil
-	}
-	at := -1
-	for i, n := range t.savepoints {
-		if n == name {
-			at = i
-		}
-	}
-	if at < 0 || t.lost {
-		return sqlstate.New(sqlstate.InvalidSavepoint, "savepoint %q does not exist", name)
-	}
-	verb := "RELEASE "
-	if k == dialect.RollbackTo {
-		verb = "ROLLBACK TO "
-		s.closePortals()
-		s.closeCursors()
-	}
-	if t.conn != nil {
-		t.conn.begin(ctx, s)
-		if err := t.conn.exec(verb + quote(name)); err != nil {
-			return err
-		}
-	}
-	if k == dialect.Release {
-		t.savepoints = t.savepoints[:at]
-		return nil
-	}
-	t.savepoints, t.failed = t.savepoints[:at+1], false
-	if t.ddl {
-		s.db.schema.Add(1)
-	}
-	return nil
 }

@@ -316,7 +316,7 @@ func (s *Session) runDiscard(what string) error {
 		return nil
 	case "ALL":
 		clear(s.statements)
-		s.closeCursors()
+		s.closePortals(0)
 		s.engine.locks.releaseSession(s)
 		if err := s.resetAll(); err != nil {
 			return err

@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"skein/internal/commit"
+	"skein/internal/history"
+	"skein/internal/pgwire"
+	"skein/internal/replog"
+	"skein/internal/sqlitevfs"
+)
+
+// rig is an engine on real storage behind a listener on this machine, put together as a node does it.
+type rig struct {
+	t        *testing.T
+	dir      string
+	options  pgwire.Options
+	engine   *Engine
+	pipeline *commit.Pipeline
+	address  string
+	stop     func()
+}
+
+var rigs atomic.Int64 // their names must differ
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, dir: t.TempDir()}
+	r.start()
+	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	p, _, err := commit.Open(r.dir, commit.Options{Cluster: replog.Cluster{1}, SegmentBytes: 4 * replog.MaxChunk, Logger: log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	vfs, err := sqlitevfs.Register(fmt.Sprintf("rig-%d", rigs.Add(1)), p.Store(), p, sqlitevfs.NewTempSpace(commit.TempDir(r.dir), 1<<30))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	storageDone, served := make(chan error, 1), make(chan error, 1)
+	go func() { storageDone <- p.Run(ctx) }()
+	e, err := Open(ctx, rigStorage{p, vfs}, Options{Logger: log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	serving, end := context.WithCancel(ctx)
+	options := r.options
+	options.Trusts, options.Logger = e.Trusts, log
+	go func() { served <- pgwire.NewServer(e, options).Serve(serving, l) }()
+	r.engine, r.pipeline, r.address = e, p, l.Addr().String()
+	r.stop = func() {
+		end()
+		err := <-served
+		r.checkIdle()
+		err = errors.Join(err, e.Close(ctx))
+		cancel()
+		err = errors.Join(err, <-storageDone)
+		vfs.Unregister()
+		if err := errors.Join(err, p.Close(true)); err != nil {
+			r.t.Error("stop:", err)
+		}
+	}
+}
+
+// checkIdle holds after every test: sessions that have ended have left nothing behind.
+func (r *rig) checkIdle() {
+	r.t.Helper()
+	e := r.engine
+	if n := len(e.sessions); n > 0 {
+		r.t.Errorf("%d sessions are left", n)
+	}
+	if n := len(e.locks.locks); n > 0 {
+		r.t.Errorf("%d advisory locks are left", n)
+	}
+	for name, d := range e.databases {
+		if d.writer.held || len(d.writer.queue) > 0 {
+			r.t.Errorf("database %q: the turn is not free", name)
+		}
+		if n := len(d.slots); n > 0 {
+			r.t.Errorf("database %q: %d readers are in use", name, n)
+		}
+		if d.sessions != 0 {
+			r.t.Errorf("database %q counts %d sessions", name, d.sessions)
+		}
+		for _, c := range append(d.idle, d.warm) {
+			if c != nil && (!c.sqlite.GetAutocommit() || c.file.SnapshotLSN() != 0) {
+				r.t.Errorf("database %q: an unused connection is in a transaction", name)
+			}
+		}
+	}
+}
+
+// eventually waits for what another goroutine is about to do.
+func (r *rig) eventually(what string, done func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%s: it does not happen", what)
+		}
+	}
+}
+
+func (r *rig) database(name string) *Database {
+	r.engine.mu.RLock()
+	defer r.engine.mu.RUnlock()
+	return r.engine.databases[name]
+}
+
+// queued waits until n sessions wait to write.
+func (r *rig) queued(n int) {
+	r.t.Helper()
+	w := &r.database(DefaultDatabase).writer
+	r.eventually(fmt.Sprintf("%d wait to write", n), func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.queue) == n
+	})
+}
+
+// gone waits until only n sessions are left.
+func (r *rig) gone(n int) {
+	r.t.Helper()
+	r.eventually(fmt.Sprintf("%d sessions are left", n), func() bool {
+		r.engine.mu.RLock()
+		defer r.engine.mu.RUnlock()
+		return len(r.engine.sessions) == n
+	})
+}
+
+// rigStorage is a node's storage.
+type rigStorage struct {
+	*commit.Pipeline
+	vfs *sqlitevfs.VFS
+}
+
+func (s rigStorage) URI(id history.DatabaseID) string { return s.vfs.URI(id) }
+
+func (s rigStorage) Create(id history.DatabaseID) error {
+	_, err := s.Store().Create(id)
+	return err
+}
+
+func (s rigStorage) Drop(id history.DatabaseID) {
+	s.Store().Drop(id)
+	s.Kick()
+}
+
+func (s rigStorage) IDs() (ids []history.DatabaseID) {
+	for _, db := range s.Store().All() {
+		ids = append(ids, db.ID)
+	}
+	return ids
+}
+
+func (s rigStorage) SizeBytes(id history.DatabaseID) int64 {
+	if db := s.Store().DB(id); db != nil {
+		return int64(db.Head().Pages) * 4096
+	}
+	return 0
+}
