@@ -11,6 +11,7 @@ import (
 func runNode(ctx context.Context, c *serveCommand, logger *slog.Logger) error {
 	n, err := node.Open(node.Options{
 		Dir: c.Dir, PGAddr: c.PGAddr, Trust: c.TrustLoopback, MaxConnections: c.MaxConnections, Logger: logger,
+		CheckpointLogBytes: c.CheckpointLogBytes, SegmentBytes: c.LogSegmentBytes, MaxVersionBytes: c.MaxVersionBytes,
 	})
 	if err != nil {
 		return err

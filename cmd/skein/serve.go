@@ -11,14 +11,17 @@ import (
 )
 
 type serveCommand struct {
-	Dir            string     `required:"" type:"path" help:"Directory of this node; made when it is missing."`
-	PGAddr         string     `name:"pg-addr" default:"127.0.0.1:5432" help:"Where PostgreSQL clients connect. Other addresses than loopback need a role with a password."`
-	HTTPAddr       string     `name:"http-addr" placeholder:"ADDRESS" help:"Not used in this version."`
-	PeerAddr       string     `name:"peer-addr" placeholder:"ADDRESS" help:"Not used in this version."`
-	TrustLoopback  bool       `help:"Let every client on this machine in without a password, as any role. The demo does."`
-	MaxConnections int        `default:"1000" help:"Sessions at a time."`
-	LogLevel       slog.Level `default:"info" help:"debug, info, warn or error."`
-	LogFormat      string     `default:"text" enum:"text,json" help:"text or json."`
+	Dir                string     `required:"" type:"path" help:"Directory of this node; made when it is missing."`
+	PGAddr             string     `name:"pg-addr" default:"127.0.0.1:5432" help:"Where PostgreSQL clients connect. Other addresses than loopback need a role with a password."`
+	HTTPAddr           string     `name:"http-addr" placeholder:"ADDRESS" help:"Not used in this version."`
+	PeerAddr           string     `name:"peer-addr" placeholder:"ADDRESS" help:"Not used in this version."`
+	TrustLoopback      bool       `help:"Let every client on this machine in without a password, as any role. The demo does."`
+	MaxConnections     int        `default:"1000" help:"Sessions at a time."`
+	CheckpointLogBytes int64      `default:"268435456" help:"Log between two checkpoints: more makes them rarer and a restart after a crash slower."`
+	LogSegmentBytes    int64      `default:"67108864" help:"Size of one file of the log; at least 1 MB."`
+	MaxVersionBytes    int64      `default:"268435456" help:"Memory for page versions that are not yet checkpointed or that a snapshot still needs."`
+	LogLevel           slog.Level `default:"info" help:"debug, info, warn or error."`
+	LogFormat          string     `default:"text" enum:"text,json" help:"text or json."`
 }
 
 // Validate keeps a slip of the pen from opening a node to the network without passwords.
