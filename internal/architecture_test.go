@@ -33,7 +33,7 @@ var layers = [][]string{
 	{"replication"},
 	{"router"},
 	{"node"},
-	{"clustertest", "demo", "shell"},
+	{"clustertest", "crashtest", "demo", "shell"},
 }
 
 const module = "skein/"

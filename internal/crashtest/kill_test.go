@@ -1,0 +1,113 @@
+package crashtest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// seed of everything random here; CRASHTEST_SEED repeats a run, as far as the scheduler allows.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	s, err := strconv.ParseUint(os.Getenv("CRASHTEST_SEED"), 10, 64)
+	if err != nil {
+		s = rand.Uint64()
+	}
+	t.Logf("CRASHTEST_SEED=%d", s)
+	return s
+}
+
+// points are the places of package fault and about how often a short run passes each.
+var points = []struct {
+	name  string
+	often int
+}{
+	{"log.write", 90},
+	{"log.beforeSync", 90},
+	{"log.afterSync", 90},
+	{"log.spare", 4},
+	{"log.roll", 4},
+	{"log.rolled", 4},
+	{"log.cut", 1},
+	{"checkpoint.page", 90},
+	{"checkpoint.beforeSync", 6},
+	{"checkpoint.afterSync", 6},
+	{"file.rename", 3},
+	{"commit.append", 90},
+	{"commit.appended", 90},
+}
+
+// rig is one directory that goes through crash after crash.
+type rig struct {
+	t      *testing.T
+	dir    string
+	ledger *ledger
+	rounds int
+	fired  int // runs that the fault has ended
+}
+
+func newRig(t *testing.T, dir string, rounds int) *rig {
+	r := &rig{t: t, dir: dir, ledger: newLedger(seed(t)), rounds: rounds}
+	n := mustStart(t, dir)
+	r.ledger.prepare(t, n)
+	r.ledger.work(n, rounds, r.ledger.rng.Uint64())
+	n.kill()
+	return r
+}
+
+// crash has the clients work on a node with faults until it is gone, or they are done and it is killed.
+func (r *rig) crash(faults string) {
+	r.t.Helper()
+	n, err := start(r.t, r.dir, faults)
+	switch {
+	case errors.Is(err, errEndedStarting):
+		r.fired++
+		return
+	case err != nil:
+		r.t.Fatal(err)
+	}
+	if r.ledger.work(n, r.rounds, r.ledger.rng.Uint64()) {
+		r.fired++
+	}
+	n.kill()
+}
+
+// recover starts a node without faults, sometimes after others were killed while they recovered, and
+// checks it. Every other one is stopped in order.
+func (r *rig) recover() {
+	r.t.Helper()
+	for r.ledger.rng.IntN(3) == 0 {
+		during := []string{"log.cut=kill:1", "checkpoint.page=kill:2", "checkpoint.afterSync=kill:1", "file.rename=kill:1", "log.write=kill:1", "log.spare=kill:1"}
+		n, err := start(r.t, r.dir, during[r.ledger.rng.IntN(len(during))])
+		if err != nil && !errors.Is(err, errEndedStarting) {
+			r.t.Fatal(err)
+		}
+		n.kill()
+	}
+	n := mustStart(r.t, r.dir)
+	r.ledger.check(r.t, n)
+	if r.ledger.rng.IntN(2) == 0 {
+		n.stop(r.t)
+	} else {
+		n.kill()
+	}
+}
+
+func TestNode_B01_KilledAtEveryPoint(t *testing.T) {
+	r := newRig(t, t.TempDir(), 4)
+	for _, p := range points {
+		for _, nth := range []int{1, 1 + r.ledger.rng.IntN(p.often)} {
+			faults := fmt.Sprintf("%s=kill:%d", p.name, nth)
+			before := r.fired
+			r.crash(faults)
+			t.Logf("%s: %v", faults, r.fired > before)
+			r.recover()
+		}
+	}
+	if r.fired < len(points) {
+		t.Errorf("only %d of %d faults were passed", r.fired, 2*len(points))
+	}
+}
