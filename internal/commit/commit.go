@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 )
 
 // ErrDiskFull means that the transaction found no room and left no trace; later ones may succeed.
-var ErrDiskFull = errors.New("no space left on the disk of the replication log")
+var ErrDiskFull = errors.New("no space left on the node's disk")
 
 // Options of a pipeline.
 type Options struct {
@@ -44,6 +45,7 @@ type Pipeline struct {
 	store   *pagestore.Store
 	epoch   history.Epoch
 	kick    chan struct{} // one slot: look whether a checkpoint is due
+	full    atomic.Bool   // the last checkpoint has found the disk full
 }
 
 // Recovery says what Open found.
@@ -119,6 +121,9 @@ func (p *Pipeline) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint3
 		Epoch: p.epoch, Database: db.ID, Kind: replog.Transaction, Time: time.Now().UnixMicro(),
 		Pages: pages, Checksum: t.after.Checksum,
 	}
+	if err := p.room(); err != nil {
+		return 0, err
+	}
 	if err := fault.Hit("commit.append"); err != nil {
 		return 0, err
 	}
@@ -193,10 +198,25 @@ func (p *Pipeline) checkpoints(ctx context.Context) error {
 
 // Checkpoint moves everything committed into the base files and gives up the log before it.
 func (p *Pipeline) Checkpoint() error {
-	if err := p.store.Checkpoint(p.Visible()); err != nil {
+	err := p.store.Checkpoint(p.Visible())
+	p.full.Store(errors.Is(err, syscall.ENOSPC))
+	if err != nil {
 		return err
 	}
 	return p.log.Trim(p.store.CheckpointLSN())
+}
+
+// room refuses a transaction while page versions fill the memory and the disk has no room for them: a
+// log that compresses well could go on long after the databases cannot.
+func (p *Pipeline) room() error {
+	if !p.full.Load() || p.store.HeldBytes() <= p.store.MaxBytes() {
+		return nil
+	}
+	err := p.Checkpoint()
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	return err
 }
 
 // relieve ends the oldest snapshots while versions that only they need fill the memory.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"skein/internal/history"
 	"skein/internal/replog"
@@ -49,6 +50,7 @@ type Store struct {
 	at        history.LSN // of the checkpoint file
 
 	spill *Spill // of the large entry that redo is in
+	full  bool   // redo has found the disk full: it keeps everything in memory
 }
 
 // Open reads the checkpoint file in dir and opens the base files that it names.
@@ -209,15 +211,20 @@ func (s *Store) Redo(e *replog.Entry) error {
 		return err
 	}
 	s.endSpill()
-	if s.held.Load() > s.options.MaxBytes {
-		return s.Checkpoint(e.LSN)
+	if s.held.Load() <= s.options.MaxBytes || s.full {
+		return nil
 	}
-	return nil
+	err := s.Checkpoint(e.LSN)
+	if errors.Is(err, syscall.ENOSPC) {
+		s.full = true // the node held as much when it stopped: rather start, and refuse to write
+		return nil
+	}
+	return err
 }
 
 // redoSpill gives the file for further pages once memory is full, nil before.
 func (s *Store) redoSpill() (*Spill, error) {
-	if s.spill != nil || s.held.Load() <= s.options.MaxBytes {
+	if s.spill != nil || s.held.Load() <= s.options.MaxBytes || s.full {
 		return s.spill, nil
 	}
 	var err error
