@@ -28,13 +28,13 @@ var testOptions = commit.Options{
 // rig is a node's storage with its goroutines, as a test uses it.
 type rig struct {
 	*commit.Pipeline
-	t    *testing.T
+	t    testing.TB
 	vfs  *sqlitevfs.VFS
 	rec  commit.Recovery
 	stop func(clean bool)
 }
 
-func open(t *testing.T, dir string, o commit.Options) (*rig, error) {
+func open(t testing.TB, dir string, o commit.Options) (*rig, error) {
 	t.Helper()
 	p, rec, err := commit.Open(dir, o)
 	if err != nil {
@@ -73,7 +73,7 @@ func mustOpen(t *testing.T, dir string) *rig {
 type conn struct {
 	*sqlite3.Conn
 	file *sqlitevfs.File
-	t    *testing.T
+	t    testing.TB
 }
 
 func (r *rig) conn() *conn {

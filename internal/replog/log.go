@@ -20,6 +20,10 @@ const (
 
 	// maxPending bounds what waits for the flusher: a large entry waits for it to catch up.
 	maxPending = 8 << 20
+
+	// maxUnflushed bounds how many entries are ahead of the disk: their page versions are in memory, one
+	// behind the other, and cannot go before readers have moved on.
+	maxUnflushed = 4096
 )
 
 // Options of a log.
@@ -83,6 +87,11 @@ func (l *Log) Append(e *Entry, publish func(history.LSN)) (history.LSN, error) {
 func (l *Log) AppendChunks(e *Entry, size int64, chunks func(emit func([]byte) error) error, publish func(history.LSN)) (history.LSN, error) {
 	l.order.Lock()
 	defer l.order.Unlock()
+	if ahead := l.head.LSN - l.Flushed.Load(); ahead > maxUnflushed {
+		if err := l.Wait(context.Background(), l.head.LSN-maxUnflushed/2); err != nil {
+			return 0, err
+		}
+	}
 	if err := l.reserve(size); err != nil {
 		return 0, err
 	}
