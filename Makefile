@@ -27,7 +27,7 @@ fuzz:
 	  done; \
 	done
 
-# Long runs: kill -9 under load, and power cuts under a device-mapper log (root only).
+# Long runs: kill -9 at random points for CRASHTEST_TIME, and CRASHTEST_CUTS power cuts of an ext4 file system (root only).
 soak:
 	$(GO) test -tags soak -run Soak -timeout 0 -v ./internal/...
 
