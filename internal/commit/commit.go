@@ -179,11 +179,15 @@ func (p *Pipeline) checkpoints(ctx context.Context) error {
 			return nil
 		case <-p.kick:
 		}
-		held := p.store.HeldBytes()
-		if p.log.Bytes()-last < p.options.CheckpointLogBytes && held < p.store.MaxBytes()/2 && !p.store.DropPending() {
+		held, before := p.store.HeldBytes(), p.log.Bytes()
+		if before-last < p.options.CheckpointLogBytes && held < p.store.MaxBytes()/2 &&
+			p.store.SpilledBytes() < p.store.MaxBytes() && !p.store.DropPending() {
 			continue
 		}
-		before := p.log.Bytes()
+		// What made it due may still be on its way to the disk, and nothing else may come to kick.
+		if err := p.Wait(ctx, p.log.Head().LSN); err != nil {
+			continue // the node is stopping, or the flusher says why it fails
+		}
 		if err := p.Checkpoint(); err != nil {
 			if !errors.Is(err, syscall.ENOSPC) {
 				return err

@@ -197,7 +197,7 @@ func (db *DB) keepBase(no PageNo, content []byte, s uint64) {
 	}
 	kept := &version{sum: s, page: NewPage()}
 	copy(kept.page.Bytes(), content)
-	db.held.Add(PageSize)
+	db.usage.memory.Add(PageSize)
 	db.append(no, kept)
 }
 

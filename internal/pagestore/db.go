@@ -18,9 +18,9 @@ type State struct {
 
 // DB is one database's pages. Reading is for any goroutine; publishing for one at a time.
 type DB struct {
-	ID   history.DatabaseID
-	base *os.File
-	held *atomic.Int64 // bytes of page versions in memory, over all databases of the store
+	ID    history.DatabaseID
+	base  *os.File
+	usage *usage // of the store
 
 	mu sync.RWMutex
 	// pages holds, per page, its versions above what the base file has, newest first. A chain never
@@ -273,7 +273,7 @@ func (db *DB) Publish(s State, writes []Write, visible history.LSN) {
 func (db *DB) push(no PageNo, v *version, visible history.LSN) {
 	v.older = db.pages[no]
 	db.pages[no] = v
-	db.held.Add(v.page.bytesHeld())
+	db.usage.add(v.page, 1)
 	db.prune(v, visible)
 }
 
@@ -332,7 +332,7 @@ func (db *DB) pinnedIn(from, to history.LSN) bool {
 }
 
 func (db *DB) drop(v *version) {
-	db.held.Add(-v.page.bytesHeld())
+	db.usage.add(v.page, -1)
 	v.page.Release()
 }
 

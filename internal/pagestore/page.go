@@ -73,11 +73,17 @@ func (p Page) Release() {
 
 func (p Page) zeros() bool { return p.mem == nil && p.spill == nil }
 
-func (p Page) bytesHeld() int64 {
-	if p.mem != nil {
-		return PageSize
+// usage counts the bytes of page versions, over all databases of a store.
+type usage struct{ memory, spilled atomic.Int64 }
+
+// add counts n pages like p in, or out where n is negative.
+func (u *usage) add(p Page, n int64) {
+	switch {
+	case p.mem != nil:
+		u.memory.Add(n * PageSize)
+	case p.spill != nil:
+		u.spilled.Add(n * PageSize)
 	}
-	return 0
 }
 
 // Spill is an unnamed temporary file with the pages of one large transaction. It lives as long as

@@ -61,7 +61,7 @@ func (db *DB) redoPage(no PageNo, lsn history.LSN, spill func() (*Spill, error))
 		content = spilled
 	}
 	v = &version{lsn: lsn, page: content}
-	db.held.Add(content.bytesHeld())
+	db.usage.add(content, 1)
 	db.pages[no] = v
 	return v, nil
 }

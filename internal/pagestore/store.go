@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"skein/internal/history"
@@ -40,7 +39,7 @@ const DefaultMaxBytes = 256 << 20
 type Store struct {
 	dir     string
 	options Options
-	held    atomic.Int64
+	usage   usage
 
 	checkpointing sync.Mutex // one checkpoint at a time; held across its I/O
 
@@ -125,7 +124,7 @@ func (s *Store) open(id history.DatabaseID, base State, flags int) (*DB, error) 
 		return nil, errors.Join(err, f.Close())
 	}
 	db := &DB{
-		ID: id, base: f, held: &s.held, base0: base, states: []State{base},
+		ID: id, base: f, usage: &s.usage, base0: base, states: []State{base},
 		pages: map[PageNo]*version{}, pins: map[history.LSN]*pin{}, stale: map[PageNo]struct{}{},
 	}
 	s.databases[id] = db
@@ -180,7 +179,10 @@ func (s *Store) DropPending() bool {
 }
 
 // HeldBytes is the memory that page versions take.
-func (s *Store) HeldBytes() int64 { return s.held.Load() }
+func (s *Store) HeldBytes() int64 { return s.usage.memory.Load() }
+
+// SpilledBytes is the disk space that page versions of large transactions take until a checkpoint.
+func (s *Store) SpilledBytes() int64 { return s.usage.spilled.Load() }
 
 // MaxBytes bounds HeldBytes.
 func (s *Store) MaxBytes() int64 { return s.options.MaxBytes }
@@ -211,7 +213,7 @@ func (s *Store) Redo(e *replog.Entry) error {
 		return err
 	}
 	s.endSpill()
-	if s.held.Load() <= s.options.MaxBytes || s.full {
+	if s.usage.memory.Load() <= s.options.MaxBytes || s.full {
 		return nil
 	}
 	err := s.Checkpoint(e.LSN)
@@ -224,7 +226,7 @@ func (s *Store) Redo(e *replog.Entry) error {
 
 // redoSpill gives the file for further pages once memory is full, nil before.
 func (s *Store) redoSpill() (*Spill, error) {
-	if s.spill != nil || s.held.Load() <= s.options.MaxBytes || s.full {
+	if s.spill != nil || s.usage.memory.Load() <= s.options.MaxBytes || s.full {
 		return s.spill, nil
 	}
 	var err error
@@ -335,7 +337,7 @@ func (db *DB) forget() {
 	}
 	for no, v := range db.pages {
 		for ; v != nil; v = v.older {
-			db.held.Add(-v.page.bytesHeld())
+			db.usage.add(v.page, -1)
 		}
 		delete(db.pages, no)
 	}
