@@ -17,6 +17,10 @@ type change struct {
 	exprs        []*expr
 	returning    []*item
 	rowMarks     [][]int // around the values of INSERT … VALUES
+	listMark     int     // the place of INSERT's column list
+	sourceMark   int     // around INSERT's source
+	filtered     bool    // disambiguate has put a WHERE after the source
+	using        string  // of DELETE: the tables beside the target, for the probe
 }
 
 // assignment is one column = value of SET.
@@ -62,6 +66,7 @@ func (p *parser) insert(c *change) {
 	}
 	p.nest--
 	p.storing = 0
+	p.markInsert(c, list, listEnd, source)
 	if p.accept("on") {
 		p.onConflict(c)
 	}
@@ -92,7 +97,7 @@ func (p *parser) target(c *change) {
 }
 
 // defaults handles DEFAULT among VALUES, which SQLite lacks: a column that is DEFAULT in every row is
-// left out of the column list.
+// left out of the column list; elsewhere Typed puts the default in.
 func (p *parser) defaults(c *change, list, listEnd, source int) {
 	if p.dead() || len(c.source.cores) != 1 {
 		return
@@ -113,8 +118,7 @@ func (p *parser) defaults(c *change, list, listEnd, source int) {
 	for n := range omit {
 		for _, row := range rows {
 			if n >= width || len(row) != width || row[n].kind != exprDefault {
-				p.fail(sqlstate.New(sqlstate.FeatureNotSupported, "DEFAULT in VALUES is only supported for a column of the column list that is DEFAULT in every row").
-					At(p.position(source)))
+				p.markDefaults(rows)
 				return
 			}
 		}
@@ -228,6 +232,7 @@ func (p *parser) disambiguate(c *change, on int) {
 	last := c.source.cores[len(c.source.cores)-1]
 	if last.fromJ == on {
 		p.before(on, "WHERE true ")
+		c.filtered = true
 	}
 }
 
@@ -248,10 +253,10 @@ func (p *parser) setList(c *change) {
 			if !p.want("=") {
 				return
 			}
-			if p.is("default") {
-				p.unsupported(p.i, "SET column = DEFAULT is")
-			}
 			value := p.expression()
+			if value.kind == exprDefault {
+				p.markName(value, value.i)
+			}
 			c.sets = append(c.sets, assignment{column, value, p.markAround(value)})
 		}
 		if !p.accept(",") {
@@ -273,7 +278,7 @@ func (p *parser) setRow(c *change) {
 	}
 	for n, value := range e.args {
 		if value.kind == exprDefault {
-			p.unsupported(value.i, "SET column = DEFAULT is")
+			p.markName(value, value.i)
 		}
 		if n < len(columns) {
 			c.sets = append(c.sets, assignment{columns[n], value, p.markAround(value)})
@@ -342,13 +347,14 @@ func (p *parser) deleteUsing(c *change, using int) {
 		return
 	}
 	name := c.table.own()
+	c.using = p.unmarked(p.text(c.fromI, c.fromJ))
 	p.collapse(using, p.i, "WHERE rowid IN (SELECT "+quoteIdent(name)+".rowid FROM "+
 		p.text(c.tableI, c.tableJ)+", "+p.text(c.fromI, p.i)+")")
 	p.toks[using].space = true
 	c.fromI, c.fromJ = 0, 0
 }
 
-// returning reads RETURNING. SQLite has no table.* there.
+// returning reads RETURNING. SQLite has no table.* there, nor the target's alias.
 func (p *parser) returning(c *change) {
 	if !p.accept("returning") {
 		return
@@ -359,5 +365,10 @@ func (p *parser) returning(c *change) {
 		if it.e.kind == exprStar && it.e.j-it.e.i > 1 {
 			p.remove(it.e.i, it.e.j-1)
 		}
+		it.e.walk(func(x *expr) {
+			if x.kind == exprColumn && x.qual != "" && x.qual == c.table.alias && x.j-x.i == 3 {
+				p.remove(x.i, x.i+2)
+			}
+		})
 	}
 }

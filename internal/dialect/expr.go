@@ -246,7 +246,11 @@ func (p *parser) operator(left *expr, level int) *expr {
 		e.name = op
 		p.wrap(e.i, e.j, "power(", ")")
 		return e
-	case "||", "->", "->>":
+	case "||":
+		e := p.binary(exprOp, op, left, right, tightConcat)
+		p.markArguments(e)
+		return p.marked(e, at)
+	case "->", "->>":
 		return p.binary(exprOp, op, left, right, tightConcat)
 	case "&", "|", "<<", ">>":
 		return p.binary(exprOp, op, left, right, tightBit)
@@ -495,9 +499,13 @@ func (p *parser) atTimeZone(left *expr) *expr {
 	if p.dead() {
 		return left
 	}
-	p.collapse(left.i, p.i, "timezone("+p.text(zone.i, zone.j)+", "+p.text(left.i, end)+")")
 	e := p.node(exprCall, left.i, tightAtom, zone, left)
 	e.name = "timezone"
+	name := e.name
+	if e.mark = p.newMark(); e.mark > 0 {
+		name = markText(markOperator, e.mark) + name + markText(markOperator, e.mark)
+	}
+	p.collapse(left.i, p.i, name+"("+p.text(zone.i, zone.j)+", "+p.text(left.i, end)+")")
 	return e
 }
 

@@ -30,6 +30,7 @@ type scope struct {
 	withText  string
 	from      string
 	root      bool // its FROM is that of the probe itself
+	sole      bool // its select list is the statement's result
 }
 
 // Probe gives a SELECT, to be prepared and never run, whose columns are the column references that
@@ -131,6 +132,9 @@ func (f *inference) collect(p *parser) {
 			if c.fromJ > c.fromI {
 				f.from += ", " + f.text(c.fromI, c.fromJ)
 			}
+			if c.using != "" {
+				f.from += ", " + c.using
+			}
 		}
 	}
 	if q := f.query; q != nil && len(q.cores) > 0 {
@@ -185,7 +189,7 @@ func (y *typer) query(q *query, outer *scope, root bool) []*scope {
 	}
 	var scopes []*scope
 	for n, c := range q.cores {
-		sc := &scope{relations: c.from, with: q.with, outer: outer, withText: withText, root: root && n == 0}
+		sc := &scope{relations: c.from, with: q.with, outer: outer, withText: withText, root: root && n == 0, sole: root && len(q.cores) == 1}
 		if y.collecting {
 			sc.from = y.f.text(c.fromI, c.fromJ)
 		}
@@ -216,6 +220,9 @@ func (y *typer) core(c *core, sc *scope) {
 	for _, it := range c.items {
 		if len(c.rows) == 0 {
 			y.visit(it.e, sc)
+			if sc.sole {
+				y.exactItem(it.e)
+			}
 		}
 	}
 	for _, row := range c.rows {
@@ -398,6 +405,7 @@ func (y *typer) visit(e *expr, sc *scope) {
 	switch e.kind {
 	case exprCompare:
 		y.compared(e, sc)
+		y.comparedMoments(e, sc)
 		y.comparedDecimals(e, sc)
 		y.comparedByValue(e, sc)
 	case exprLogic:
@@ -409,14 +417,28 @@ func (y *typer) visit(e *expr, sc *scope) {
 	case exprOp:
 		y.operands(e, sc)
 		y.arithmetic(e, sc)
+		y.shown(e, sc)
+	case exprCast:
+		y.castOperand(e, sc)
 	case exprCase:
 		y.caseParts(e, sc)
 	case exprCall:
 		y.arguments(e, sc)
 		y.aggregate(e, sc)
-		y.comparedByValue(e, sc)
+		y.moment(e, sc)
+		y.rounded(e)
+		switch e.name {
+		case "concat", "concat_ws", "format", "array_agg":
+			y.shown(e, sc)
+		case "json_build_object", "jsonb_build_object", "json_build_array", "jsonb_build_array", "json_agg", "jsonb_agg",
+			"json_object_agg", "jsonb_object_agg", "to_json", "to_jsonb":
+			y.jsonArguments(e, sc)
+		default:
+			y.comparedByValue(e, sc)
+		}
 	case exprArray:
 		y.same(e.args, sc)
+		y.shown(e, sc)
 	case exprElement:
 		y.give(e.args[1], oid.Int4, -1)
 	}

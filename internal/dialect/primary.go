@@ -202,7 +202,7 @@ func (p *parser) array() *expr {
 		}
 		sub := p.subquery()
 		p.want(")")
-		p.replace(start, "(SELECT array_agg(_c) FROM (SELECT NULL AS _c WHERE 0 UNION ALL SELECT * FROM ")
+		p.replace(start, "(SELECT coalesce(array_agg(_c), '{}') FROM (SELECT NULL AS _c WHERE 0 UNION ALL SELECT * FROM ")
 		p.after(p.i-1, "))")
 		return p.node(exprArray, start, tightAtom, sub)
 	}
@@ -234,7 +234,9 @@ func (p *parser) arrayElements(start int) *expr {
 	}
 	p.replace(open, "array_of(")
 	p.replace(p.i-1, ")")
-	return p.node(exprArray, start, tightAtom, args...)
+	e := p.node(exprArray, start, tightAtom, args...)
+	p.markArguments(e)
+	return e
 }
 
 // reference reads a column reference or a function call; both may be qualified.
@@ -338,7 +340,10 @@ func (p *parser) judgeCall(e *expr, nameAt int) {
 	switch e.name {
 	case "sum", "avg":
 		p.markName(e, nameAt)
-	case "min", "max", "nullif":
+	case "timezone", "date_trunc", "date_part", "to_char":
+		p.markName(e, nameAt)
+	case "min", "max", "nullif", "concat", "concat_ws", "format", "array_agg", "json_build_object", "jsonb_build_object",
+		"json_build_array", "jsonb_build_array", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "to_json", "to_jsonb":
 		p.markArguments(e)
 	}
 	switch e.name {
@@ -445,9 +450,9 @@ func (p *parser) extract(start, nameAt int) *expr {
 	p.replace(p.i-1, ",")
 	arg := p.expression()
 	p.want(")")
-	p.replace(nameAt, "date_part")
 	e := p.node(exprCall, start, tightAtom, arg)
 	e.name = "extract"
+	p.markName(e, nameAt)
 	return e
 }
 

@@ -316,7 +316,7 @@ func (p *parser) items() []*item {
 		it := &item{e: p.expression()}
 		p.regName(it.e)
 		if p.storing > 0 && p.nest == p.storing {
-			it.mark = p.markAround(it.e)
+			it.mark = p.markStored(it.e)
 		}
 		switch {
 		case p.accept("as"):

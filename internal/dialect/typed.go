@@ -95,7 +95,7 @@ func (p *parser) markRows(c *change) {
 	for _, row := range c.source.cores[0].rows {
 		marks := make([]int, len(row))
 		for n, e := range row {
-			marks[n] = p.markAround(e)
+			marks[n] = p.markStored(e)
 		}
 		c.rowMarks = append(c.rowMarks, marks)
 	}
@@ -141,15 +141,14 @@ func resolveMarks(raw string, edits map[int]edit) string {
 		case markAfter:
 			b.WriteString(e.after)
 		case markOperator:
-			if e.operator != "" {
-				// The operator stands between two marks.
-				b.WriteString(e.operator)
-				raw = raw[strings.IndexByte(raw, markByte)+markLength:]
+			if e.operator == "" {
 				break
 			}
-			end := strings.IndexByte(raw, markByte)
-			b.WriteString(raw[:end])
-			raw = raw[end+markLength:]
+			// What the operator replaces stands between two marks.
+			b.WriteString(e.operator)
+			if end := strings.Index(raw, markText(markOperator, id)); end >= 0 {
+				raw = raw[end+markLength:]
+			}
 		}
 		i = strings.IndexByte(raw, markByte)
 	}
@@ -159,9 +158,10 @@ func resolveMarks(raw string, edits map[int]edit) string {
 
 // Typed gives the statement's SQL with the edits that depend on the types of the probe's columns:
 // literals and assigned values converted to the types of their columns, and exact arithmetic on
-// decimals, dates and times. It is SQL[0] when there is nothing to edit. exact says that no arithmetic
-// is left to SQLite on a value whose type is not known, which may be a decimal.
-func (s *Statement) Typed(refs []oid.OID, mods []int32) (sql string, exact bool) {
+// decimals, dates and times. It is SQL[0] when there is nothing to edit. target is the table that the
+// statement changes, nil where that is not known. exact says that no arithmetic is left to SQLite on a
+// value whose type is not known, which may be a decimal.
+func (s *Statement) Typed(refs []oid.OID, mods []int32, target *Table) (sql string, exact bool) {
 	if len(s.SQL) == 0 {
 		return "", true
 	}
@@ -173,6 +173,9 @@ func (s *Statement) Typed(refs []oid.OID, mods []int32) (sql string, exact bool)
 		y.params[i] = ParamType{s.ParamTypes[i], -1}
 	}
 	y.statement()
+	if y.f.change != nil && target != nil {
+		y.fill(y.f.change, target)
+	}
 	return resolveMarks(s.infer.raw, y.edits), !y.inexact
 }
 
@@ -237,8 +240,12 @@ func (y *typer) store(value *expr, mark int, t oid.OID, mod int32, sc *scope) {
 		return
 	}
 	integer := isInteger(t) && (from == oid.Numeric || from == oid.Float4 || from == oid.Float8)
-	if t == oid.Numeric || integer || isTemporal(t) && isTemporal(from) && from != t {
+	fn := conversion(from, t)
+	if t == oid.Numeric || integer || isTemporal(t) && isTemporal(from) && from != t || isTextual(t) && fn != "" {
 		y.edits[mark] = castEdit(t, mod)
+		if fn != "" {
+			y.edits[mark] = edit{before: y.edits[mark].before + fn, after: ")" + y.edits[mark].after}
+		}
 	}
 }
 

@@ -260,7 +260,12 @@ func (y *typer) callType(e *expr, sc *scope) oid.OID {
 	case "coalesce", "greatest", "least", "ifnull":
 		return y.common(e.args, sc)
 	case "nullif", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value", "any_value", "abs", "array_cat", "array_append",
-		"array_remove", "array_replace", "numeric_neg", "generate_series", "mod", "bit_and", "bit_or":
+		"array_remove", "array_replace", "numeric_neg", "mod", "bit_and", "bit_or":
+		return first
+	case "generate_series":
+		if first == oid.Date {
+			return oid.Timestamptz
+		}
 		return first
 	case "iif", "array_prepend":
 		if len(e.args) > 1 {
@@ -319,8 +324,18 @@ func (y *typer) zoneType(e *expr, sc *scope) oid.OID {
 // arguments types the parameters among a function's arguments.
 func (y *typer) arguments(e *expr, sc *scope) {
 	switch e.name {
-	case "coalesce", "greatest", "least", "nullif", "ifnull", "generate_series", "mod":
+	case "coalesce", "greatest", "least", "nullif", "ifnull", "mod":
 		y.same(e.args, sc)
+		return
+	case "generate_series":
+		y.same(e.args[:min(2, len(e.args))], sc)
+		if len(e.args) > 2 {
+			if t := y.common(e.args[:2], sc); isTemporal(t) {
+				y.give(e.args[2], oid.Interval, -1)
+			} else {
+				y.same(e.args, sc)
+			}
+		}
 		return
 	case "timezone":
 		if len(e.args) > 0 {

@@ -201,8 +201,10 @@ func (p *parser) cast(e *expr, start int, t *typeName) *expr {
 	if inner.kind == exprCast && isRegType(inner.typ) && (t.typ.OID == oid.Text || t.typ.OID == oid.Varchar || t.typ.OID == oid.Name) {
 		name = oid.ByOID(inner.typ).Name + "_out"
 	}
+	mark := p.markOperand(e, start, t.typ.OID)
 	p.wrap(start, p.i, name+"(", t.castArgs()+")")
 	n := p.node(exprCast, start, tightAtom, e)
+	n.mark = mark
 	n.typ, n.mod, n.typ0 = t.typ.OID, t.mod, strings.TrimPrefix(t.typ.Name, "_")
 	return n
 }

@@ -81,7 +81,11 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 	refs, mods := types.probe(st.Probe())
 	p := &plan{}
 	var exact bool
-	p.sql, exact = st.Typed(refs, mods)
+	var target *dialect.Table
+	if st.Kind == dialect.Insert || st.Kind == dialect.Update {
+		target = types.table(st.Table).text
+	}
+	p.sql, exact = st.Typed(refs, mods, target)
 
 	c.reads = &columnReads{}
 	stmt, err := c.take(p.sql)

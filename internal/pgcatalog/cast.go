@@ -64,7 +64,48 @@ func castFunctions() []function {
 		{"regprocedure_out", 1, 1, 0, regprocOut},
 		{"regnamespace_out", 1, 1, 0, regnamespaceOut},
 		{"regrole_out", 1, 1, 0, getUserByID},
+		{"not_null", 2, 2, 0, notNull},
+		{"bytea_cat", 2, 2, pure, byteaCat},
+		{"bool_text", 1, 1, pure, boolText("true", "false")},
+		{"bool_out", 1, 1, pure, boolText("t", "f")},
 	}
+}
+
+// byteaCat joins two byte strings; a text is one in bytea's own spelling.
+func byteaCat(c *call) error {
+	var joined []byte
+	for i := range c.arg {
+		part := c.bytes(i)
+		if c.arg[i].Type() != sqlite3.BLOB {
+			var ok bool
+			if part, ok = parseBytea(c.text(i)); !ok {
+				return badText("bytea", c.text(i))
+			}
+		}
+		joined = append(joined, part...)
+	}
+	return c.returnBlob(joined)
+}
+
+// boolText spells a truth value, which is a number inside SQLite.
+func boolText(yes, no string) func(*call) error {
+	return func(c *call) error {
+		switch {
+		case c.arg[0].Type() != sqlite3.INTEGER:
+			return c.returnArg(0)
+		case c.arg[0].Int64() != 0:
+			return c.returnText(yes)
+		}
+		return c.returnText(no)
+	}
+}
+
+// notNull stands where INSERT has no value for a primary key that SQLite would number by itself.
+func notNull(c *call) error {
+	table, column := c.text(0), c.text(1)
+	err := sqlstate.New(sqlstate.NotNullViolation, "null value in column \"%s\" of relation \"%s\" violates not-null constraint", column, table)
+	err.Schema, err.Table, err.Column = "public", table, column
+	return err
 }
 
 func castInt(typ string, low, high int64) func(*call) error {
@@ -103,6 +144,10 @@ func castFloat8(c *call) error {
 	f, err := toFloat(c.arg[0], "double precision")
 	if err != nil {
 		return err
+	}
+	if math.IsNaN(f) {
+		// SQLite would make NULL of it.
+		return sqlstate.New(sqlstate.FeatureNotSupported, "NaN is not supported as a value of type double precision")
 	}
 	return c.returnFloat(f)
 }

@@ -26,17 +26,23 @@ func datetimeFunctions() []function {
 		{"current_date_", 0, 0, 0, func(c *call) error { return c.returnText(formatDate(c.localNow())) }},
 		{"current_time_", 0, 1, 0, currentTime},
 		{"current_timestamp_", 0, 1, 0, transactionTime},
-		{"date_part", 2, 2, 0, datePart},
-		{"extract", 2, 2, 0, datePart},
+		{"date_part", 2, 2, 0, datePart(false, true)},
+		{"date_part_tz", 2, 2, 0, datePart(true, true)},
+		{"extract", 2, 2, 0, datePart(false, false)},
+		{"extract_tz", 2, 2, 0, datePart(true, false)},
 		{"date_trunc", 2, 3, 0, dateTrunc},
+		{"date_trunc_tz", 2, 2, 0, dateTruncTZ},
 		{"date_bin", 3, 3, 0, dateBin},
 		{"age", 1, 2, 0, ageOf},
 		{"to_char", 2, 2, 0, toChar},
+		{"to_char_tz", 2, 2, 0, toCharTZ},
 		{"to_timestamp", 1, 2, 0, toTimestamp},
 		{"to_date", 2, 2, 0, toDate},
 		{"to_number", 2, 2, pure, toNumber},
 		{"timezone", 2, 2, 0, timezoneOf},
 		{"timezone_utc", 2, 2, 0, timezoneUTC},
+		{"timestamptz_text", 1, 1, 0, timestamptzText},
+		{"timestamptz_local", 1, 1, 0, timestamptzLocal},
 		{"make_date", 3, 3, pure, makeDate},
 		{"make_timestamp", 6, 6, pure, makeTimestamp},
 		{"make_timestamptz", 6, 6, 0, makeTimestamptz},
@@ -188,29 +194,92 @@ func (c *call) moment(i int) (moment, error) {
 	return moment{kind: aTimestamp, t: d.utc(), special: d.special}, nil
 }
 
-func datePart(c *call) error {
-	field := strings.ToLower(c.text(0))
-	m, err := c.moment(1)
+// datePart is EXTRACT and date_part. zoned says that the moment is an instant, whose fields are those
+// of the session's time zone; float that the result is a floating-point number.
+func datePart(zoned, float bool) func(*call) error {
+	return func(c *call) error {
+		field := strings.ToLower(c.text(0))
+		m, err := c.moment(1)
+		if err != nil {
+			return err
+		}
+		if m.special != "" {
+			return nil
+		}
+		v, ok := m.field(field, c.zoneIf(zoned))
+		if !ok {
+			return sqlstate.New(sqlstate.InvalidParameterValue, "unit \"%s\" not recognized for type timestamp without time zone", field)
+		}
+		if float {
+			f, err := strconv.ParseFloat(v, 64)
+			if err != nil {
+				return err
+			}
+			return c.returnFloat(f)
+		}
+		if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+			return c.returnInt(n)
+		}
+		return c.returnText(v)
+	}
+}
+
+// zoneIf is the session's time zone for what is an instant.
+func (cat *catalog) zoneIf(zoned bool) *time.Location {
+	if zoned {
+		return cat.zone()
+	}
+	return time.UTC
+}
+
+// field gives one field as PostgreSQL spells it in an EXTRACT.
+func (m moment) field(name string, loc *time.Location) (string, bool) {
+	if m.kind == anInterval {
+		return intervalField(name, m.span)
+	}
+	_, offset := m.t.In(loc).Zone()
+	switch name {
+	case "epoch":
+	case "timezone":
+		return strconv.Itoa(offset), true
+	case "timezone_hour":
+		return strconv.Itoa(offset / 3600), true
+	case "timezone_minute":
+		return strconv.Itoa(offset % 3600 / 60), true
+	default:
+		return timestampField(name, utcToLocal(m.t, loc))
+	}
+	return timestampField(name, m.t)
+}
+
+// timestamptzText is an instant as the session sees it, with its offset.
+func timestamptzText(c *call) error {
+	m, err := c.moment(0)
 	if err != nil {
 		return err
 	}
 	if m.special != "" {
-		return nil
+		return c.returnText(m.special)
 	}
-	var v string
-	var ok bool
-	if m.kind == anInterval {
-		v, ok = intervalField(field, m.span)
-	} else {
-		v, ok = timestampField(field, m.t)
+	loc := c.zone()
+	_, offset := m.t.In(loc).Zone()
+	s := formatTimestamp(utcToLocal(m.t, loc))
+	if era, ok := strings.CutSuffix(s, " BC"); ok {
+		return c.returnText(era + formatOffset(offset) + " BC")
 	}
-	if !ok {
-		return sqlstate.New(sqlstate.InvalidParameterValue, "unit \"%s\" not recognized for type timestamp without time zone", field)
+	return c.returnText(s + formatOffset(offset))
+}
+
+// timestamptzLocal is the session's wall clock at an instant.
+func timestamptzLocal(c *call) error {
+	m, err := c.moment(0)
+	if err != nil {
+		return err
 	}
-	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
-		return c.returnInt(n)
+	if m.special != "" {
+		return c.returnText(m.special)
 	}
-	return c.returnText(v)
+	return c.returnText(formatTimestamp(utcToLocal(m.t, c.zone())))
 }
 
 // secondsText spells microseconds as seconds with the six digits that EXTRACT gives.
@@ -274,8 +343,6 @@ func timestampField(field string, t time.Time) (string, bool) {
 		return era(1000), true
 	case "julian":
 		return strconv.FormatInt(floorDiv64(t.Unix(), 86400)+2440588, 10), true
-	case "timezone", "timezone_hour", "timezone_minute":
-		return "0", true
 	}
 	return "", false
 }
@@ -322,6 +389,19 @@ func intervalField(field string, v interval) (string, bool) {
 }
 
 func dateTrunc(c *call) error {
+	if len(c.arg) < 3 {
+		return c.truncDate(time.UTC)
+	}
+	loc, err := loadZone(c.text(2))
+	if err != nil {
+		return err
+	}
+	return c.truncDate(loc)
+}
+
+func dateTruncTZ(c *call) error { return c.truncDate(c.zone()) }
+
+func (c *call) truncDate(loc *time.Location) error {
 	field := strings.ToLower(c.text(0))
 	m, err := c.moment(1)
 	if err != nil {
@@ -336,12 +416,6 @@ func dateTrunc(c *call) error {
 			return badUnit(field)
 		}
 		return c.returnText(v.String())
-	}
-	loc := time.UTC
-	if len(c.arg) == 3 {
-		if loc, err = loadZone(c.text(2)); err != nil {
-			return err
-		}
 	}
 	t, ok := truncTime(field, utcToLocal(m.t, loc))
 	if !ok {

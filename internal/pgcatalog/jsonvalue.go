@@ -46,9 +46,38 @@ func jsonFunctions() []function {
 		{"jsonb_extract_path_text", 1, -1, pure, jsonExtractPath(true)},
 		{"jsonb_contains", 2, 2, pure, jsonbContains},
 		{"jsonb_exists", 2, 2, pure, jsonbExists},
+		{"json_bool", 1, 1, pure | jsonResult, jsonBool},
+		{"json_number", 1, 1, pure | jsonResult, jsonNumeric},
+		{"json_time", 1, 1, pure | jsonResult, jsonTime},
+		{"json_of", 1, 1, pure | jsonResult, func(c *call) error { return c.returnJSON(c.text(0)) }},
 		{"cast_json", 1, 1, pure | jsonResult, castJSON},
 		{"cast_jsonb", 1, 1, pure | jsonResult, castJSONB},
 	}
+}
+
+// jsonBool makes JSON of a truth value.
+func jsonBool(c *call) error {
+	if c.arg[0].Type() == sqlite3.INTEGER {
+		return c.returnJSON(strconv.FormatBool(c.arg[0].Int64() != 0))
+	}
+	return c.returnJSON(jsonOf(c.arg[0]))
+}
+
+// jsonNumeric makes a JSON number of a decimal.
+func jsonNumeric(c *call) error {
+	if s := c.text(0); looksDecimal(s) {
+		return c.returnJSON(s)
+	}
+	return c.returnJSON(jsonOf(c.arg[0]))
+}
+
+// jsonTime spells a timestamp as ISO 8601 does, with the minutes of its offset.
+func jsonTime(c *call) error {
+	s := strings.Replace(c.text(0), " ", "T", 1)
+	if i := strings.LastIndexAny(s, "+-"); i > strings.IndexByte(s, 'T') && len(s)-i == len("+00") {
+		s += ":00"
+	}
+	return c.returnJSON(jsonString(s))
 }
 
 func resultJSON(ctx sqlite3.Context, s string) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"sort"
+	"strconv"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -66,7 +67,7 @@ func (f *rowFunction) register(cat *catalog) error {
 		extra := append(splitList(f.extra), "ordinality int8")
 		hidden := make([]string, 0, f.args+len(extra))
 		for i := range f.args {
-			hidden = append(hidden, string(rune('a'+i)))
+			hidden = append(hidden, "_argument"+strconv.Itoa(i+1)) // no name that a query may mean
 		}
 		sql := "CREATE TABLE x(" + f.columns
 		for _, name := range append(hidden, extra...) {

@@ -40,6 +40,22 @@ func toChar(c *call) error {
 	return c.returnText(formatTimeTemplate(m.t, format))
 }
 
+// toCharTZ formats an instant, in the session's time zone.
+func toCharTZ(c *call) error {
+	format := c.text(1)
+	if len(format) > 1024 {
+		return sqlstate.New(sqlstate.ProgramLimitExceeded, "formatting template is too long")
+	}
+	m, err := c.moment(0)
+	if err != nil {
+		return err
+	}
+	if m.special != "" {
+		return c.returnText(m.special)
+	}
+	return c.returnText(formatTimeTemplate(m.t.In(c.zone()), format))
+}
+
 // timePatterns are the template patterns of a time, longer ones before those that begin them.
 var timePatterns = []struct {
 	name   string
@@ -80,10 +96,10 @@ var timePatterns = []struct {
 	{"CC", func(t time.Time) string { return fmt.Sprintf("%02d", (t.Year()+99)/100) }},
 	{"J", func(t time.Time) string { return strconv.FormatInt(floorDiv64(t.Unix(), 86400)+2440588, 10) }},
 	{"Q", func(t time.Time) string { return strconv.Itoa((int(t.Month()) + 2) / 3) }},
-	{"TZH", func(time.Time) string { return "+00" }},
-	{"TZM", func(time.Time) string { return "00" }},
-	{"TZ", func(time.Time) string { return "UTC" }},
-	{"OF", func(time.Time) string { return "+00" }},
+	{"TZH", func(t time.Time) string { return t.Format("-07") }},
+	{"TZM", func(t time.Time) string { return t.Format("-07:00")[4:] }},
+	{"TZ", func(t time.Time) string { return t.Format("MST") }},
+	{"OF", func(t time.Time) string { return strings.TrimSuffix(t.Format("-07:00"), ":00") }},
 	{"BC", func(time.Time) string { return "AD" }},
 	{"AD", func(time.Time) string { return "AD" }},
 }
