@@ -1,6 +1,7 @@
 package replog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math/bits"
@@ -12,6 +13,9 @@ const PageSize = 4096
 // mergeGap is how many equal bytes between two changes are cheaper to repeat than to skip: a new
 // range costs two length bytes or more.
 const mergeGap = 4
+
+// diffBlock is compared at once where pages are equal, which they mostly are.
+const diffBlock = 256
 
 var errBadPages = errors.New("page changes do not decode")
 
@@ -55,6 +59,9 @@ func nextDiff(a, b []byte, at int) int {
 			return at
 		}
 		at++
+	}
+	for at+diffBlock <= PageSize && bytes.Equal(a[at:at+diffBlock], b[at:at+diffBlock]) {
+		at += diffBlock
 	}
 	for at < PageSize {
 		if x := binary.LittleEndian.Uint64(a[at:]) ^ binary.LittleEndian.Uint64(b[at:]); x != 0 {
