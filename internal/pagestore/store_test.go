@@ -220,6 +220,38 @@ func TestACheckpointOfAStateThatIsForgottenIsOneOfALaterState(t *testing.T) {
 	}
 }
 
+// The writer does not wait for a checkpoint: what it writes over meanwhile must still get into the base file.
+func TestStore_B03_ACheckpointWritesItsStateWhileTheWriterGoesOn(t *testing.T) {
+	b := newBench(t)
+	db := b.db(2)
+	b.commit(db, 5, map[PageNo]byte{1: 1, 5: 1})
+	p := b.store.plan(1)
+	for value := byte(2); value <= 4; value++ {
+		b.commit(db, 5, map[PageNo]byte{1: value, 5: value})
+	}
+	target, pages, err := db.writeBase()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.to != 1 || target.LSN != 1 {
+		t.Fatalf("the checkpoint at %d stands for %+v", p.to, target)
+	}
+	got := make([]byte, PageSize)
+	for _, no := range []PageNo{1, 5} {
+		if _, err := db.base.ReadAt(got, int64(no-1)*PageSize); err != nil || !bytes.Equal(got, filled(1)) {
+			t.Errorf("page %d of the base file: %d… (%v), want 1", no, got[0], err)
+		}
+	}
+	if err := db.adopt(target, p.to, pages); err != nil {
+		t.Fatal(err)
+	}
+	b.want(b.snapshot(db), 5, 4)
+	b.checkpoint()
+	if held := b.store.HeldBytes(); held != 0 {
+		t.Errorf("%d bytes are held that nobody needs", held)
+	}
+}
+
 func TestADroppedDatabaseStaysUntilTheLogBeginsBehindIt(t *testing.T) {
 	b := newBench(t)
 	b.commit(b.db(2), 1, map[PageNo]byte{1: 1})
