@@ -58,10 +58,11 @@ func (y *typer) castOperand(e *expr, sc *scope) {
 
 // shown converts operands that become part of a text.
 func (y *typer) shown(e *expr, sc *scope) {
-	if e.kind == exprOp && e.mark > 0 && len(e.args) == 2 && e.name == "||" {
-		if a, b := y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc); a == oid.Bytea || b == oid.Bytea {
+	if e.kind == exprOp && e.name == "||" && e.mark > 0 {
+		a, b := y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc)
+		if fn := joinFunction(a, b); fn != "" {
 			if y.edits != nil {
-				y.edits[e.mark] = edit{before: "bytea_cat(", operator: ",", after: ")"}
+				y.edits[e.mark] = edit{before: fn, operator: ",", after: ")"}
 			}
 			return
 		}
@@ -82,6 +83,29 @@ func (y *typer) shown(e *expr, sc *scope) {
 			y.edits[e.marks[n]] = edit{before: fn, after: ")"}
 		}
 	}
+}
+
+// joinFunction joins what is no text; "" for texts.
+func joinFunction(a, b oid.OID) string {
+	isArray := func(t oid.OID) bool {
+		typ := oid.ByOID(known(t))
+		return typ != nil && typ.Elem != 0
+	}
+	switch {
+	case a == oid.Bytea || b == oid.Bytea:
+		return "bytea_cat("
+	case a == oid.JSONB || b == oid.JSONB:
+		return "jsonb_cat("
+	case isArray(a) && (isArray(b) || known(b) == 0):
+		return "array_cat("
+	case isArray(b) && known(a) == 0:
+		return "array_cat("
+	case isArray(a):
+		return "array_append("
+	case isArray(b):
+		return "array_prepend("
+	}
+	return ""
 }
 
 // zoned are the functions that see a timestamp with time zone in the session's zone, with the ones

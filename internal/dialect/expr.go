@@ -128,7 +128,7 @@ func (p *parser) infixLevel() int {
 	t := p.tok()
 	if t.kind == tokenOp {
 		switch t.word {
-		case "(", ")", ",", ".", ";", "[", "]", ":", "::", ":=", "?", "{", "}", "=>", "@", "$", "\\":
+		case "(", ")", ",", ".", ";", "[", "]", ":", "::", ":=", "{", "}", "=>", "@", "$", "\\":
 			return 0
 		case "=", "<", ">", "<=", ">=", "<>", "!=", "==":
 			return levelCompare
@@ -257,8 +257,31 @@ func (p *parser) operator(left *expr, level int) *expr {
 	case "~~", "!~~", "~~*", "!~~*", "~", "!~", "~*", "!~*":
 		return p.match(op, at, left, right)
 	}
+	if fn := operatorFunction[op]; fn != "" {
+		return p.operatorCall(op, fn, at, left, right)
+	}
 	p.refuse(at, sqlstate.FeatureNotSupported, "operator %s is not supported", op)
 	return left
+}
+
+// operatorFunction computes the operators on arrays and on JSON that SQLite lacks.
+var operatorFunction = map[string]string{
+	"@>": "contains(", "<@": "contained(", "&&": "array_overlaps(",
+	"?": "jsonb_exists(", "?|": "jsonb_exists_any(", "?&": "jsonb_exists_all(",
+	"#>": "json_path(", "#>>": "json_path_text(",
+}
+
+// operatorCall makes a function call of left op right.
+func (p *parser) operatorCall(op, fn string, at int, left, right *expr) *expr {
+	kind := exprCompare
+	if op[0] == '#' {
+		kind = exprOp
+	}
+	p.replace(at, ",")
+	e := p.node(kind, left.i, tightAtom, left, right)
+	e.name = op
+	p.wrap(e.i, e.j, fn, ")")
+	return e
 }
 
 // binary keeps the operator as it is and only sees to the grouping.
@@ -563,7 +586,7 @@ func (p *parser) prefix(least int) *expr {
 		n := p.node(exprOp, start, tightUnary, e)
 		n.name = "~"
 		return n
-	case t.kind == tokenOp && t.word != "*" && isOperator(t.word[0]):
+	case t.kind == tokenOp && t.word != "*" && t.word != "?" && isOperator(t.word[0]):
 		p.refuse(start, sqlstate.FeatureNotSupported, "operator %s is not supported", t.word)
 	}
 	return p.postfix(p.primary())

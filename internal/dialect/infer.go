@@ -477,6 +477,10 @@ func (y *typer) compared(e *expr, sc *scope) {
 		for _, a := range e.args {
 			y.give(a, oid.Text, -1)
 		}
+	case e.name == "?":
+		y.give(e.args[1], oid.Text, -1)
+	case e.name == "?|" || e.name == "?&":
+		y.give(e.args[1], oid.TextArray, -1)
 	case e.any && len(e.args) == 2:
 		if t := oid.ByOID(known(y.typeOf(e.args[0], sc))); t != nil {
 			y.give(e.args[1], t.Array, -1)
@@ -506,9 +510,13 @@ func (y *typer) comparedRows(rows []*expr, sc *scope) {
 func (y *typer) operands(e *expr, sc *scope) {
 	switch e.name {
 	case "||":
+		t := joined(y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc))
 		for _, a := range e.args {
-			y.give(a, oid.Text, -1)
+			y.give(a, t, -1)
 		}
+		return
+	case "#>", "#>>":
+		y.give(e.args[1], oid.TextArray, -1)
 		return
 	case "->", "->>":
 		y.give(e.args[len(e.args)-1], oid.Text, -1)

@@ -153,7 +153,7 @@ func TestRefusalsNameCodeAndPosition(t *testing.T) {
 		{"select distinct on (a) * from t", "0A000", 17},
 		{"select nextval('s')", "0A000", 8},
 		{"select a similar to 'x'", "0A000", 10},
-		{"select a @> b", "0A000", 10},
+		{"select a @@ b", "0A000", 10},
 		{"select a < any(b)", "0A000", 10},
 		{"with a as (delete from t returning *) select 1", "0A000", 12},
 		{"merge into t using u on true when matched then delete", "0A000", 1},

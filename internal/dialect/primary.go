@@ -483,16 +483,17 @@ func (p *parser) substring(start, nameAt int) *expr {
 		p.next()
 		args = append(args, p.expression())
 	}
-	if len(args) > 1 && args[1].kind == exprString {
-		p.unsupported(args[1].i, "substring() with a pattern is")
+	name := "substr"
+	if len(args) == 2 && args[1].bare().kind == exprString {
+		name = "regexp_substr"
 	}
 	if p.is("similar") {
 		p.unsupported(p.i, "SUBSTRING SIMILAR is")
 	}
 	p.want(")")
-	p.replace(nameAt, "substr")
+	p.replace(nameAt, name)
 	e := p.node(exprCall, start, tightAtom, args...)
-	e.name = "substring"
+	e.name, e.typ0 = name, "substring"
 	return e
 }
 

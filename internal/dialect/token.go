@@ -518,7 +518,7 @@ func (l *lexer) operatorEnd() int {
 		if rest := l.src[end:]; end > l.pos && (strings.HasPrefix(rest, "--") || strings.HasPrefix(rest, "/*")) {
 			break
 		}
-		special = special || strings.IndexByte("~!@#%^&|", l.src[end]) >= 0
+		special = special || strings.IndexByte("~!@#%^&|?", l.src[end]) >= 0
 		end++
 	}
 	for end-l.pos > 1 && !special && (l.src[end-1] == '+' || l.src[end-1] == '-') {
@@ -527,7 +527,7 @@ func (l *lexer) operatorEnd() int {
 	return end
 }
 
-func isOperator(c byte) bool { return strings.IndexByte("+-*/<>=~!@#%^&|", c) >= 0 }
+func isOperator(c byte) bool { return strings.IndexByte("+-*/<>=~!@#%^&|?", c) >= 0 }
 
 func isSpace(c byte) bool {
 	return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f' || c == '\v'

@@ -104,13 +104,10 @@ func (y *typer) operatorType(e *expr, sc *scope) oid.OID {
 	a, b := y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc)
 	switch e.name {
 	case "||":
-		if t := oid.ByOID(known(a)); t != nil && t.Elem != 0 {
-			return a
-		}
+		return joined(a, b)
+	case "->>", "#>>":
 		return oid.Text
-	case "->>":
-		return oid.Text
-	case "->":
+	case "->", "#>":
 		if known(a) == 0 {
 			return oid.JSON
 		}
@@ -126,6 +123,16 @@ func (y *typer) operatorType(e *expr, sc *scope) oid.OID {
 		return b
 	}
 	return a
+}
+
+// joined is the type of a || b.
+func joined(a, b oid.OID) oid.OID {
+	for _, t := range []oid.OID{a, b} {
+		if typ := oid.ByOID(known(t)); typ != nil && (typ.Elem != 0 || t == oid.Bytea || t == oid.JSONB) {
+			return t
+		}
+	}
+	return oid.Text
 }
 
 // reference is the type of a column: what the probe says, or else what the expression behind it in a

@@ -1,6 +1,7 @@
 package pgcatalog
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,7 @@ func arrayFunctions() []function {
 		{"cardinality", 1, 1, pure, cardinality},
 		{"array_append", 2, 2, pure | nullable, arrayAppend},
 		{"array_prepend", 2, 2, pure | nullable, arrayPrepend},
+		{"array_overlaps", 2, 2, pure, arrayOverlaps},
 		{"array_cat", 2, 2, pure | nullable, arrayCat},
 		{"array_remove", 2, 2, pure | nullable, arrayRemove},
 		{"array_replace", 3, 3, pure | nullable, arrayReplace},
@@ -469,6 +471,18 @@ func arrayCat(c *call) error {
 	}
 	a.elements = append(a.elements, b.elements...)
 	return c.returnText(a.String())
+}
+
+func arrayOverlaps(c *call) error {
+	a, err := c.array(0)
+	if err != nil {
+		return err
+	}
+	b, err := c.array(1)
+	if err != nil {
+		return err
+	}
+	return c.returnBool(slices.ContainsFunc(a.elements, func(e element) bool { return !e.null && slices.Contains(b.elements, e) }))
 }
 
 func arrayRemove(c *call) error {

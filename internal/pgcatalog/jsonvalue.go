@@ -3,6 +3,7 @@ package pgcatalog
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -46,6 +47,13 @@ func jsonFunctions() []function {
 		{"jsonb_extract_path_text", 1, -1, pure, jsonExtractPath(true)},
 		{"jsonb_contains", 2, 2, pure, jsonbContains},
 		{"jsonb_exists", 2, 2, pure, jsonbExists},
+		{"jsonb_exists_any", 2, 2, pure, jsonbExistsOf(false)},
+		{"jsonb_exists_all", 2, 2, pure, jsonbExistsOf(true)},
+		{"contains", 2, 2, pure, func(c *call) error { return c.contains(0, 1) }},
+		{"contained", 2, 2, pure, func(c *call) error { return c.contains(1, 0) }},
+		{"json_path", 2, 2, pure | jsonResult, jsonPath(false)},
+		{"json_path_text", 2, 2, pure, jsonPath(true)},
+		{"jsonb_cat", 2, 2, pure | jsonResult, jsonbCat},
 		{"json_bool", 1, 1, pure | jsonResult, jsonBool},
 		{"json_number", 1, 1, pure | jsonResult, jsonNumeric},
 		{"json_time", 1, 1, pure | jsonResult, jsonTime},
@@ -608,20 +616,128 @@ func jsonbExists(c *call) error {
 	if err != nil {
 		return err
 	}
-	key := c.text(1)
+	return c.returnBool(jsonHas(v, c.text(1)))
+}
+
+// jsonHas says whether key is a key of the object, an element of the list, or the string itself.
+func jsonHas(v any, key string) bool {
 	switch v := v.(type) {
 	case jsonObject:
 		_, ok := v.get(key)
-		return c.returnBool(ok)
+		return ok
 	case []any:
 		for _, e := range v {
 			if e == key {
-				return c.returnBool(true)
+				return true
 			}
 		}
-		return c.returnBool(false)
+		return false
 	}
-	return c.returnBool(v == key)
+	return v == key
+}
+
+// jsonbExistsOf is ?| and ?&: any or all of the keys.
+func jsonbExistsOf(all bool) func(*call) error {
+	return func(c *call) error {
+		v, err := parseJSON(c.text(0))
+		if err != nil {
+			return err
+		}
+		keys, err := c.array(1)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys.elements {
+			if !k.null && jsonHas(v, k.text) != all {
+				return c.returnBool(!all)
+			}
+		}
+		return c.returnBool(all)
+	}
+}
+
+// contains is @> on two arrays or two values of jsonb, which their spelling tells apart.
+func (c *call) contains(whole, part int) error {
+	if isJSON(c.text(whole)) && isJSON(c.text(part)) {
+		a, err := parseJSON(c.text(whole))
+		if err != nil {
+			return err
+		}
+		b, err := parseJSON(c.text(part))
+		if err != nil {
+			return err
+		}
+		return c.returnBool(jsonIncludes(a, b))
+	}
+	a, err := c.array(whole)
+	if err != nil {
+		return err
+	}
+	b, err := c.array(part)
+	if err != nil {
+		return err
+	}
+	for _, e := range b.elements {
+		if e.null || !slices.Contains(a.elements, e) {
+			return c.returnBool(false)
+		}
+	}
+	return c.returnBool(true)
+}
+
+// jsonPath is #> and #>>: what an array of keys and positions leads to.
+func jsonPath(asText bool) func(*call) error {
+	return func(c *call) error {
+		v, err := parseJSON(c.text(0))
+		if err != nil {
+			return err
+		}
+		path, err := c.array(1)
+		if err != nil {
+			return err
+		}
+		for _, step := range path.elements {
+			var ok bool
+			if v, ok = jsonStep(v, step.text); !ok || step.null {
+				return nil
+			}
+		}
+		if s, ok := v.(string); ok && asText {
+			return c.returnText(s)
+		}
+		if v == nil && asText {
+			return nil
+		}
+		if asText {
+			return c.returnText(jsonbText(v))
+		}
+		return c.returnJSON(jsonbText(v))
+	}
+}
+
+// jsonbCat is || of jsonb: objects are merged, anything else becomes one list.
+func jsonbCat(c *call) error {
+	a, err := parseJSON(c.text(0))
+	if err != nil {
+		return err
+	}
+	b, err := parseJSON(c.text(1))
+	if err != nil {
+		return err
+	}
+	x, isObject := a.(jsonObject)
+	y, alsoObject := b.(jsonObject)
+	if isObject && alsoObject {
+		return c.returnJSON(jsonbText(append(slices.Clone(x), y...).normalize()))
+	}
+	return c.returnJSON(jsonbText(append(slices.Clone(jsonList(a)), jsonList(b)...)))
+}
+
+func jsonList(v any) []any {
+	if list, ok := v.([]any); ok {
+		return list
+	}
+	return []any{v}
 }
 
 func isJSON(s string) bool { return json.Valid([]byte(s)) }
