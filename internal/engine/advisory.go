@@ -31,37 +31,41 @@ func (h *hold) none() bool { return *h == hold{} }
 
 func newAdvisoryLocks() *advisoryLocks { return &advisoryLocks{locks: map[advisoryKey]*advisoryLock{}} }
 
-// take takes a lock, waiting for it unless try is set.
-func (a *advisoryLocks) take(ctx context.Context, s *Session, key int64, shared, try, txn bool) (bool, error) {
-	k := advisoryKey{s.db, key}
+// take waits for a lock until ctx ends.
+func (a *advisoryLocks) take(ctx context.Context, s *Session, key int64, shared, txn bool) error {
 	for {
-		a.mu.Lock()
-		l := a.locks[k]
-		if l == nil {
-			l = &advisoryLock{holders: map[*Session]*hold{}, freed: make(chan struct{})}
-			a.locks[k] = l
-		}
-		if l.free(s, shared) {
-			h := l.holders[s]
-			if h == nil {
-				h = &hold{}
-				l.holders[s] = h
-			}
-			*h.counter(shared, txn)++
-			a.mu.Unlock()
-			return true, nil
-		}
-		freed := l.freed
-		a.mu.Unlock()
-		if try {
-			return false, nil
+		freed := a.try(s, key, shared, txn)
+		if freed == nil {
+			return nil
 		}
 		select {
 		case <-freed:
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
+}
+
+// try takes a lock and gives nil, or a channel that is closed when it is worth another try.
+func (a *advisoryLocks) try(s *Session, key int64, shared, txn bool) <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	k := advisoryKey{s.db, key}
+	l := a.locks[k]
+	if l == nil {
+		l = &advisoryLock{holders: map[*Session]*hold{}, freed: make(chan struct{})}
+		a.locks[k] = l
+	}
+	if !l.free(s, shared) {
+		return l.freed
+	}
+	h := l.holders[s]
+	if h == nil {
+		h = &hold{}
+		l.holders[s] = h
+	}
+	*h.counter(shared, txn)++
+	return nil
 }
 
 func (l *advisoryLock) free(s *Session, shared bool) bool {

@@ -8,7 +8,10 @@ import (
 )
 
 // asked is a Session as SQL functions and catalog tables see it.
-type asked struct{ *Session }
+type asked struct {
+	*Session
+	conn *conn // that runs its statement
+}
 
 // User is the role.
 func (a asked) User() string { return a.user }
@@ -49,7 +52,27 @@ func (a asked) TransactionID() int64 {
 
 // AdvisoryLock is pg_advisory_lock and its kin.
 func (a asked) AdvisoryLock(key int64, shared, try, xact bool) (bool, error) {
-	return a.engine.locks.take(a.message, a.Session, key, shared, try, xact && a.tx.open())
+	a.lockedForTransaction = a.lockedForTransaction || xact
+	if a.engine.locks.try(a.Session, key, shared, xact) == nil {
+		return true, nil
+	}
+	if try {
+		return false, nil
+	}
+	// Whoever holds the lock needs a connection to give it back.
+	a.db.yield(a.conn)
+	ctx, cancel := a.withLockTimeout(a.message, errLockTimeout)
+	defer cancel()
+	err := a.engine.locks.take(ctx, a.Session, key, shared, xact)
+	return err == nil, err
+}
+
+// releaseLocks gives back the advisory locks of the transaction that ends.
+func (s *Session) releaseLocks() {
+	if s.lockedForTransaction {
+		s.lockedForTransaction = false
+		s.engine.locks.releaseTransaction(s)
+	}
 }
 
 // AdvisoryUnlock is pg_advisory_unlock.
@@ -86,4 +109,4 @@ func (c cluster) CurrentLSN() uint64   { return uint64(c.s.engine.storage.Visibl
 func (c cluster) StartTime() time.Time { return c.s.engine.started }
 
 // nobody is asked when the engine itself runs a statement.
-var nobody pgcatalog.Session = asked{&Session{}}
+var nobody pgcatalog.Session = asked{Session: &Session{}}

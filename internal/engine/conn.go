@@ -31,9 +31,11 @@ type conn struct {
 	sqlite  *sqlite3.Conn
 	file    *sqlitevfs.File
 	session *Session // whose statement runs now
+	ask     asked    // the same, for SQL functions
 	cache   map[string]*sqlite3.Stmt
 	reads   *columnReads // where the authorizer notes columns while a statement is analysed
 	broken  bool         // not to be used again
+	slot    bool         // counts as one of its database's readers
 }
 
 func (d *Database) open() (*conn, error) {
@@ -81,7 +83,7 @@ func (c *conn) setup() error {
 
 // begin has the connection work for a session's statement, which ctx may interrupt.
 func (c *conn) begin(ctx context.Context, s *Session) {
-	c.session = s
+	c.session, c.ask = s, asked{s, c}
 	c.sqlite.SetInterrupt(ctx)
 	if s != nil {
 		c.file.SetFloor(s.floor)
@@ -93,7 +95,7 @@ func (c *conn) asked() pgcatalog.Session {
 	if c.session == nil {
 		return nobody
 	}
-	return asked{c.session}
+	return &c.ask
 }
 
 // take gives a prepared statement for sql, reset and without bindings, for its caller alone.
@@ -102,6 +104,10 @@ func (c *conn) take(sql string) (*sqlite3.Stmt, error) {
 		delete(c.cache, sql)
 		return st, nil
 	}
+	return c.prepare(sql)
+}
+
+func (c *conn) prepare(sql string) (*sqlite3.Stmt, error) {
 	st, tail, err := c.sqlite.PrepareFlags(sql, sqlite3.PREPARE_PERSISTENT)
 	if err != nil {
 		return nil, err
@@ -171,7 +177,7 @@ func (c *conn) query(sql string, fn func(*sqlite3.Stmt), args ...string) error {
 
 // rest ends a session's use of the connection.
 func (c *conn) rest() {
-	c.session = nil
+	c.session, c.ask = nil, asked{}
 	c.sqlite.SetInterrupt(context.Background())
 	c.file.PinHead(false)
 	_ = c.file.TakeError()

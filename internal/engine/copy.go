@@ -56,10 +56,8 @@ func (p *portal) copyIn(ctx context.Context, o *dialect.CopyOptions) (string, er
 		if err != nil {
 			return err
 		}
+		// After an error the client hears of it at once; what it has sent by then is passed over.
 		n, err = s.copyRows(pgwire.NewCopyDecoder(data, copyFormat(o, columns), len(columns)), o, columns, st)
-		if err != nil {
-			_, _ = io.Copy(io.Discard, data) // the client sends on until it hears of the error
-		}
 		return err
 	})
 	return "COPY " + strconv.FormatInt(n, 10), err

@@ -23,8 +23,8 @@ type Database struct {
 
 	uri    string
 	writer turn
-	warm   *conn        // the connection that wrote last: its cache is up to date; used by whoever has the turn
-	schema atomic.Int64 // goes up with every change of the schema: plans made before are made again
+	warm   *conn         // the connection that wrote last: its cache is up to date; used by whoever has the turn
+	schema atomic.Uint64 // LSN of the last change of the schema, or changing; set by whoever has the turn
 	slots  chan struct{}
 
 	mu       sync.Mutex
@@ -59,6 +59,7 @@ func (d *Database) reader(ctx context.Context) (*conn, error) {
 		c := d.idle[n-1]
 		d.idle = d.idle[:n-1]
 		d.mu.Unlock()
+		c.slot = true
 		return c, nil
 	}
 	d.mu.Unlock()
@@ -67,12 +68,22 @@ func (d *Database) reader(ctx context.Context) (*conn, error) {
 		<-d.slots
 		return nil, err
 	}
+	c.slot = true
 	return c, nil
+}
+
+// yield has a reader not count any more until it is given back: what it waits for may need a reader.
+func (d *Database) yield(c *conn) {
+	if c.slot {
+		c.slot = false
+		<-d.slots
+	}
 }
 
 // giveReader takes a connection back.
 func (d *Database) giveReader(c *conn) {
 	c.rest()
+	d.yield(c)
 	d.mu.Lock()
 	keep := !c.broken && !d.gone && len(d.idle) < idleConns
 	if keep {
@@ -82,7 +93,6 @@ func (d *Database) giveReader(c *conn) {
 	if !keep {
 		c.close()
 	}
-	<-d.slots
 }
 
 // takeWriter gives the writing connection to whoever holds the turn.

@@ -21,9 +21,8 @@ func (s *Session) schemaChange(ctx context.Context, fn func(*conn) error) error 
 	}
 	defer l.give()
 	s.tx.ddl = true
-	err = s.guard(l.conn, func() error { return fn(l.conn) })
-	s.db.schema.Add(1)
-	return err
+	s.edits++
+	return s.guard(l.conn, func() error { return fn(l.conn) })
 }
 
 // runDDL runs CREATE, ALTER and DROP statements that SQLite has.
@@ -79,10 +78,7 @@ func (s *Session) dropTables(c *conn, st *dialect.Statement) error {
 				WithHint("Drop that table, or its foreign key, first.")
 		}
 	}
-	if err := c.configure(false); err != nil {
-		return err
-	}
-	return errors.Join(c.script(st.SQL), c.configure(true))
+	return c.withoutForeignKeys(st.SQL)
 }
 
 // referrer gives a table, other than those in except, with a foreign key to the table; "" for none.
@@ -181,21 +177,45 @@ func (s *Session) rebuild(c *conn, edit *dialect.TableEdit) error {
 	}
 	// Dropping a table that others refer to must not run their ON DELETE actions, and renaming must
 	// leave their references alone.
-	if err := c.configure(false); err != nil {
+	sequence, err := c.sequence(edit.Table, newName)
+	if err != nil {
 		return err
 	}
-	err = c.script(append([]string{create, fill, "DROP TABLE " + quote(edit.Table), "ALTER TABLE " + quote(newName) + " RENAME TO " + quote(edit.Table)}, after...))
-	if err := errors.Join(err, c.configure(true)); err != nil {
+	script := slices.Concat([]string{create, fill}, sequence,
+		[]string{"DROP TABLE " + quote(edit.Table), "ALTER TABLE " + quote(newName) + " RENAME TO " + quote(edit.Table)}, after)
+	if err := c.withoutForeignKeys(script); err != nil {
 		return err
 	}
 	return c.checkForeignKeys(edit.Table)
 }
+
+// sequence has the table to go on with the numbers of the table from: those of rows that were deleted are not
+// given again.
+func (c *conn) sequence(from, to string) ([]string, error) {
+	if found, err := c.exists("sqlite_sequence"); err != nil || !found {
+		return nil, err
+	}
+	return []string{
+		"DELETE FROM sqlite_sequence WHERE name = " + literal(to),
+		"INSERT INTO sqlite_sequence SELECT " + literal(to) + ", seq FROM sqlite_sequence WHERE name = " + literal(from) + " COLLATE NOCASE",
+	}, nil
+}
+
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // configure switches foreign keys, and with their absence SQLite's plain renaming.
 func (c *conn) configure(foreignKeys bool) error {
 	_, err := c.sqlite.Config(sqlite3.DBCONFIG_ENABLE_FKEY, foreignKeys)
 	_, err2 := c.sqlite.Config(sqlite3.DBCONFIG_LEGACY_ALTER_TABLE, !foreignKeys)
 	return errors.Join(err, err2)
+}
+
+// withoutForeignKeys runs statements that may break foreign keys for a while.
+func (c *conn) withoutForeignKeys(script []string) error {
+	if err := c.configure(false); err != nil {
+		return err
+	}
+	return errors.Join(c.script(script), c.configure(true))
 }
 
 func (c *conn) script(script []string) error {
@@ -207,8 +227,10 @@ func (c *conn) script(script []string) error {
 	return nil
 }
 
+// tableText gives a table's CREATE TABLE. A temporary one hides a lasting one of the same name.
 func (c *conn) tableText(name string) (sql string, err error) {
-	err = c.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE", func(st *sqlite3.Stmt) { sql = st.ColumnText(0) }, name)
+	err = c.query(`SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE
+		UNION ALL SELECT sql FROM sqlite_temp_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE`, func(st *sqlite3.Stmt) { sql = st.ColumnText(0) }, name)
 	return sql, err
 }
 

@@ -155,6 +155,7 @@ func (e *Engine) Connect(_ context.Context, out *pgwire.Conn, st pgwire.Startup)
 	e.mu.Lock()
 	e.sessions[out.PID()] = s
 	e.mu.Unlock()
+	s.wait()
 	return s, nil
 }
 
@@ -194,13 +195,7 @@ func (s *Session) startupSetting(name, value string) error {
 	}
 	s.startup[name] = value
 	s.settings.put(name, value)
-	env := s.out.Env()
-	switch name {
-	case "timezone":
-		env.TimeZone, _ = timeZone(value)
-	case "bytea_output":
-		env.ByteaOutput = value
-	}
+	s.applyToEnv(name, value)
 	return nil
 }
 

@@ -87,7 +87,7 @@ func byCode(code sqlite3.ErrorCode, extended sqlite3.ExtendedErrorCode, msg stri
 		}
 		return errLockTimeout
 	case sqlite3.LOCKED:
-		return sqlstate.New(sqlstate.ObjectInUse, "the table is in use by an open cursor of this session: %s", msg)
+		return sqlstate.New(sqlstate.ObjectInUse, "the table is in use by an open cursor of this session")
 	case sqlite3.FULL:
 		return sqlstate.New(sqlstate.DiskFull, "no space left on disk: %s", msg).WithHint("Free disk space; nothing needs to be restarted.")
 	case sqlite3.NOMEM:

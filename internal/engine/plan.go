@@ -12,7 +12,10 @@ import (
 	"skein/internal/sqlstate"
 )
 
-const cachedPlans = 2000 // per database
+const (
+	cachedPlans   = 2000 // per database
+	cachedPlanLen = 16 << 10
+)
 
 // planKey is a statement's SQL with the parameter types that the client declared.
 type planKey struct {
@@ -22,7 +25,7 @@ type planKey struct {
 
 // plan is what is known of a statement before it runs: its parameters and its result.
 type plan struct {
-	schema  int64  // Database.schema when it was made
+	schema  schemaVersion
 	sql     string // what SQLite runs
 	params  []dialect.ParamType
 	fields  []pgwire.Field // nil for no rows
@@ -35,12 +38,10 @@ func (s *Session) plan(c *conn, st *dialect.Statement, declared []oid.OID) (*pla
 		return &plan{}, nil
 	}
 	key := planKey{st.SQL[0], paramsKey(declared)}
-	schema := s.db.schema.Load()
-	if !s.tx.ddl && s.own == nil {
-		s.db.mu.Lock()
-		p := s.db.plans[key]
-		s.db.mu.Unlock()
-		if p != nil && p.schema == schema {
+	version, known := s.schema()
+	shared := known && version.edits == 0
+	if shared {
+		if p := s.db.cachedPlan(key); p != nil && p.schema == version {
 			return p, nil
 		}
 	}
@@ -48,20 +49,31 @@ func (s *Session) plan(c *conn, st *dialect.Statement, declared []oid.OID) (*pla
 	if err != nil {
 		return nil, err
 	}
-	p.schema = schema
-	if s.tx.ddl || s.own != nil || len(key.sql) > 16<<10 {
-		return p, nil // what this session sees is not what others see
+	if known {
+		p.schema = version
 	}
-	s.db.mu.Lock()
-	defer s.db.mu.Unlock()
-	if len(s.db.plans) >= cachedPlans {
-		for k := range s.db.plans {
-			delete(s.db.plans, k)
+	if shared && len(key.sql) <= cachedPlanLen {
+		s.db.cachePlan(key, p)
+	}
+	return p, nil
+}
+
+func (d *Database) cachedPlan(key planKey) *plan {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plans[key]
+}
+
+func (d *Database) cachePlan(key planKey, p *plan) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.plans) >= cachedPlans {
+		for k := range d.plans {
+			delete(d.plans, k)
 			break
 		}
 	}
-	s.db.plans[key] = p
-	return p, nil
+	d.plans[key] = p
 }
 
 func paramsKey(declared []oid.OID) string {
@@ -74,9 +86,16 @@ func paramsKey(declared []oid.OID) string {
 	return b.String()
 }
 
+// readSchema has a connection notice that another has changed the schema. It notices when a statement
+// runs, not when one is prepared.
+const readSchema = "SELECT 1 FROM sqlite_schema LIMIT 1"
+
 // analyse prepares a statement to learn its columns, and a probe to learn what its expressions are
 // made of. With the probe's types, the dialect gives the text that SQLite runs.
 func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) {
+	if err := c.exec(readSchema); err != nil {
+		return nil, err
+	}
 	types := columnTypes{conn: c, tables: map[string]*table{}}
 	refs, mods := types.probe(st.Probe())
 	p := &plan{}
@@ -88,7 +107,7 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 	p.sql, exact = st.Typed(refs, mods, target)
 
 	c.reads = &columnReads{}
-	stmt, err := c.take(p.sql)
+	stmt, err := c.prepare(p.sql)
 	reads := c.reads
 	c.reads = nil
 	if err != nil {
@@ -178,7 +197,7 @@ func (t columnTypes) table(name string) *table {
 	tb := &table{numbers: map[string]int16{}}
 	t.tables[name] = tb
 	// Without these the fields merely lack their origin.
-	_ = t.conn.query(`SELECT lower(x.name), x.cid + 1 FROM sqlite_schema s, pragma_table_xinfo(s.name) x WHERE s.type = 'table' AND s.name = ?1`,
+	_ = t.conn.query("SELECT lower(name), cid + 1 FROM pragma_table_xinfo(?1)",
 		func(st *sqlite3.Stmt) { tb.numbers[st.ColumnText(0)] = int16(st.ColumnInt(1)) }, name)
 	if sql, err := t.conn.tableText(name); err == nil && sql != "" {
 		tb.text, _ = dialect.ParseTable(sql)

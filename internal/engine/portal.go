@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/ncruces/go-sqlite3"
@@ -16,6 +17,7 @@ import (
 // its SQLite statement, and with that its snapshot.
 type portal struct {
 	session   *Session
+	name      string
 	prepared  *prepared // nil for a simple query
 	statement *dialect.Statement
 	plan      *plan
@@ -27,7 +29,7 @@ type portal struct {
 	lease lease
 	stmt  *sqlite3.Stmt // while rows are being read
 	ended bool
-	rows  int64 // sent so far
+	rows  int64 // sent by this Execute, or by all FETCHes so far
 }
 
 // bind decodes the parameters. They are copied: the message is gone when the portal runs.
@@ -97,9 +99,9 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 		return p.executeUtility(ctx)
 	}
 	if p.ended {
-		s.out.CommandComplete(p.tag())
-		return nil
+		return p.again()
 	}
+	p.rows = 0
 	if p.stmt == nil {
 		if err := p.start(ctx); err != nil {
 			return err
@@ -121,6 +123,16 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	return nil
 }
 
+// again answers the execution of a portal that has ended: no more rows, and no second effect.
+func (p *portal) again() error {
+	if p.statement.Kind != dialect.Select && !p.statement.Returning {
+		return sqlstate.New("55000", "portal %q cannot be run", p.name)
+	}
+	p.rows = 0
+	p.session.out.CommandComplete(p.tag())
+	return nil
+}
+
 // start takes a connection and prepares the statement on it.
 func (p *portal) start(ctx context.Context) error {
 	s, st := p.session, p.statement
@@ -133,13 +145,8 @@ func (p *portal) start(ctx context.Context) error {
 	}
 	c := p.lease.conn
 	err = s.guard(c, func() error {
-		if p.plan == nil {
-			if p.plan, err = s.plan(c, st, nil); err != nil {
-				return err
-			}
-			if len(p.plan.params) > 0 {
-				return sqlstate.New(sqlstate.UndefinedParameter, "there is no parameter $%d", len(p.plan.params))
-			}
+		if err := p.makePlan(c); err != nil {
+			return err
 		}
 		if p.stmt, err = c.take(p.plan.sql); err != nil {
 			return err
@@ -153,6 +160,30 @@ func (p *portal) start(ctx context.Context) error {
 	if p.simple && p.plan.fields != nil {
 		s.out.RowDescription(p.fields())
 	}
+	return nil
+}
+
+// makePlan makes the plan, or makes it anew if the schema has changed since the portal was bound: a
+// writer waits for its turn, and meanwhile others may change the schema.
+func (p *portal) makePlan(c *conn) error {
+	s := p.session
+	if p.plan != nil && s.fresh(p.plan) {
+		return nil
+	}
+	var declared []oid.OID
+	if p.prepared != nil {
+		declared = p.prepared.declared
+	}
+	now, err := s.plan(c, p.statement, declared)
+	switch {
+	case err != nil:
+		return err
+	case p.plan == nil && len(now.params) > 0:
+		return sqlstate.New(sqlstate.UndefinedParameter, "there is no parameter $%d", len(now.params))
+	case p.plan != nil && !(sameFields(p.plan.fields, now.fields) && slices.Equal(p.plan.params, now.params)):
+		return errPlanChanged
+	}
+	p.plan = now
 	return nil
 }
 
@@ -185,6 +216,9 @@ func (p *portal) step(maxRows int, row func() error) (more bool, err error) {
 			if !p.stmt.Step() {
 				more = false
 				return p.stmt.Err()
+			}
+			if n == 0 && p.stmt.ColumnCount() != len(p.plan.fields) {
+				return errPlanChanged // SQLite has seen a change of the schema that came after the plan
 			}
 			if err := row(); err != nil {
 				return err

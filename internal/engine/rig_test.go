@@ -133,13 +133,22 @@ func (r *rig) queued(n int) {
 	})
 }
 
-// gone waits until only n sessions are left.
-func (r *rig) gone(n int) {
+// gone waits until a session has ended.
+func (r *rig) gone(pid uint32) {
 	r.t.Helper()
-	r.eventually(fmt.Sprintf("%d sessions are left", n), func() bool {
+	r.eventually("a session ends", func() bool {
 		r.engine.mu.RLock()
 		defer r.engine.mu.RUnlock()
-		return len(r.engine.sessions) == n
+		return r.engine.sessions[pid] == nil
+	})
+}
+
+func (r *rig) allGone() {
+	r.t.Helper()
+	r.eventually("all sessions end", func() bool {
+		r.engine.mu.RLock()
+		defer r.engine.mu.RUnlock()
+		return len(r.engine.sessions) == 0
 	})
 }
 

@@ -84,9 +84,7 @@ func (s *Session) rollbackTo(ctx context.Context, name string) error {
 	}
 	s.undoSettings(t.savepoints[depth].changes)
 	t.savepoints, t.failed = t.savepoints[:depth+1], false
-	if t.ddl {
-		s.db.schema.Add(1)
-	}
+	s.edits++
 	return nil
 }
 

@@ -35,6 +35,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	cancel NAME               sends a CancelRequest and waits until the server has seen to it
 //	queued N                  waits until N sessions wait to write
 //	close NAME                drops the connection and waits until the session has ended
+//	drop NAME                 drops the connection of a session that waits, and will not notice yet
 //	restart                   stops the node and starts it again
 //
 // What is read is compared with the indented lines below; -update rewrites these.
@@ -123,6 +124,8 @@ func (s *script) line(line string) {
 		s.rig.queued(n)
 	case "close":
 		s.close(words[1])
+	case "drop":
+		s.drop(words[1])
 	case "restart":
 		s.closeAll()
 		s.rig.stop()
@@ -196,8 +199,8 @@ func (c *client) send(m pgproto3.FrontendMessage) {
 	_, _ = c.net.Write(raw) // what goes wrong shows when the answer is read
 }
 
-// read reads up to a message of one of these types, or to the connection's end.
-func (s *script) read(c *client, until ...string) {
+// read reads up to a message of one of these types, or to the connection's end, and gives the last type.
+func (s *script) read(c *client, until ...string) string {
 	for {
 		m, err := c.frontend.Receive()
 		if err != nil {
@@ -206,7 +209,7 @@ func (s *script) read(c *client, until ...string) {
 				s.t.Fatalf("%s: no answer; so far: %q", s.where, s.got)
 			}
 			s.got = append(s.got, "close")
-			return
+			return "close"
 		}
 		name := strings.TrimPrefix(fmt.Sprintf("%T", m), "*pgproto3.")
 		if k, ok := m.(*pgproto3.BackendKeyData); ok {
@@ -215,7 +218,7 @@ func (s *script) read(c *client, until ...string) {
 		s.got = append(s.got, strings.Split(describe(name, m), "\n")...)
 		for _, u := range until {
 			if name == u {
-				return
+				return name
 			}
 		}
 	}
@@ -307,11 +310,11 @@ func (s *script) messages(c *client, words []string) {
 		words = words[min(end+1, len(words)):]
 	}
 	for _, until := range answers {
-		s.read(c, append(until, "ErrorResponse")...)
-		if last := s.got[len(s.got)-1]; last == "close" || strings.HasPrefix(s.got[len(s.got)-1], "ERROR") && until[0] != "ReadyForQuery" {
-			if answers[len(answers)-1][0] == "ReadyForQuery" { // everything before it is skipped
-				s.read(c, "ReadyForQuery")
-			}
+		last := s.read(c, append(until, "ErrorResponse")...)
+		if last == "ErrorResponse" && answers[len(answers)-1][0] == "ReadyForQuery" {
+			s.read(c, "ReadyForQuery") // what was between is skipped
+		}
+		if last == "ErrorResponse" || last == "close" {
 			return
 		}
 	}
@@ -394,12 +397,14 @@ func (s *script) cancel(c *client) {
 }
 
 func (s *script) close(name string) {
-	s.rig.engine.mu.RLock()
-	n := len(s.rig.engine.sessions)
-	s.rig.engine.mu.RUnlock()
+	pid := binary.BigEndian.Uint32(s.clients[name].key)
+	s.drop(name)
+	s.rig.gone(pid)
+}
+
+func (s *script) drop(name string) {
 	_ = s.clients[name].net.Close()
 	delete(s.clients, name)
-	s.rig.gone(n - 1)
 }
 
 func (s *script) closeAll() {
@@ -407,5 +412,5 @@ func (s *script) closeAll() {
 		_ = c.net.Close()
 		delete(s.clients, name)
 	}
-	s.rig.gone(0)
+	s.rig.allGone()
 }

@@ -21,17 +21,20 @@ type Session struct {
 	user    string
 	startup map[string]string
 
-	settings   settings
-	statements map[string]*prepared
-	portals    map[string]*portal
-	cursors    map[string]*portal // by SQL: DECLARE
-	started    int                // portals and cursors so far
-	tx         transaction
-	floor      history.LSN     // of its own last commit: it never reads anything older
-	own        *conn           // its own connection, once it has temporary tables
-	began      time.Time       // the message that runs now
-	message    context.Context // its context
-	failure    *sqlstate.Error // behind the error that an SQL function gave to SQLite
+	settings             settings
+	statements           map[string]*prepared
+	portals              map[string]*portal
+	cursors              map[string]*portal // by SQL: DECLARE
+	started              int                // portals and cursors so far
+	edits                int                // of the schema so far, undone ones too
+	tx                   transaction
+	floor                history.LSN     // of its own last commit: it never reads anything older
+	own                  *conn           // its own connection, once it has temporary tables
+	began                time.Time       // the message that runs now
+	message              context.Context // its context
+	failure              *sqlstate.Error // behind the error that an SQL function gave to SQLite
+	lockedForTransaction bool            // has asked for advisory locks that end with the transaction
+	idle                 *time.Timer     // ends the session unless its client sends something
 
 	mu     sync.Mutex
 	cancel context.CancelCauseFunc // of what runs now
@@ -47,12 +50,14 @@ type prepared struct {
 }
 
 var (
-	errCanceled = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to user request")
-	errTimeout  = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to statement timeout")
+	errCanceled    = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to user request")
+	errPlanChanged = sqlstate.New(sqlstate.FeatureNotSupported, "cached plan must not change result type")
+	errTimeout     = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to statement timeout")
 )
 
 // run gives the context of one message: it ends with a cancel request or statement_timeout.
 func (s *Session) run(ctx context.Context) (context.Context, func()) {
+	s.awake()
 	s.began = time.Now()
 	s.failure = nil
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -72,6 +77,7 @@ func (s *Session) run(ctx context.Context) (context.Context, func()) {
 		s.cancel = nil
 		s.mu.Unlock()
 		cancel(nil)
+		s.wait()
 	}
 }
 
@@ -153,7 +159,7 @@ func (s *Session) Parse(ctx context.Context, name, sql string, declared []oid.OI
 // prepare analyses a statement that SQLite will run.
 func (s *Session) prepare(ctx context.Context, p *prepared) error {
 	if !runsInSQLite(p.statement.Kind) {
-		p.plan = &plan{schema: s.db.schema.Load(), fields: utilityFields(s, p.statement)}
+		p.plan = &plan{fields: utilityFields(s, p.statement)}
 		return nil
 	}
 	return s.borrow(ctx, func(c *conn) (err error) {
@@ -168,17 +174,12 @@ func (s *Session) borrow(ctx context.Context, fn func(*conn) error) error {
 		c.begin(ctx, s)
 		return s.guard(c, func() error { return fn(c) })
 	}
-	if s.own != nil {
-		s.own.begin(ctx, s)
-		return s.guard(s.own, func() error { return fn(s.own) })
-	}
-	c, err := s.db.reader(ctx)
+	l, err := s.leaseReader(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.db.giveReader(c)
-	c.begin(ctx, s)
-	return s.guard(c, func() error { return fn(c) })
+	defer l.give()
+	return s.guard(l.conn, func() error { return fn(l.conn) })
 }
 
 // current gives a prepared statement with a plan for the schema as it is now.
@@ -190,17 +191,17 @@ func (s *Session) current(ctx context.Context, name string) (*prepared, error) {
 		}
 		return nil, sqlstate.New(sqlstate.InvalidStatementName, "prepared statement %q does not exist", name)
 	}
-	if p.statement == nil || p.plan.schema == s.db.schema.Load() {
+	if p.statement == nil || runsInSQLite(p.statement.Kind) && s.fresh(p.plan) {
 		return p, nil
 	}
-	before := p.plan
-	if err := s.prepare(ctx, p); err != nil {
+	again := &prepared{statement: p.statement, declared: p.declared}
+	if err := s.prepare(ctx, again); err != nil {
 		return nil, err
 	}
-	if p.described && !sameFields(before.fields, p.plan.fields) {
-		p.plan = before
-		return nil, sqlstate.New(sqlstate.FeatureNotSupported, "cached plan must not change result type")
+	if p.described && !sameFields(p.plan.fields, again.plan.fields) {
+		return nil, errPlanChanged
 	}
+	p.plan = again.plan
 	return p, nil
 }
 
@@ -225,7 +226,7 @@ func (s *Session) Bind(ctx context.Context, b *pgwire.Bind) error {
 	if b.Portal != "" && s.portals[b.Portal] != nil {
 		return sqlstate.New(sqlstate.DuplicateCursor, "portal %q already exists", b.Portal)
 	}
-	po := &portal{session: s, prepared: p}
+	po := &portal{session: s, name: b.Portal, prepared: p}
 	if p.statement != nil {
 		if s.tx.failed && !endsBlock(p.statement.Kind) {
 			return errInFailedBlock
@@ -328,7 +329,10 @@ func (s *Session) Sync(ctx context.Context) error {
 }
 
 // Fail says that a message failed.
-func (s *Session) Fail() { s.fail() }
+func (s *Session) Fail() {
+	s.fail()
+	s.wait()
+}
 
 // Status is the transaction status that ReadyForQuery shows.
 func (s *Session) Status() byte {
@@ -343,6 +347,7 @@ func (s *Session) Status() byte {
 
 // Close rolls back and releases everything.
 func (s *Session) Close() {
+	s.awake()
 	s.closePortals(0)
 	s.abandon()
 	if s.own != nil {

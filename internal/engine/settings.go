@@ -322,6 +322,14 @@ func (s *Session) change(name, value string, local bool) {
 // applied tells the client and the value formats of a changed setting.
 func (s *Session) applied(name string) {
 	value := s.settings.get(name)
+	s.applyToEnv(name, value)
+	if p := parameters[name]; p != nil && p.report {
+		s.out.ParameterStatus(p.name, value)
+	}
+}
+
+// applyToEnv has values read and written as a setting says.
+func (s *Session) applyToEnv(name, value string) {
 	env := s.out.Env()
 	switch name {
 	case "timezone":
@@ -332,9 +340,6 @@ func (s *Session) applied(name string) {
 		env.ExtraFloatDigits, _ = strconv.Atoi(value)
 	case "bytea_output":
 		env.ByteaOutput = value
-	}
-	if p := parameters[name]; p != nil && p.report {
-		s.out.ParameterStatus(p.name, value)
 	}
 }
 

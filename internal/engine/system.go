@@ -97,8 +97,11 @@ func (e *Engine) loadSystem(ctx context.Context) error {
 
 // changeSystem runs one change of the system database and waits until it is committed.
 func (s *Session) changeSystem(ctx context.Context, fn func(*conn) error) error {
-	if s.tx.block {
-		return sqlstate.New(sqlstate.ActiveTransaction, "this statement cannot run inside a transaction block")
+	switch {
+	case s.tx.block || s.tx.conn != nil:
+		return sqlstate.New(sqlstate.ActiveTransaction, "databases and roles cannot be changed inside a transaction block")
+	case s.readOnly():
+		return errReadOnly
 	}
 	lsn, err := s.engine.system.write(ctx, s, fn)
 	if err != nil {

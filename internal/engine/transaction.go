@@ -35,10 +35,12 @@ type transaction struct {
 var (
 	errInFailedBlock = sqlstate.New(sqlstate.InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block")
 	errNoTransaction = sqlstate.New(sqlstate.NoActiveTransaction, "there is no transaction in progress")
+	errReadOnly      = sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute this statement in a read-only transaction")
 	errSerialize     = sqlstate.New(sqlstate.SerializationFailure, "could not serialize access due to concurrent update").
 				WithDetail("The transaction has read rows before it came to write, and another transaction has written since.").
 				WithHint("Retry the transaction; begin it with the write, or with SELECT … FOR UPDATE, to have it wait instead.")
-	errLockTimeout = sqlstate.New(sqlstate.LockNotAvailable, "canceling statement due to lock timeout").
+	errLockTimeout = sqlstate.New(sqlstate.LockNotAvailable, "canceling statement due to lock timeout")
+	errTurnTimeout = sqlstate.New(sqlstate.LockNotAvailable, "canceling statement due to lock timeout").
 			WithDetail("Another transaction is writing to this database; a database has one writer at a time.")
 )
 
@@ -71,29 +73,47 @@ func keep() {}
 // lease gives a statement its connection. Reads outside of any transaction stand alone; everything
 // else belongs to the transaction that is open or begins with it.
 func (s *Session) lease(ctx context.Context, write bool) (lease, error) {
-	if write && s.tx.open() && s.tx.readOnly {
-		return lease{}, sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute this statement in a read-only transaction")
+	if write && s.readOnly() {
+		return lease{}, errReadOnly
 	}
 	if write && !s.tx.open() {
-		if s.settings.get("default_transaction_read_only") == "on" {
-			return lease{}, sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute this statement in a read-only transaction")
-		}
 		s.tx.start(s, true)
 	}
 	if s.tx.open() {
 		c, err := s.transactionConn(ctx, write)
 		return lease{c, keep}, err
 	}
-	if s.own != nil {
-		s.own.begin(ctx, s)
-		return lease{s.own, keep}, nil
-	}
-	c, err := s.db.reader(ctx)
+	return s.leaseReader(ctx)
+}
+
+// leaseReader gives a connection for a reading that stands alone. The locks that it takes for its
+// transaction end with it.
+func (s *Session) leaseReader(ctx context.Context) (lease, error) {
+	c, from, err := s.takeConn(ctx, false)
 	if err != nil {
 		return lease{}, err
 	}
 	c.begin(ctx, s)
-	return lease{c, func() { s.db.giveReader(c) }}, nil
+	return lease{c, func() {
+		s.giveConn(c, from)
+		s.releaseLocks()
+	}}, nil
+}
+
+// readOnly says whether the transaction that is open, or would be opened now, may not write.
+func (s *Session) readOnly() bool {
+	if s.tx.open() {
+		return s.tx.readOnly
+	}
+	return s.settings.get("default_transaction_read_only") == "on"
+}
+
+// alone refuses a statement that cannot be undone together with others.
+func (s *Session) alone(tag string) error {
+	if s.tx.open() {
+		return sqlstate.New(sqlstate.ActiveTransaction, "%s cannot run inside a transaction block", tag)
+	}
+	return nil
 }
 
 // transactionConn gives the transaction's connection, with the turn if the statement writes.
@@ -185,12 +205,17 @@ func (s *Session) giveConn(c *conn, to source) {
 
 // takeTurn waits for the right to write.
 func (s *Session) takeTurn(ctx context.Context) error {
-	if d := s.settings.duration("lock_timeout"); d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, d, errLockTimeout)
-		defer cancel()
-	}
+	ctx, cancel := s.withLockTimeout(ctx, errTurnTimeout)
+	defer cancel()
 	return s.db.writer.take(ctx)
+}
+
+func (s *Session) withLockTimeout(ctx context.Context, reason error) (context.Context, context.CancelFunc) {
+	d := s.settings.duration("lock_timeout")
+	if d == 0 {
+		return ctx, keep
+	}
+	return context.WithTimeoutCause(ctx, d, reason)
 }
 
 // upgrade has a transaction that began by reading write. What it has read must still be the newest
@@ -236,10 +261,7 @@ func (s *Session) finish() {
 	if t.write {
 		s.db.writer.give()
 	}
-	if t.ddl {
-		s.db.schema.Add(1)
-	}
-	s.engine.locks.releaseTransaction(s)
+	s.releaseLocks()
 	*t = transaction{}
 }
 
@@ -247,7 +269,7 @@ func (s *Session) finish() {
 // error the transaction is over too.
 func (s *Session) commit(ctx context.Context) error {
 	s.closePortals(0)
-	lsn, err := s.commitSQLite(ctx)
+	lsn, err := s.commitSchema(ctx)
 	wait := s.settings.get("synchronous_commit") != "off"
 	if err != nil {
 		s.undoSettings(0)
@@ -265,6 +287,21 @@ func (s *Session) commit(ctx context.Context) error {
 		return nil
 	}
 	return s.await(ctx, lsn)
+}
+
+// commitSchema commits, and if the schema has changed says since when.
+func (s *Session) commitSchema(ctx context.Context) (history.LSN, error) {
+	if !s.tx.ddl {
+		return s.commitSQLite(ctx)
+	}
+	before := s.db.schema.Swap(uint64(changing))
+	lsn, err := s.commitSQLite(ctx)
+	if err != nil {
+		s.db.schema.Store(before)
+	} else {
+		s.db.schema.Store(max(before, uint64(lsn)))
+	}
+	return lsn, err
 }
 
 // commitSQLite commits on the connection. It gives the LSN that must be committed before the client
@@ -375,11 +412,8 @@ func (s *Session) releaseFailed() {
 		s.db.writer.give()
 		t.write = false
 	}
-	if t.ddl {
-		s.db.schema.Add(1)
-		t.ddl = false
-	}
-	t.lost = true
+	s.releaseLocks()
+	t.ddl, t.lost = false, true
 }
 
 // The statements that control transactions.

@@ -44,6 +44,9 @@ func utilityFields(s *Session, st *dialect.Statement) []pgwire.Field {
 
 // executeUtility runs a statement that is not one of SQLite's.
 func (p *portal) executeUtility(ctx context.Context) error {
+	if p.ended {
+		return p.again()
+	}
 	tag, err := p.utility(ctx)
 	if err != nil {
 		return err
@@ -70,6 +73,9 @@ func (p *portal) utility(ctx context.Context) (string, error) {
 	case dialect.SetTransaction:
 		return st.Tag, s.runSetTransaction(st.Txn)
 	case dialect.Set, dialect.Reset:
+		if !p.simple && !s.tx.open() { // an error before Sync undoes it
+			s.tx.start(s, true)
+		}
 		return st.Tag, s.runSet(st)
 	case dialect.Show:
 		return st.Tag, p.runShow(st.Set.Name)
@@ -100,8 +106,14 @@ func (p *portal) utility(ctx context.Context) (string, error) {
 	case dialect.Vacuum:
 		return st.Tag, s.runVacuum(ctx, st)
 	case dialect.CreateDatabase:
+		if err := s.alone(st.Tag); err != nil {
+			return "", err
+		}
 		return st.Tag, s.createDatabase(ctx, st.Database)
 	case dialect.DropDatabase:
+		if err := s.alone(st.Tag); err != nil {
+			return "", err
+		}
 		return st.Tag, s.dropDatabase(ctx, st.Database)
 	case dialect.CreateRole:
 		return st.Tag, s.createRole(ctx, st.Role)
@@ -119,7 +131,9 @@ func (p *portal) utility(ctx context.Context) (string, error) {
 		return s.createTableAs(ctx, st)
 	case dialect.DDL:
 		return st.Tag, s.runDDL(ctx, st)
-	case dialect.Truncate, dialect.Analyze, dialect.Reindex:
+	case dialect.Truncate:
+		return st.Tag, s.runTruncate(ctx, st)
+	case dialect.Analyze, dialect.Reindex:
 		return st.Tag, s.runScript(ctx, st.SQL)
 	case dialect.CreateSchema:
 		if st.Name == "public" && st.IfExists {
@@ -157,7 +171,7 @@ func (s *Session) runSet(st *dialect.Statement) error {
 			return nil
 		}
 		return s.reset(v.Name)
-	case v.Local && !s.tx.block:
+	case v.Local && !s.tx.open():
 		s.out.Notice(sqlstate.New(sqlstate.NoActiveTransaction, "SET LOCAL can only be used in transaction blocks"))
 		return nil
 	}
@@ -272,6 +286,11 @@ func (p *portal) runExecute(ctx context.Context) error {
 		if inner.params, err = s.arguments(ctx, st.SQL[0]); err != nil {
 			return err
 		}
+		for i, t := range target.plan.params[:min(len(inner.params), len(target.plan.params))] {
+			if inner.params[i], err = s.argument(inner.params[i], t); err != nil {
+				return err
+			}
+		}
 	}
 	if len(inner.params) != len(target.plan.params) {
 		return sqlstate.New(sqlstate.SyntaxError, "wrong number of parameters for prepared statement %q", st.Prepare.Name).
@@ -293,6 +312,14 @@ func (s *Session) arguments(ctx context.Context, sql string) (values []pgwire.Va
 		})
 	})
 	return values, err
+}
+
+// argument gives a literal the type of its parameter: '41' for an integer is a number.
+func (s *Session) argument(v pgwire.Value, t dialect.ParamType) (pgwire.Value, error) {
+	if v.Kind != pgwire.Text || t.OID == oid.Unspecified {
+		return v, nil
+	}
+	return pgwire.Decode(t.OID, t.Mod, pgwire.TextFormat, v.Bytes, s.out.Env())
 }
 
 func (s *Session) runDeallocate(name string) error {
@@ -323,8 +350,10 @@ func (s *Session) runDiscard(what string) error {
 		}
 	}
 	if s.own != nil && s.tx.conn == nil {
+		s.closePortals(0)
 		s.own.close()
 		s.own = nil
+		s.edits++
 	}
 	return nil
 }
@@ -344,10 +373,9 @@ func (s *Session) runLock(ctx context.Context, mode string) error {
 // runVacuum: VACUUM of the whole database rewrites it; of single tables there is nothing to do but to
 // gather statistics, because pages are reused at once.
 func (s *Session) runVacuum(ctx context.Context, st *dialect.Statement) error {
-	if s.tx.block {
-		return sqlstate.New(sqlstate.ActiveTransaction, "VACUUM cannot run inside a transaction block")
+	if err := s.alone("VACUUM"); err != nil {
+		return err
 	}
-	s.abandon()
 	if len(st.Tables) > 0 {
 		if st.Vacuum == nil || !st.Vacuum.Analyze {
 			return s.requireTables(ctx, st.Tables)
@@ -408,6 +436,29 @@ func (c *conn) exists(name string) (found bool, err error) {
 	return found, err
 }
 
+// runTruncate empties tables in any order. Rows that other tables refer to must not go by way of it.
+func (s *Session) runTruncate(ctx context.Context, st *dialect.Statement) error {
+	l, err := s.lease(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer l.give()
+	return s.guard(l.conn, func() error {
+		for _, name := range st.Tables {
+			from, err := l.conn.referrer(name, st.Tables)
+			if err != nil {
+				return err
+			}
+			if from != "" {
+				return sqlstate.New(sqlstate.FeatureNotSupported, "cannot truncate a table referenced in a foreign key constraint").
+					WithDetail("Table %q references %q.", from, name).
+					WithHint("Truncate table %q at the same time.", from)
+			}
+		}
+		return l.conn.withoutForeignKeys(st.SQL)
+	})
+}
+
 // runScript runs several statements of SQLite's as one.
 func (s *Session) runScript(ctx context.Context, script []string) error {
 	l, err := s.lease(ctx, true)
@@ -415,12 +466,5 @@ func (s *Session) runScript(ctx context.Context, script []string) error {
 		return err
 	}
 	defer l.give()
-	return s.guard(l.conn, func() error {
-		for _, sql := range script {
-			if err := l.conn.exec(sql); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.guard(l.conn, func() error { return l.conn.script(script) })
 }
