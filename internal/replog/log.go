@@ -129,7 +129,7 @@ func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) (
 	if err != nil {
 		return 0, err
 	}
-	if l.at+int64(len(frame)) > l.options.SegmentBytes {
+	if l.at+int64(len(frame)) > l.tail.size {
 		if err := l.roll(e.LSN); err != nil {
 			return 0, err
 		}
@@ -216,7 +216,7 @@ func (l *Log) reserve(size int64) error {
 		}
 		// A frame does not span segments: of each, the last MaxChunk bytes may stay empty.
 		usable := l.options.SegmentBytes - segmentHeader - MaxChunk - 3*PageSize
-		room := l.options.SegmentBytes - l.at
+		room := l.tail.size - l.at
 		if spares > 0 {
 			room = max(room-MaxChunk-3*PageSize, 0) + spares*usable
 		}
@@ -245,7 +245,7 @@ func (l *Log) newSpare() (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &segment{file: f, spare: name}, nil
+	return &segment{file: f, size: l.options.SegmentBytes, spare: name}, nil
 }
 
 // makeSpareSoon prepares the next segment beside the commits, so that no commit has to wait for 64 MB.
@@ -423,13 +423,13 @@ func (l *Log) Trim(keep history.LSN) error {
 	l.mu.Unlock()
 	for i, s := range drop {
 		name := filepath.Join(l.dir, segmentName(s.number))
-		if recycle && i == len(drop)-1 {
+		if recycle && i == len(drop)-1 && s.size == l.options.SegmentBytes {
 			spare := filepath.Join(l.dir, fmt.Sprintf("%016x%s", number, spareSuffix))
 			if err := l.options.disk.rename(name, spare); err != nil {
 				return fmt.Errorf("trim log: %w", err)
 			}
 			l.mu.Lock()
-			l.spares = append(l.spares, &segment{file: s.file, spare: spare})
+			l.spares = append(l.spares, &segment{file: s.file, size: s.size, spare: spare})
 			l.mu.Unlock()
 			continue
 		}

@@ -233,7 +233,7 @@ func TestLog_A07_PowerLoss(t *testing.T) {
 			d.left = rng.IntN(4) // while it recovers
 		}
 		options := testOptions
-		options.disk = d
+		options.disk, options.SegmentBytes = d, int64(4+rng.IntN(3))*MaxChunk // what it was before does not matter
 		start, last := from, from
 		var body []byte
 		l, rec, err := Open(dir, start, options, func(e *Entry) error {

@@ -129,7 +129,7 @@ func (l *Log) openSpares() error {
 			}
 			continue // was being filled when the node stopped
 		}
-		l.spares = append(l.spares, &segment{file: f, spare: path})
+		l.spares = append(l.spares, &segment{file: f, size: l.options.SegmentBytes, spare: path})
 	}
 	return nil
 }
@@ -157,6 +157,11 @@ func (l *Log) openSegments() (before history.Position, unborn *os.File, err erro
 		}
 		s := &segment{number: number, first: first, file: f}
 		l.segments = append(l.segments, s)
+		st, serr := f.Stat()
+		if serr != nil {
+			return before, nil, serr
+		}
+		s.size = st.Size()
 		switch {
 		case errors.Is(err, errNoSegment) || stale:
 			return before, nil, fmt.Errorf("%w: %s has no valid header; restore the log or the node from a backup", ErrDamaged, path)
@@ -178,16 +183,20 @@ func (l *Log) takeBack(f *os.File, head history.LSN) error {
 	if f == nil {
 		return nil
 	}
-	l.number++
-	s := &segment{file: f, spare: filepath.Join(l.dir, fmt.Sprintf("%016x%s", l.number, spareSuffix))}
-	l.spares = append(l.spares, s)
 	data, err := readAll(f)
 	if err != nil {
-		return err
+		return errors.Join(err, f.Close())
 	}
 	if lsn := provenBeyond(data, head); lsn > 0 {
-		return fmt.Errorf("%w: %s has no valid header, but entry %d had been flushed; restore the log or the node from a backup", ErrDamaged, f.Name(), lsn)
+		err := fmt.Errorf("%w: %s has no valid header, but entry %d had been flushed; restore the log or the node from a backup", ErrDamaged, f.Name(), lsn)
+		return errors.Join(err, f.Close())
 	}
+	if int64(len(data)) != l.options.SegmentBytes {
+		return errors.Join(f.Close(), l.options.disk.remove(f.Name()))
+	}
+	l.number++
+	s := &segment{file: f, size: l.options.SegmentBytes, spare: filepath.Join(l.dir, fmt.Sprintf("%016x%s", l.number, spareSuffix))}
+	l.spares = append(l.spares, s)
 	return l.options.disk.rename(f.Name(), s.spare)
 }
 
@@ -234,7 +243,7 @@ func (l *Log) cutTail() error {
 	if err := fault.Hit("log.cut"); err != nil {
 		return err
 	}
-	n := min(int64(frameHeader), l.options.SegmentBytes-l.at)
+	n := min(int64(frameHeader), l.tail.size-l.at)
 	if n <= 0 {
 		return nil
 	}
