@@ -75,6 +75,11 @@ func TestNode_D01_DiskFull(t *testing.T) {
 	t.Logf("%d rows, then %d refused; %d bytes free", inserted, failures, stat.Bavail*uint64(stat.Bsize))
 	l.check(t, n)
 
+	n.kill() // recovery must not need the room either
+	n = mustStart(t, data)
+	l.check(t, n)
+	conn = connect(t, n, "skein")
+
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
