@@ -197,6 +197,23 @@ func (y *typer) exactItem(e *expr) {
 	}
 }
 
+// exactAlternatives gives decimal literals their digits where they stand beside a decimal.
+func (y *typer) exactAlternatives(list []*expr, sc *scope) {
+	literal, decimal := false, false
+	for _, e := range list {
+		x := e.bare()
+		literal = literal || x.kind == exprNumber && x.mark > 0 && numberType(x.name) == oid.Numeric
+	}
+	for _, e := range list {
+		decimal = literal && (decimal || e.bare().kind != exprNumber && y.typeOf(e, sc) == oid.Numeric)
+	}
+	for _, e := range list {
+		if decimal && y.edits != nil {
+			y.quoteDecimal(e)
+		}
+	}
+}
+
 // rounded gives the functions that round decimals their literals with all digits.
 func (y *typer) rounded(e *expr) {
 	switch e.name {

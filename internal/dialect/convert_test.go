@@ -27,6 +27,7 @@ func TestValuesChangeTheirFormWithTheirType(t *testing.T) {
 		{"select 0.1 + 0.2, 1.10, 7.0 / 2, -1.50, round(2.5), 2.5::int, 1.50::text", "0.3|1.10|3.5000000000000000|-1.50|3|3|1.50"},
 		{"select array[1,2] || 3, 0 || array[1], array[1] || array[2], array[1] || '{7}', array[1,2] @> array[2], array[1] <@ array[2], array[1] && array[2,1]", "{1,2,3}|{0,1}|{1,2}|{1,7}|1|0|1"},
 		{`select j #> '{k,0}', j #>> '{k,0}', j @> '{"k": [1]}', j ? 'k', j ?| array['x','k'], j ?& array['x','k'], j || '{"a": 2}' from v where id = 1`, `1|1|1|1|1|0|{"a": 2, "k": [1]}`},
+		{"select coalesce(n, 0.00), coalesce(null, n, 1), case when b then 2.50 else n end from v where id = 1", "1.50|1.50|2.50"},
 		{"select substring('hello' from 'e(.)'), substring('hello' from 2 for 2)", "l|el"},
 		{"select g from generate_series(date '2024-01-31', '2024-02-02', '1 day') g", "2024-01-31 00:00:00/2024-02-01 00:00:00/2024-02-02 00:00:00"},
 		{"delete from v using (select 2 as k) q where q.k = v.id returning v.id", "2"},

@@ -1,7 +1,5 @@
 package dialect
 
-import "skein/internal/sqlstate"
-
 // change is an INSERT, UPDATE or DELETE.
 type change struct {
 	with         []*relation
@@ -20,7 +18,14 @@ type change struct {
 	listMark     int     // the place of INSERT's column list
 	sourceMark   int     // around INSERT's source
 	filtered     bool    // disambiguate has put a WHERE after the source
-	using        string  // of DELETE: the tables beside the target, for the probe
+	conflicts    []*namedConflict
+	using        string // of DELETE: the tables beside the target, for the probe
+}
+
+// namedConflict is ON CONFLICT ON CONSTRAINT name; SQLite wants the constraint's columns there.
+type namedConflict struct {
+	name string
+	mark int
 }
 
 // assignment is one column = value of SET.
@@ -177,8 +182,13 @@ func (p *parser) onConflict(c *change) {
 	}
 	p.disambiguate(c, on)
 	if p.is("on", "constraint") {
-		p.fail(sqlstate.New(sqlstate.FeatureNotSupported, "ON CONFLICT ON CONSTRAINT is not supported").
-			WithHint("Name the constraint's columns: ON CONFLICT (column, ...).").At(p.position(p.i)))
+		start := p.i
+		p.i += 2
+		k := &namedConflict{name: p.name()}
+		if k.mark = p.newMark(); k.mark > 0 {
+			p.wrap(start, p.i, markText(markOperator, k.mark), markText(markOperator, k.mark))
+			c.conflicts = append(c.conflicts, k)
+		}
 	}
 	if p.accept("(") {
 		for !p.dead() {

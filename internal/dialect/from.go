@@ -197,6 +197,9 @@ func (p *parser) functionRelation(later bool) []*relation {
 		return []*relation{r}
 	}
 	if !listFunctions[e.name] {
+		if ordinality {
+			p.wrap(at, end, "(SELECT *, ordinality FROM ", ")")
+		}
 		p.alias(r, at)
 		return []*relation{r}
 	}

@@ -17,7 +17,7 @@ var listFunctions = wordSet(`unnest generate_series generate_subscripts regexp_s
 // results are the functions whose result has always the same type.
 var results = functionResults(map[oid.OID]string{
 	oid.Int8: `count row_number rank dense_rank bit_length octet_length_ pg_database_size pg_relation_size
-		pg_total_relation_size pg_table_size pg_indexes_size pg_size_bytes txid_current lastval currval
+		pg_total_relation_size pg_table_size pg_indexes_size pg_size_bytes txid_current lastval currval nextval setval
 		factorial last_insert_rowid changes total_changes pg_tablespace_size txid_current_if_assigned`,
 	oid.Int4: `length char_length character_length octet_length position strpos ascii ntile
 		pg_backend_pid array_length array_upper array_lower array_ndims cardinality array_position

@@ -546,6 +546,7 @@ func (y *typer) operands(e *expr, sc *scope) {
 
 func (y *typer) caseParts(e *expr, sc *scope) {
 	y.same(e.args, sc)
+	y.exactAlternatives(e.args, sc)
 	if e.any {
 		y.same(e.when, sc)
 		return

@@ -56,6 +56,13 @@ func (y *typer) fill(c *change, t *Table) {
 	for _, set := range c.sets {
 		y.fillDefault(set.value, t.column(set.column))
 	}
+	for _, k := range c.conflicts {
+		columns := t.keyColumns(k.name)
+		if columns == nil {
+			columns = []string{k.name} // for SQLite to complain of
+		}
+		y.edits[k.mark] = edit{operator: "(" + quoteList(columns) + ")"}
+	}
 	if c.listMark == 0 {
 		return
 	}
@@ -105,6 +112,17 @@ func (t *Table) writable() []string {
 		}
 	}
 	return names
+}
+
+// keyColumns are the columns of the primary key or unique constraint of that name.
+func (t *Table) keyColumns(name string) []string {
+	var columns []string
+	t.eachConstraint(func(k *Constraint) {
+		if (k.Kind == PrimaryKey || k.Kind == Unique) && strings.EqualFold(k.Name, name) {
+			columns = k.Columns
+		}
+	})
+	return columns
 }
 
 // width is how many values a row of the INSERT has, -1 if that cannot be told from the text.

@@ -28,6 +28,7 @@ func TestInsertsLeaveToTheTableWhatTheyDoNotName(t *testing.T) {
 		{"insert into key default values", "!"},
 		{"insert into key values (null, 2)", "!"},
 		{"insert into key (a, id) select 1, null", "!"},
+		{"insert into key values (1, 2) on conflict on constraint key_pkey do update set a = 99 returning a", "99"},
 		{"update key set a = default, b = default where id = 1 returning *", "1|5|x"},
 		{"insert into numbered values (default, 3) returning *", "1|3|NULL"},
 		{"insert into numbered (a) values (default), (8) returning *", "2|5|NULL/3|8|NULL"},

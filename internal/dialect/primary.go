@@ -3,8 +3,6 @@ package dialect
 import (
 	"strconv"
 	"strings"
-
-	"skein/internal/sqlstate"
 )
 
 // primary reads an operand without operators.
@@ -348,8 +346,7 @@ func (p *parser) judgeCall(e *expr, nameAt int) {
 	}
 	switch e.name {
 	case "nextval", "setval":
-		p.fail(sqlstate.New(sqlstate.FeatureNotSupported, "%s() is not supported", e.name).
-			WithHint("Use a serial or identity column.").At(p.position(nameAt)))
+		p.st.ForUpdate = true // writes the number of the last row
 	case "coalesce":
 		// SQLite's coalesce wants two arguments at least.
 		if len(e.args) == 1 {

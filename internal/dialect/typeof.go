@@ -333,6 +333,7 @@ func (y *typer) arguments(e *expr, sc *scope) {
 	switch e.name {
 	case "coalesce", "greatest", "least", "nullif", "ifnull", "mod":
 		y.same(e.args, sc)
+		y.exactAlternatives(e.args, sc)
 		return
 	case "generate_series":
 		y.same(e.args[:min(2, len(e.args))], sc)

@@ -121,9 +121,7 @@ func (p *parser) truncate() {
 	p.kind(Truncate, "TRUNCATE TABLE")
 	p.accept("table")
 	p.tables()
-	if p.is("restart") {
-		p.unsupported(p.i, "TRUNCATE RESTART IDENTITY is")
-	}
+	restart := p.accept("restart", "identity")
 	p.accept("continue", "identity")
 	if p.is("cascade") {
 		p.unsupported(p.i, "TRUNCATE CASCADE is")
@@ -132,6 +130,9 @@ func (p *parser) truncate() {
 	p.finish()
 	for _, t := range p.st.Tables {
 		p.st.SQL = append(p.st.SQL, "DELETE FROM "+quoteIdent(t))
+		if restart {
+			p.st.SQL = append(p.st.SQL, "SELECT restart_identity("+quoteString(t)+")")
+		}
 	}
 }
 

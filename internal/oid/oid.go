@@ -64,6 +64,8 @@ const (
 	TimeTZArray      OID = 1270
 	Numeric          OID = 1700
 	Regprocedure     OID = 2202
+	Regoper          OID = 2203
+	Regoperator      OID = 2204
 	Regclass         OID = 2205
 	Regtype          OID = 2206
 	Record           OID = 2249
@@ -139,6 +141,8 @@ var types = []Type{
 	{TimeTZArray, "_timetz", "time with time zone[]", -1, TimeTZ, 0},
 	{Numeric, "numeric", "numeric", -1, 0, NumericArray},
 	{Regprocedure, "regprocedure", "regprocedure", 4, 0, 0},
+	{Regoper, "regoper", "regoper", 4, 0, 0},
+	{Regoperator, "regoperator", "regoperator", 4, 0, 0},
 	{Regclass, "regclass", "regclass", 4, 0, 0},
 	{Regtype, "regtype", "regtype", 4, 0, 0},
 	{Record, "record", "record", -1, 0, 0},

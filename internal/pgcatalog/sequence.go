@@ -13,6 +13,7 @@ func sequenceFunctions() []function {
 		{"setval", 2, 3, direct, setval},
 		{"currval", 1, 1, direct, currval},
 		{"lastval", 0, 0, direct, func(c *call) error { return c.returnInt(c.conn.LastInsertRowID()) }},
+		{"restart_identity", 1, 1, direct, restartIdentity},
 		{"pg_sequence_last_value", 1, 1, direct, lastValue},
 	}
 }
@@ -77,6 +78,17 @@ func (cat *catalog) runSequence(sql, table string, value int64) error {
 		return err
 	}
 	return stmt.Exec()
+}
+
+// restartIdentity has a table number its rows from 1 again; most tables number nothing.
+func restartIdentity(c *call) error {
+	if _, ok := c.sequenceValue(c.text(0)); !ok {
+		return nil
+	}
+	if err := c.setSequence(c.text(0), 0); err != nil {
+		return c.storeError(err)
+	}
+	return nil
 }
 
 func nextval(c *call) error {
