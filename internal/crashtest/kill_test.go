@@ -111,3 +111,26 @@ func TestNode_B01_KilledAtEveryPoint(t *testing.T) {
 		t.Errorf("only %d of %d faults were passed", r.fired, 2*len(points))
 	}
 }
+
+// A node that is killed while its directory is made finishes that with the next start.
+func TestNode_A15_KilledAtItsFirstStart(t *testing.T) {
+	for _, p := range points {
+		dir := t.TempDir()
+		for _, nth := range []int{1, 2, 1} {
+			n, err := start(t, dir, fmt.Sprintf("%s=kill:%d", p.name, nth))
+			if err != nil && !errors.Is(err, errEndedStarting) {
+				t.Fatal(err)
+			}
+			n.kill()
+		}
+		n := mustStart(t, dir)
+		l := newLedger(1)
+		l.prepare(t, n)
+		l.work(n, 1, 1)
+		l.check(t, n)
+		n.kill()
+		n = mustStart(t, dir)
+		l.check(t, n)
+		n.stop(t)
+	}
+}
