@@ -2,6 +2,8 @@ package sqlitevfs_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/ncruces/go-sqlite3"
@@ -42,6 +44,27 @@ func (m *memory) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint32)
 	return m.at, nil
 }
 
+// serve gives an empty database with its Committer.
+func serve(t *testing.T, name string) (*memory, *sqlitevfs.VFS, *pagestore.Store, string) {
+	t.Helper()
+	dir := t.TempDir()
+	store, err := pagestore.Open(dir, pagestore.Options{TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	if _, err := store.Create(2); err != nil {
+		t.Fatal(err)
+	}
+	m := &memory{}
+	v, err := sqlitevfs.Register(name, store, m, sqlitevfs.NewTempSpace(t.TempDir(), 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Unregister) // after the connections
+	return m, v, store, dir
+}
+
 func open(t *testing.T, uri string) *sqlite3.Conn {
 	t.Helper()
 	c, err := sqlite3.Open(uri)
@@ -80,20 +103,7 @@ func query(t *testing.T, c *sqlite3.Conn, sql string) string {
 // SQLite learns at the very end of its commit that there is none, when its cache already counts the pages
 // as written. Another connection's commit can then have the same change counter as the refused one.
 func TestVFS_D01_ARefusedCommitLeavesNothingInTheCache(t *testing.T) {
-	store, err := pagestore.Open(t.TempDir(), pagestore.Options{TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	if _, err := store.Create(2); err != nil {
-		t.Fatal(err)
-	}
-	m := &memory{}
-	v, err := sqlitevfs.Register("refused", store, m, sqlitevfs.NewTempSpace(t.TempDir(), 1<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(v.Unregister) // after the connections
+	m, v, _, _ := serve(t, "refused")
 	a, b := open(t, v.URI(2)), open(t, v.URI(2))
 	exec(t, a, "CREATE TABLE t (a INTEGER PRIMARY KEY, b); INSERT INTO t VALUES (1, 1), (2, 1)")
 	query(t, b, "SELECT b FROM t")
@@ -114,5 +124,44 @@ func TestVFS_D01_ARefusedCommitLeavesNothingInTheCache(t *testing.T) {
 		if got := query(t, c, "SELECT b FROM t") + query(t, c, "PRAGMA integrity_check"); got != "2 3 ok " {
 			t.Errorf("%q, want both rows one higher", got)
 		}
+	}
+}
+
+// A page that cannot be read, because it is damaged or its snapshot was ended, is an error of the
+// statement, never an answer.
+func TestVFS_B06_APageThatCannotBeReadIsAnError(t *testing.T) {
+	m, v, store, dir := serve(t, "damaged")
+	c := open(t, v.URI(2))
+	exec(t, c, "CREATE TABLE t (a INTEGER PRIMARY KEY, b); INSERT INTO t VALUES (1, zeroblob(3000)), (2, zeroblob(3000)), (3, 'x')")
+	if err := store.Checkpoint(m.at); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "0002.db"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := int64(pagestore.PageSize); at < st.Size(); at += pagestore.PageSize {
+		if _, err := f.WriteAt([]byte("flip"), at+pagestore.PageSize-10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reader := open(t, v.URI(2))
+	s, _, err := reader.Prepare("SELECT length(b) FROM t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for s.Step() {
+		t.Errorf("an answer from a damaged page: %s", s.ColumnText(0))
+	}
+	if err := s.Err(); !errors.Is(err, sqlite3.IOERR) {
+		t.Errorf("error %v, want %v", err, sqlite3.IOERR)
 	}
 }

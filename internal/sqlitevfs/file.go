@@ -103,7 +103,10 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	if len(b) == pagestore.PageSize {
-		return len(b), f.read(s, no, b)
+		if err := f.read(s, no, b); err != nil {
+			return 0, err // with the full count the binding, as io.ReaderAt lets it, takes any error for success
+		}
+		return len(b), nil
 	}
 	if f.page == nil {
 		f.page = make([]byte, pagestore.PageSize)
