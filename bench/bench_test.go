@@ -78,38 +78,6 @@ func TestTableIsReplacedBetweenTheMarks(t *testing.T) {
 	}
 }
 
-func TestGrowthCountsDeletedFilesToo(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name string, size int) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	look := func(g *growth) {
-		t.Helper()
-		if err := g.look(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("1", 100)
-	g, err := newGrowth(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write("1", 150)
-	write("2", 30)
-	look(g)
-	if err := os.Remove(filepath.Join(dir, "1")); err != nil {
-		t.Fatal(err)
-	}
-	write("2", 40)
-	look(g)
-	if got := g.bytes(); got != 90 {
-		t.Errorf("%d bytes, want 90", got)
-	}
-}
-
 func TestResidentMemoryOfThisProcess(t *testing.T) {
 	bytes, err := resident(os.Getpid())
 	if err != nil {

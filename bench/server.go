@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -132,53 +130,6 @@ func freePort() (int, error) {
 	}
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().(*net.TCPAddr).Port, nil
-}
-
-// growth counts what is written to the files of a directory from now on, by their sizes. A file that
-// is deleted meanwhile counts with the last size that was seen, so look again now and then.
-type growth struct {
-	dir   string
-	first map[string]int64
-	last  map[string]int64
-}
-
-func newGrowth(dir string) (*growth, error) {
-	g := &growth{dir: dir, first: map[string]int64{}, last: map[string]int64{}}
-	if err := g.look(); err != nil {
-		return nil, err
-	}
-	for name, size := range g.last {
-		g.first[name] = size
-	}
-	return g, nil
-}
-
-func (g *growth) look() error {
-	return filepath.WalkDir(g.dir, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		g.last[path] = max(g.last[path], info.Size())
-		return nil
-	})
-}
-
-func (g *growth) bytes() int64 {
-	var sum int64
-	for name, size := range g.last {
-		sum += size - g.first[name]
-	}
-	return sum
 }
 
 // onTmpfs says that fsync costs nothing in dir, so that no figure about commits means anything.

@@ -6,9 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // skein is one node, built from the source that the command is run in.
@@ -19,10 +17,6 @@ type skein struct {
 	at      address
 	process *process
 }
-
-// lookPace is how often the size of Skein's log is read during a run: more often than a segment of
-// 64 MB can be filled and trimmed.
-const lookPace = 200 * time.Millisecond
 
 func newSkein(dir string) *skein {
 	return &skein{dir: dir, binary: filepath.Join(dir, "skein"), data: filepath.Join(dir, "skein-data")}
@@ -58,25 +52,22 @@ func (s *skein) stop() error {
 }
 
 func (s *skein) logMeter(ctx context.Context) (meter, error) {
-	g, err := newGrowth(filepath.Join(s.data, "log"))
+	before, err := s.logBytes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		for ctx.Err() == nil {
-			select {
-			case <-time.After(lookPace):
-				_ = g.look() // the last look tells
-			case <-ctx.Done():
-			}
-		}
-	})
 	return func() (int64, error) {
-		cancel()
-		looking.Wait()
-		err := g.look()
-		return g.bytes(), err
+		after, err := s.logBytes(ctx)
+		return after - before, err
 	}, nil
+}
+
+// logBytes is what the node has appended since it started. Its files tell nothing: segments have their
+// full size from the beginning.
+func (s *skein) logBytes(ctx context.Context) (int64, error) {
+	bytes, err := query(ctx, s, "SELECT wal_bytes FROM pg_stat_wal")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(bytes, 10, 64)
 }

@@ -102,6 +102,7 @@ func (p *parser) createIndex() {
 	}
 	if name == "" {
 		name = generatedName(p.st.Table, columns, "idx", nil)
+		p.st.Index = &IndexStmt{table: p.st.Table, columns: columns}
 	}
 	p.st.Name = name
 	sql := "CREATE "
@@ -112,8 +113,24 @@ func (p *parser) createIndex() {
 	if p.st.IfExists {
 		sql += "IF NOT EXISTS "
 	}
-	p.st.SQL = []string{sql + quoteIdent(name) + " ON " + quoteIdent(p.st.Table) + " (" + list + ")" + where}
+	rest := " ON " + quoteIdent(p.st.Table) + " (" + list + ")" + where
+	p.st.SQL = []string{sql + quoteIdent(name) + rest}
+	if p.st.Index != nil {
+		p.st.Index.head, p.st.Index.tail = sql, rest
+	}
 }
+
+// Name is the name that PostgreSQL gives the index when the first n that it would rather give are taken.
+func (x *IndexStmt) Name(n int) string {
+	taken := map[string]bool{}
+	for range n {
+		taken[generatedName(x.table, x.columns, "idx", taken)] = true
+	}
+	return generatedName(x.table, x.columns, "idx", taken)
+}
+
+// SQL makes the index under a name.
+func (x *IndexStmt) SQL(name string) string { return x.head + quoteIdent(name) + x.tail }
 
 func (p *parser) indexMethod() {
 	if !p.accept("using") {

@@ -218,6 +218,16 @@ func TestDeepNestingIsRefused(t *testing.T) {
 	}
 }
 
+func TestIndexesWithoutNamesAreNumbered(t *testing.T) {
+	st := only(t, "create unique index on t (a, lower(b))")
+	if got := st.Index.Name(0) + " " + st.Index.Name(1) + " " + st.Index.Name(2); got != "t_a_lower_idx t_a_lower_idx1 t_a_lower_idx2" {
+		t.Error(got)
+	}
+	if got, want := st.Index.SQL("x"), `CREATE UNIQUE INDEX "x" ON "t" (a, lower(b))`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestSQLiteSyntaxIsPassedOn(t *testing.T) {
 	for _, sql := range []string{
 		"insert or ignore into t(a) values(?)",

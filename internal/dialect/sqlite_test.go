@@ -42,6 +42,7 @@ func (cluster) Settings() []pgcatalog.Setting   { return nil }
 func (cluster) DatabaseSize(string) int64       { return 0 }
 func (cluster) InRecovery() bool                { return false }
 func (cluster) CurrentLSN() uint64              { return 0 }
+func (cluster) WalBytes() uint64                { return 0 }
 func (cluster) StartTime() time.Time            { return time.Unix(1_700_000_000, 0) }
 
 // open gives a SQLite database set up as the engine does, after running the statements in it.

@@ -101,6 +101,7 @@ type Statement struct {
 	Rebuild  *TableEdit
 	CreateAs *CreateAsStmt
 	View     *ViewStmt
+	Index    *IndexStmt
 
 	infer *inference // nil when there is nothing to type
 }
@@ -248,6 +249,13 @@ type CreateAsStmt struct {
 type ViewStmt struct {
 	Head  string
 	Query *Statement
+}
+
+// IndexStmt is a CREATE INDEX without a name. Which one is free, only the database knows.
+type IndexStmt struct {
+	table      string
+	columns    []string
+	head, tail string // of its SQL, around the name
 }
 
 // ParamType is a parameter's inferred type with its modifier (-1 for none).

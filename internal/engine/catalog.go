@@ -106,6 +106,7 @@ func (c cluster) DatabaseSize(name string) int64 {
 
 func (c cluster) InRecovery() bool     { return false }
 func (c cluster) CurrentLSN() uint64   { return uint64(c.s.engine.storage.Visible()) }
+func (c cluster) WalBytes() uint64     { return uint64(c.s.engine.storage.LogBytes()) }
 func (c cluster) StartTime() time.Time { return c.s.engine.started }
 
 // nobody is asked when the engine itself runs a statement.

@@ -44,6 +44,9 @@ func (s *Session) runDDL(ctx context.Context, st *dialect.Statement) error {
 		if st.View != nil {
 			return s.createView(c, st)
 		}
+		if st.Index != nil {
+			return c.createIndex(st.Index)
+		}
 		return c.script(st.SQL)
 	})
 }
@@ -59,6 +62,18 @@ func (s *Session) createView(c *conn, st *dialect.Statement) error {
 		return err
 	}
 	return c.exec(st.View.Head + p.sql)
+}
+
+// createIndex makes an index that the statement does not name, under the first name that is free.
+func (c *conn) createIndex(x *dialect.IndexStmt) error {
+	for n := 0; ; n++ {
+		name := x.Name(n)
+		if found, err := c.exists(name); err != nil {
+			return err
+		} else if !found {
+			return c.exec(x.SQL(name))
+		}
+	}
 }
 
 // dropTables drops tables in any order. Rows that other tables refer to must not go by way of the drop.

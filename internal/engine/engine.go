@@ -42,6 +42,8 @@ type Storage interface {
 	Drop(history.DatabaseID)
 	IDs() []history.DatabaseID
 	SizeBytes(history.DatabaseID) int64
+	// LogBytes counts what has been appended to the log since it was opened.
+	LogBytes() int64
 	// Wait returns once an entry is committed; with an error the outcome is unknown.
 	Wait(context.Context, history.LSN) error
 	// FlushSoon has entries made durable that nobody waits for.

@@ -177,6 +177,8 @@ func (s rigStorage) IDs() (ids []history.DatabaseID) {
 	return ids
 }
 
+func (s rigStorage) LogBytes() int64 { return s.Log().Bytes() }
+
 func (s rigStorage) SizeBytes(id history.DatabaseID) int64 {
 	if db := s.Store().DB(id); db != nil {
 		return int64(db.Head().Pages) * 4096

@@ -191,6 +191,8 @@ func (s storage) SizeBytes(id history.DatabaseID) int64 {
 	return 0
 }
 
+func (s storage) LogBytes() int64 { return s.n.pipeline.Log().Bytes() }
+
 func (s storage) Wait(ctx context.Context, lsn history.LSN) error { return s.n.pipeline.Wait(ctx, lsn) }
 func (s storage) FlushSoon()                                      { s.n.pipeline.FlushSoon() }
 func (s storage) Visible() history.LSN                            { return s.n.pipeline.Visible() }

@@ -339,4 +339,5 @@ func (noCluster) Settings() []Setting       { return nil }
 func (noCluster) DatabaseSize(string) int64 { return 0 }
 func (noCluster) InRecovery() bool          { return false }
 func (noCluster) CurrentLSN() uint64        { return 0 }
+func (noCluster) WalBytes() uint64          { return 0 }
 func (noCluster) StartTime() time.Time      { return time.Time{} }

@@ -60,6 +60,7 @@ func (fakeCluster) Settings() []Setting {
 	return []Setting{{Name: "TimeZone", Value: "UTC"}, {Name: "search_path", Value: `"$user", public`}}
 }
 func (fakeCluster) CurrentLSN() uint64 { return 0x1_0000_002a }
+func (fakeCluster) WalBytes() uint64   { return 4242 }
 
 // testDB opens a connection in memory with everything registered, as the engine sets it up.
 func testDB(t testing.TB) (*sqlite3.Conn, *fakeSession) {

@@ -1,6 +1,7 @@
 package pgcatalog
 
 import (
+	"strconv"
 	"strings"
 
 	"skein/internal/oid"
@@ -18,6 +19,7 @@ func clusterRelations() []relation {
 		{"pg_group", 12012, "groname name, grosysid oid, grolist _oid", nil},
 		{"pg_settings", 12110, "name text, setting text, unit text, category text, short_desc text, extra_desc text, context text, vartype text, source text, min_val text, max_val text, enumvals _text, boot_val text, reset_val text, sourcefile text, sourceline int4, pending_restart bool", settingsRows},
 		{"pg_stat_database", 12268, "datid oid, datname name, numbackends int4, xact_commit int8, xact_rollback int8, blks_read int8, blks_hit int8, tup_returned int8, tup_fetched int8, tup_inserted int8, tup_updated int8, tup_deleted int8, conflicts int8, temp_files int8, temp_bytes int8, deadlocks int8, checksum_failures int8, checksum_last_failure timestamptz, blk_read_time float8, blk_write_time float8, session_time float8, active_time float8, idle_in_transaction_time float8, sessions int8, sessions_abandoned int8, sessions_fatal int8, sessions_killed int8, stats_reset timestamptz", statDatabaseRows},
+		{"pg_stat_wal", 12277, "wal_records int8, wal_fpi int8, wal_bytes numeric, wal_buffers_full int8, wal_write int8, wal_sync int8, wal_write_time float8, wal_sync_time float8, stats_reset timestamptz", statWalRows},
 		{"pg_stat_activity", 12224, "datid oid, datname name, pid int4, leader_pid int4, usesysid oid, usename name, application_name text, client_addr text, client_hostname text, client_port int4, backend_start timestamptz, xact_start timestamptz, query_start timestamptz, state_change timestamptz, wait_event_type text, wait_event text, state text, backend_xid xid, backend_xmin xid, query_id int8, query text, backend_type text", activityRows},
 		{"pg_timezone_names", 12128, "name text, abbrev text, utc_offset interval, is_dst bool", timezoneRows},
 	}
@@ -155,6 +157,15 @@ var presets = []struct{ name, value, typ string }{
 	{"server_encoding", "UTF8", "string"},
 	{"lc_collate", "C.UTF-8", "string"},
 	{"lc_ctype", "C.UTF-8", "string"},
+}
+
+// statWalRows shows the log: an entry for each transaction, its bytes since the node started.
+func statWalRows(b *rowBuilder) {
+	c := b.sess().Cluster()
+	if c == nil {
+		return
+	}
+	b.add(int64(c.CurrentLSN()), 0, strconv.FormatUint(c.WalBytes(), 10), 0, 0, 0, 0.0, 0.0, formatTimestamp(micros(c.StartTime())))
 }
 
 func statDatabaseRows(b *rowBuilder) {

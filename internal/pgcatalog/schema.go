@@ -80,6 +80,9 @@ type index struct {
 // hiddenConstraint begins the names of the checks that stand for column types.
 const hiddenConstraint = "skein_type_"
 
+// serialKey is the primary key of a table that has a serial column and, to PostgreSQL, no key.
+const serialKey = "skein_serial"
+
 // loadSchema reads the schema, at most once in a statement and only when it has changed. The cookie
 // alone does not do: it goes back with a rolled back DDL and comes again with the next one. So the
 // text of sqlite_schema is summed once for each statement, and the cookies, which are on pages that
@@ -257,7 +260,7 @@ func (t *table) readText() {
 	}
 	taken := map[string]bool{}
 	for _, c := range text.constraints {
-		if strings.HasPrefix(c.name, hiddenConstraint) {
+		if strings.HasPrefix(c.name, hiddenConstraint) || c.name == serialKey {
 			continue
 		}
 		k := tableConstraint{constraint: c}

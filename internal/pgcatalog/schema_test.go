@@ -132,22 +132,25 @@ func TestDefinitionsReadBack(t *testing.T) {
 			x int4, y int4, CONSTRAINT skein_type_k CHECK (k BETWEEN 1 AND 2), CONSTRAINT both CHECK (x < y),
 			FOREIGN KEY (x, y) REFERENCES p(a, b) ON UPDATE SET NULL ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED, UNIQUE (x, y));
 		CREATE UNIQUE INDEX c_expr ON c(lower("Odd name") DESC, k COLLATE BINARY) WHERE (k > 3);
+		CREATE TABLE numbered(id integer CONSTRAINT skein_serial PRIMARY KEY AUTOINCREMENT NOT NULL);
 		CREATE VIEW w AS SELECT id FROM c`); err != nil {
 		t.Fatal(err)
 	}
 	for sql, want := range map[string]string{
-		"SELECT group_concat(adbin, ' ; ') FROM (SELECT * FROM pg_attrdef ORDER BY adnum)": "nextval('c_id_seq'::regclass) ; 'it''s'::character varying ; 0.00 ; true ; CURRENT_DATE ; '7'::integer",
+		"SELECT group_concat(adbin, ' ; ') FROM (SELECT * FROM pg_attrdef WHERE adrelid = cast_regclass('c') ORDER BY adnum)": "nextval('c_id_seq'::regclass) ; 'it''s'::character varying ; 0.00 ; true ; CURRENT_DATE ; '7'::integer",
 		"SELECT group_concat(conname || ' ' || pg_get_constraintdef(oid), ' ; ') FROM (SELECT * FROM pg_constraint WHERE conrelid = cast_regclass('c'))": "c_pkey PRIMARY KEY (id) ; c_k_check CHECK ((k > 0 AND k::text <> '9')) ; both CHECK ((x < y)) ; " +
 			"c_x_y_fkey FOREIGN KEY (x, y) REFERENCES p(a, b) ON UPDATE SET NULL ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED ; c_x_y_key UNIQUE (x, y)",
 		"SELECT pg_get_indexdef(cast_regclass('c_expr'))":                                                               `CREATE UNIQUE INDEX c_expr ON public.c USING btree (lower("Odd name") DESC, k) WHERE (k > 3)`,
 		"SELECT pg_get_indexdef(cast_regclass('c_expr'), 2, 0)":                                                         "k",
 		"SELECT indkey || '/' || indoption || '/' || indexprs FROM pg_index WHERE indexrelid = cast_regclass('c_expr')": `0 6/3 0/lower("Odd name")`,
-		"SELECT pg_get_viewdef('w')":                                                                                    " SELECT id FROM c;",
-		"SELECT pg_get_serial_sequence('c', 'id')":                                                                      "public.c_id_seq",
-		"SELECT pg_get_serial_sequence('c', 'k')":                                                                       "NULL",
-		"SELECT regclass_out(cast_regclass('public.c'))":                                                                "c",
-		"SELECT confkey || conkey FROM pg_constraint WHERE contype = 'f'":                                               "{1,2}{7,8}",
-		"SELECT unique_constraint_name || ' ' || delete_rule FROM information_schema_referential_constraints":           "p_pkey CASCADE",
+		"SELECT (SELECT count(*) FROM pg_constraint WHERE conrelid = cast_regclass('numbered')) + (SELECT count(*) FROM pg_index WHERE indrelid = cast_regclass('numbered'))": "0",
+		"SELECT wal_bytes || ' ' || wal_records FROM pg_stat_wal":                                             "4242 4294967338",
+		"SELECT pg_get_viewdef('w')":                                                                          " SELECT id FROM c;",
+		"SELECT pg_get_serial_sequence('c', 'id')":                                                            "public.c_id_seq",
+		"SELECT pg_get_serial_sequence('c', 'k')":                                                             "NULL",
+		"SELECT regclass_out(cast_regclass('public.c'))":                                                      "c",
+		"SELECT confkey || conkey FROM pg_constraint WHERE contype = 'f'":                                     "{1,2}{7,8}",
+		"SELECT unique_constraint_name || ' ' || delete_rule FROM information_schema_referential_constraints": "p_pkey CASCADE",
 	} {
 		if got := rows(t, db, sql); len(got) != 1 || got[0] != want {
 			t.Errorf("%s\n got %q\nwant %q", sql, got, want)

@@ -50,6 +50,8 @@ type Cluster interface {
 	// InRecovery is true on a follower.
 	InRecovery() bool
 	CurrentLSN() uint64
+	// WalBytes counts what has been appended to the log since the node started.
+	WalBytes() uint64
 	StartTime() time.Time
 }
 
