@@ -56,8 +56,9 @@ func (c *conn) setup() error {
 	if c.file, err = sqlitevfs.FileOf(c.sqlite); err != nil {
 		return err
 	}
+	// Not cell_size_check: every page has the checksum of what SQLite once wrote, or does not come in.
 	if err := c.sqlite.Exec(fmt.Sprintf(`PRAGMA page_size=4096; PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=OFF;
-		PRAGMA cache_size=-%d; PRAGMA case_sensitive_like=ON; PRAGMA cell_size_check=ON; PRAGMA temp_store=FILE; PRAGMA recursive_triggers=ON`, pageCacheKB)); err != nil {
+		PRAGMA cache_size=-%d; PRAGMA case_sensitive_like=ON; PRAGMA temp_store=FILE; PRAGMA recursive_triggers=ON`, pageCacheKB)); err != nil {
 		return err
 	}
 	for _, on := range []sqlite3.DBConfig{sqlite3.DBCONFIG_DEFENSIVE, sqlite3.DBCONFIG_ENABLE_FKEY} {
