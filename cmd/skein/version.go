@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-)
 
-// version of Skein, as version() reports it too.
-const version = "0.1.0"
+	"skein/internal/pgcatalog"
+)
 
 type versionCommand struct{}
 
 func (versionCommand) Run() error {
-	fmt.Printf("skein %s%s, %s %s/%s\n", version, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Printf("skein %s%s, %s %s/%s\n", pgcatalog.Release, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }
 

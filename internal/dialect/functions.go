@@ -104,8 +104,10 @@ func argumentTypes(name string) []oid.OID {
 	case "pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_unlock", "pg_advisory_xact_lock", "pg_try_advisory_xact_lock",
 		"pg_advisory_lock_shared", "pg_try_advisory_lock_shared", "pg_advisory_unlock_shared":
 		return []oid.OID{oid.Int8}
-	case "format_type", "pg_get_indexdef", "pg_get_constraintdef", "pg_table_is_visible", "pg_get_viewdef", "obj_description", "col_description":
+	case "format_type", "pg_get_indexdef", "pg_get_constraintdef", "pg_table_is_visible", "pg_get_viewdef", "col_description":
 		return []oid.OID{oid.OIDType, oid.Int4}
+	case "obj_description", "shobj_description":
+		return []oid.OID{oid.OIDType, oid.Text}
 	case "string_agg":
 		return []oid.OID{oid.Text, oid.Text}
 	case "array_to_string":

@@ -389,7 +389,10 @@ func castRegclass(c *call) error {
 	}
 	o, ok := s.relationOID(schemaName, name)
 	if !ok {
-		return sqlstate.New(sqlstate.UndefinedTable, "relation \"%s\" does not exist", c.text(0))
+		if schemaName != "" {
+			name = schemaName + "." + name
+		}
+		return sqlstate.New(sqlstate.UndefinedTable, "relation \"%s\" does not exist", name)
 	}
 	return c.returnInt(int64(o))
 }

@@ -12,8 +12,11 @@ import (
 	"skein/internal/sqlstate"
 )
 
+// Release is the version of Skein.
+const Release = "0.1.0"
+
 // Version is what version() answers. Clients read the number after "PostgreSQL ".
-const Version = "PostgreSQL 15.0 (Skein 0.1.0) on SQLite 3.54.1"
+const Version = "PostgreSQL 15.0 (Skein " + Release + ") on SQLite 3.54.1"
 
 // sessionFunctions tell about the session, the server and privileges, and act on them.
 func sessionFunctions() []function {

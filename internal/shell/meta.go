@@ -9,7 +9,7 @@ import (
 const help = `Statements end with a semicolon. Ctrl-C cancels the one that runs.
 
   \d            tables, views and sequences
-  \d NAME       columns and indexes of a table
+  \d NAME       columns, indexes and constraints of a table
   \dt \dv \di   tables, views, indexes
   \du           roles
   \l            databases
@@ -32,9 +32,14 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN (%s) AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 ORDER BY 1, 2;`
 
-const describeColumns = `SELECT column_name AS "Column", data_type AS "Type",
-       CASE is_nullable WHEN 'NO' THEN 'not null' ELSE '' END AS "Nullable", column_default AS "Default"
-FROM information_schema.columns WHERE table_name = %s ORDER BY ordinal_position;`
+const describeColumns = `SELECT a.attname AS "Column", pg_catalog.format_type(a.atttypid, a.atttypmod) AS "Type",
+       CASE WHEN a.attnotnull THEN 'not null' ELSE '' END AS "Nullable",
+       coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') AS "Default"
+FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;`
+
+const describeConstraints = `SELECT conname AS "Constraint", pg_catalog.pg_get_constraintdef(oid) AS "Definition"
+FROM pg_catalog.pg_constraint WHERE conrelid = %s::regclass AND contype IN ('c', 'f') ORDER BY 1;`
 
 const describeIndexes = `SELECT indexname AS "Index", indexdef AS "Definition"
 FROM pg_catalog.pg_indexes WHERE tablename = %s ORDER BY 1;`
@@ -79,9 +84,13 @@ func (s *Shell) describe(ctx context.Context, relation string) {
 		s.relations(ctx, `'r', 'v', 'S'`)
 		return
 	}
-	name := literal(foldName(relation))
-	s.execute(ctx, fmt.Sprintf(describeColumns, name))
-	s.execute(ctx, fmt.Sprintf(describeIndexes, name))
+	name := foldName(relation)
+	known := literal(`"` + strings.ReplaceAll(name, `"`, `""`) + `"`)
+	if !s.execute(ctx, fmt.Sprintf(describeColumns, known)) {
+		return
+	}
+	s.execute(ctx, fmt.Sprintf(describeIndexes, literal(name)))
+	s.execute(ctx, fmt.Sprintf(describeConstraints, known))
 }
 
 func (s *Shell) relations(ctx context.Context, kinds string) {

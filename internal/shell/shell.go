@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -68,6 +69,9 @@ func Run(ctx context.Context, options Options) error {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelWait}
 	}
 	if s.conn, err = pgconn.ConnectConfig(ctx, config); err != nil {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return fmt.Errorf("nothing listens at %s:%d; `skein demo` starts a node, or name another one: skein sql postgres://user@host:port/database", config.Host, config.Port)
+		}
 		return err
 	}
 	defer func() { _ = s.conn.Close(ctx) }()
@@ -158,8 +162,9 @@ func (s *Shell) lastStatement(ctx context.Context) error {
 	return nil
 }
 
-// execute runs one statement and shows what comes of it. Errors are shown here and remembered.
-func (s *Shell) execute(ctx context.Context, sql string) {
+// execute runs one statement, shows what comes of it and says whether it went well. Errors are shown
+// here and remembered.
+func (s *Shell) execute(ctx context.Context, sql string) (ok bool) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 
@@ -172,6 +177,7 @@ func (s *Shell) execute(ctx context.Context, sql string) {
 	if s.timing {
 		fmt.Fprintf(s.options.Out, "Time: %.3f ms\n", float64(time.Since(start).Microseconds())/1000)
 	}
+	return err == nil
 }
 
 func (s *Shell) send(ctx context.Context, sql string) error {
