@@ -56,7 +56,7 @@ func TestPsql(t *testing.T) {
 		{`\l`, `\l`, []string{"List of databases", "UTF8"}},
 		{`\conninfo`, `\conninfo`, []string{"You are connected to database"}},
 		{"crosstabview, gx and gexec", "SELECT name, id, weight FROM goose \\crosstabview\nSELECT name FROM goose WHERE id = 1 \\gx\nSELECT 'SELECT 42 AS answer' \\gexec", []string{"Akka", "RECORD 1", "answer", "42"}},
-		{`\dt+ and its kin`, `\d+ \dt+ \di+ \ds+ \dv+ \dn+ \dT+ \df+ now \l+ \du+ \dx \dp \z \drds \dd \dD \dC \do \dO \dF \des \dAo \dy \dconfig \dRp+ \dX`, []string{"goose"}},
+		{`\dt+ and its kin`, `\d+ \dt+ \di+ \ds+ \dv+ \dn+ \dT+ \df+ now \l+ \du+ \dx \dp \z \drds \dd \dD \dC \do \dO \dF \des \dAo \dy \dconfig \dRp \dX`, []string{"goose"}},
 		{`\sv`, `\sv heavy`, []string{"CREATE OR REPLACE VIEW public.heavy"}},
 		{`\timing`, "\\timing on\nSELECT 1;", []string{"Time:"}},
 	} {

@@ -19,6 +19,20 @@ const checks = {
     }]);
   },
 
+  async 'values of every type'(client) {
+    const at = new Date('2024-02-29T10:00:00.001Z');
+    for (const [type, sent, expected = sent] of [
+      ['int2', -5], ['int8', '9007199254740993'], ['float8', 1.5e300], ['numeric', '-0.000100'], ['bool', false], ['text', ''], ['bytea', Buffer.from([0, 255])],
+      ['timestamptz', at], ['uuid', '6ba7b810-9dad-11d1-80b4-00c04fd430c8'], ['date', '2024-02-29', new Date(2024, 1, 29)], ['time', '23:59:59.5'],
+      ['jsonb', { a: [1, true, null] }], ['json', { b: 2.5 }], ['int[]', [1, null, 3]], ['text[]', ['a b', 'c"d', null, '']], ['bool[]', [true, false]],
+    ]) {
+      const { rows } = await client.query(`SELECT $1::${type} AS v`, [sent]);
+      assert.deepEqual(rows[0].v, expected, type);
+    }
+    const { rows } = await client.query('SELECT count(*)::int AS n FROM flight WHERE id = ANY($1)', [[1, 2]]);
+    assert.deepEqual(rows, [{ n: 1 }]);
+  },
+
   async 'named statements'(client) {
     for (let i = 0; i < 3; i++) {
       const { rows } = await client.query({ name: 'by-id', text: 'SELECT height FROM flight WHERE id = $1', values: [1] });
@@ -35,6 +49,8 @@ const checks = {
     await assert.rejects(client.query('INSERT INTO flight (id) VALUES ($1)', [1]),
       { code: '23505', constraint: 'flight_pkey', table: 'flight' });
     await assert.rejects(client.query('SELECT * FROM swan'), { code: '42P01' });
+    await assert.rejects(client.query('INSERT INTO flight (name) VALUES ($1)', ['x']), { code: '23502', column: 'id', table: 'flight' });
+    await assert.rejects(client.query('SELECT $1::int', ['x']), { code: '22P02' });
   },
 
   async transactions(client) {

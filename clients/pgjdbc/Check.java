@@ -24,6 +24,7 @@ public class Check {
                 + " cargo bytea, price numeric(12,2), started timestamptz, legs int)");
       }
       step(c, "values come back as they were", Check::values);
+      step(c, "values of every type", Check::types);
       step(c, "generated keys", Check::generatedKeys);
       step(c, "batches", Check::batches);
       step(c, "rows in portions", Check::fetchSize);
@@ -69,6 +70,38 @@ public class Check {
           expect(r.getObject("started", OffsetDateTime.class).toInstant(), STARTED.toInstant());
           r.getInt("legs");
           expect(r.wasNull(), true);
+        }
+      }
+    }
+  }
+
+  static void types(Connection c) throws Exception {
+    Object[][] values = {
+      {"int2", (short) -5}, {"int4", 7}, {"int8", 1L << 62}, {"float8", 1.5e300}, {"numeric", new BigDecimal("-0.000100")}, {"bool", true},
+      {"text", ""}, {"date", java.time.LocalDate.of(2024, 2, 29)}, {"time", java.time.LocalTime.of(23, 59, 59)},
+      {"timestamp", java.time.LocalDateTime.of(2024, 2, 29, 12, 0, 0, 1000)}, {"timestamptz", STARTED.withOffsetSameInstant(java.time.ZoneOffset.UTC)},
+      {"uuid", java.util.UUID.fromString("6ba7b810-9dad-11d1-80b4-00c04fd430c8")},
+    };
+    for (Object[] v : values) {
+      try (PreparedStatement p = c.prepareStatement("SELECT ?::" + v[0])) {
+        for (int i = 0; i < 8; i++) {
+          p.setObject(1, v[1]);
+          try (ResultSet r = p.executeQuery()) {
+            r.next();
+            if (v[0].equals("int2")) expect(r.getShort(1), v[1]);
+            else expect(r.getObject(1, v[1].getClass()), v[1]);
+          }
+        }
+      }
+    }
+    try (PreparedStatement p = c.prepareStatement("SELECT ?, count(*) FROM flight WHERE id = ANY (?)")) {
+      for (int i = 0; i < 8; i++) {
+        p.setArray(1, c.createArrayOf("text", new String[] {"a b", null, "c\"d"}));
+        p.setArray(2, c.createArrayOf("int8", new Long[] {1000L, 5L}));
+        try (ResultSet r = p.executeQuery()) {
+          r.next();
+          expect(java.util.Arrays.asList((Object[]) r.getArray(1).getArray()), java.util.Arrays.asList("a b", null, "c\"d"));
+          expect(r.getLong(2), 1L);
         }
       }
     }

@@ -7,6 +7,7 @@ import uuid
 
 import psycopg
 from psycopg import errors
+from psycopg.types.json import Json, Jsonb
 
 UTC = datetime.timezone.utc
 STARTED = datetime.datetime(2026, 3, 1, 6, 30, 0, 123456, tzinfo=UTC)
@@ -34,6 +35,39 @@ def small_integers_and_nothing_are_parameters(conn):
     for number in (1, 40_000, 3_000_000_000, -1):
         assert conn.execute("SELECT id FROM flight WHERE id = %s", (number,)).fetchall() == ([(1,)] if number == 1 else [])
     assert conn.execute("SELECT %s::text", (None,)).fetchone() == (None,)
+
+
+def values_of_every_type(conn):
+    """What is sent comes back, in both formats, before and after the driver prepares the statement."""
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    for kind, value in (
+        ("int2", -32768), ("int8", 2**62), ("float4", 0.5), ("numeric", decimal.Decimal("-0.000100")), ("bool", False),
+        ("text", ""), ("varchar", "ö'\\"), ("bytea", b""), ("date", datetime.date(1, 1, 1)), ("time", datetime.time(23, 59, 59, 999999)),
+        ("timestamp", datetime.datetime(2024, 2, 29, 12, 30, 0, 1)), ("timestamptz", datetime.datetime(2024, 2, 29, 12, tzinfo=zone)),
+        ("interval", datetime.timedelta(days=-3, seconds=7, microseconds=5)), ("uuid", uuid.uuid4()),
+        ("int[]", [1, None, 3]), ("text[]", ["a b", 'c"d', None, "NULL", ""]), ("numeric[]", [decimal.Decimal("1.50")]), ("bool[]", [True, None]),
+        ("jsonb", {"a": [1, True, None, "ö"]}), ("json", [1, {"b": 2.5}]),
+    ):
+        sent = Jsonb(value) if kind == "jsonb" else Json(value) if kind == "json" else value
+        for binary in (False, True):
+            for _ in range(7):
+                back = conn.execute(f"SELECT %s::{kind}", (sent,), binary=binary).fetchone()[0]
+                assert back == value and type(back) is type(value), (kind, binary, back)
+
+
+def arrays_are_parameters(conn):
+    assert conn.execute("SELECT count(*) FROM flight WHERE id = ANY(%s)", ([1, 5, 9],)).fetchone() == (1,)
+    assert conn.execute("SELECT count(*) FROM flight WHERE name = ANY(%s)", ([ROW[1], "x"],)).fetchone() == (1,)
+    assert conn.execute("SELECT * FROM unnest(%s::int[])", ([3, 4],)).fetchall() == [(3,), (4,)]
+
+
+def moments_are_in_the_session_zone(conn):
+    conn.execute("SET timezone TO 'America/New_York'")
+    for binary in (False, True):
+        row = conn.execute("SELECT started, started::text, started::date, extract(hour from started) FROM flight WHERE id = 1", binary=binary).fetchone()
+        assert row == (STARTED, "2026-03-01 01:30:00.123456-05", datetime.date(2026, 3, 1), decimal.Decimal(1)), row
+        assert row[0].utcoffset() == datetime.timedelta(hours=-5)
+    conn.execute("RESET timezone")
 
 
 def many_rows_at_once(conn):
@@ -97,6 +131,10 @@ def errors_have_their_class(conn):
     for sql, kind in (
         ("SELEC", errors.SyntaxError), ("SELECT * FROM swan", errors.UndefinedTable),
         ("SELECT beak FROM flight", errors.UndefinedColumn), ("INSERT INTO flight (name) VALUES ('x')", errors.NotNullViolation),
+        ("SELECT nosuch(1)", errors.UndefinedFunction), ("INSERT INTO flight (id) VALUES (1)", errors.UniqueViolation),
+        ("SELECT 1 / (id - id) FROM flight", errors.DivisionByZero), ("SELECT 'x'::int", errors.InvalidTextRepresentation),
+        ("INSERT INTO flight (id, legs) VALUES (9, 3000000000)", errors.NumericValueOutOfRange),
+        ("SELECT '2024-02-30'::date", errors.DatetimeFieldOverflow), ("CREATE TABLE flight (a int)", errors.DuplicateTable),
     ):
         try:
             conn.execute(sql)
@@ -110,7 +148,7 @@ def main(url):
         conn.execute("DROP TABLE IF EXISTS flight")
         conn.execute(TABLE)
         for check in (
-            values_come_back_as_they_were, small_integers_and_nothing_are_parameters, many_rows_at_once, pipeline,
+            values_come_back_as_they_were, values_of_every_type, arrays_are_parameters, moments_are_in_the_session_zone, small_integers_and_nothing_are_parameters, many_rows_at_once, pipeline,
             copy_in_and_out, transactions_and_savepoints, server_side_cursor, rows_one_by_one, errors_have_their_class,
         ):
             check(conn)

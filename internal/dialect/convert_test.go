@@ -1,8 +1,12 @@
 package dialect_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"skein/internal/dialect"
+	"skein/internal/oid"
 )
 
 func TestValuesChangeTheirFormWithTheirType(t *testing.T) {
@@ -35,5 +39,18 @@ func TestValuesChangeTheirFormWithTheirType(t *testing.T) {
 		if got := strings.Join(rows(t, c, test.sql), "/"); got != test.want {
 			t.Errorf("%s\ngot  %s\nwant %s", test.sql, got, test.want)
 		}
+	}
+}
+
+func TestParametersHaveTheTypesThatTheClientGives(t *testing.T) {
+	c := open(t)
+	st := parse(t, "select $1, $2 || 'x', array[$1], * from unnest($3::int8[])")[0]
+	refs, mods := probe(t, c, st)
+	params, results := st.Infer(dialect.Known{Refs: refs, Mods: mods, Declared: []oid.OID{oid.UUID, oid.TextArray}}, make([]oid.OID, 4))
+	if params[0].OID != oid.UUID || params[1].OID != oid.TextArray || params[2].OID != oid.Int8Array {
+		t.Error(params)
+	}
+	if want := []oid.OID{oid.UUID, oid.TextArray, oid.UUIDArray, oid.Int8}; !slices.Equal(results, want) {
+		t.Errorf("%v, want %v", results, want)
 	}
 }

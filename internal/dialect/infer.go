@@ -51,14 +51,30 @@ func (s *Statement) Probe() string {
 	return sql
 }
 
-// Infer types the parameters and result columns. refs and mods hold the type of each of Probe's
-// columns (nil if it could not be prepared); columns holds, for each result column, the type that
-// its declaration gives, or 0.
-func (s *Statement) Infer(refs []oid.OID, mods []int32, columns []oid.OID) (params []ParamType, results []oid.OID) {
-	y := &typer{f: s.infer, refs: refs, mods: mods, params: make([]ParamType, s.NumParams)}
-	for i := range y.params {
-		y.params[i] = ParamType{s.ParamTypes[i], -1}
+// Known is what a database and a client say about a statement.
+type Known struct {
+	Refs     []oid.OID // the type of each of Probe's columns; nil if it could not be prepared
+	Mods     []int32   // their modifiers
+	Target   *Table    // the table that the statement changes; nil where that is not known
+	Declared []oid.OID // the types that the client gave to parameters, 0 or oid.Unknown for none
+}
+
+// params are the types of the parameters that the text or the client gives.
+func (s *Statement) params(k Known) []ParamType {
+	params := make([]ParamType, s.NumParams)
+	for i := range params {
+		params[i] = ParamType{s.ParamTypes[i], -1}
+		if i < len(k.Declared) && known(k.Declared[i]) != 0 {
+			params[i].OID = k.Declared[i]
+		}
 	}
+	return params
+}
+
+// Infer types the parameters and result columns. columns holds, for each result column, the type that
+// its declaration gives, or 0.
+func (s *Statement) Infer(k Known, columns []oid.OID) (params []ParamType, results []oid.OID) {
+	y := &typer{f: s.infer, refs: k.Refs, mods: k.Mods, params: s.params(k)}
 	results = append([]oid.OID(nil), columns...)
 	if s.infer != nil {
 		y.statement()
@@ -631,7 +647,14 @@ func (y *typer) starTypes(e *expr, sc *scope, columns []oid.OID, at int) int {
 	if len(relations) != 1 {
 		return 0
 	}
-	q, outer := y.definition(relations[0], sc)
+	r := relations[0]
+	if r.fn != nil && r.name == "" && r.sub == nil && len(r.columns) > 0 && at >= 0 && at < len(columns) {
+		if known(columns[at]) == 0 {
+			columns[at] = known(y.typeOf(r.fn, sc))
+		}
+		return len(r.columns)
+	}
+	q, outer := y.definition(r, sc)
 	if q == nil || len(q.cores) == 0 || y.depth > 20 {
 		return 0
 	}

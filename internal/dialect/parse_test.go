@@ -429,7 +429,7 @@ func checkStatement(t *testing.T, st *Statement) {
 		for i := range refs {
 			refs[i], mods[i] = o, -1
 		}
-		typed, _ := st.Typed(refs, mods, nil)
+		typed, _ := st.Typed(Known{Refs: refs, Mods: mods})
 		outputs = append(outputs, typed)
 	}
 	for _, sql := range outputs {
@@ -460,7 +460,7 @@ func checkStatement(t *testing.T, st *Statement) {
 			}
 		}
 	}
-	params, _ := st.Infer(nil, nil, make([]oid.OID, 3))
+	params, _ := st.Infer(Known{}, make([]oid.OID, 3))
 	if len(params) != st.NumParams {
 		t.Fatalf("%d parameters typed of %d", len(params), st.NumParams)
 	}

@@ -291,7 +291,7 @@ func TestArithmeticOnUnknownTypesIsNotExact(t *testing.T) {
 	} {
 		st := parse(t, sql)[0]
 		refs, mods := probe(t, c, st)
-		if _, exact := st.Typed(refs, mods, nil); exact != want {
+		if _, exact := st.Typed(dialect.Known{Refs: refs, Mods: mods}); exact != want {
 			t.Errorf("%s: %v", sql, exact)
 		}
 	}

@@ -95,7 +95,7 @@ func parse(t *testing.T, sql string) []*dialect.Statement {
 func describe(t *testing.T, c *sqlite3.Conn, st *dialect.Statement) (sql string, params []dialect.ParamType, results []oid.OID) {
 	t.Helper()
 	refs, mods := probe(t, c, st)
-	sql, _ = st.Typed(refs, mods, target(t, c, st))
+	sql, _ = st.Typed(dialect.Known{Refs: refs, Mods: mods, Target: target(t, c, st)})
 	stmt, _, err := c.Prepare(sql)
 	if err != nil {
 		t.Fatalf("%s\n%v", sql, err)
@@ -105,7 +105,7 @@ func describe(t *testing.T, c *sqlite3.Conn, st *dialect.Statement) (sql string,
 	for i := range columns {
 		columns[i], _ = declared(t, c, stmt, i)
 	}
-	params, results = st.Infer(refs, mods, columns)
+	params, results = st.Infer(dialect.Known{Refs: refs, Mods: mods}, columns)
 	return sql, params, results
 }
 
@@ -260,7 +260,7 @@ func prepareAll(t *testing.T, c *sqlite3.Conn, st *dialect.Statement) {
 	for i, sql := range st.SQL {
 		if st.Kind == dialect.Insert || st.Kind == dialect.Update {
 			refs, mods := probe(t, c, st)
-			sql, _ = st.Typed(refs, mods, target(t, c, st))
+			sql, _ = st.Typed(dialect.Known{Refs: refs, Mods: mods, Target: target(t, c, st)})
 		}
 		stmt, _, err := c.Prepare(sql)
 		if err != nil {

@@ -158,23 +158,19 @@ func resolveMarks(raw string, edits map[int]edit) string {
 
 // Typed gives the statement's SQL with the edits that depend on the types of the probe's columns:
 // literals and assigned values converted to the types of their columns, and exact arithmetic on
-// decimals, dates and times. It is SQL[0] when there is nothing to edit. target is the table that the
-// statement changes, nil where that is not known. exact says that no arithmetic is left to SQLite on a
-// value whose type is not known, which may be a decimal.
-func (s *Statement) Typed(refs []oid.OID, mods []int32, target *Table) (sql string, exact bool) {
+// decimals, dates and times. It is SQL[0] when there is nothing to edit. exact says that no arithmetic is
+// left to SQLite on a value whose type is not known, which may be a decimal.
+func (s *Statement) Typed(k Known) (sql string, exact bool) {
 	if len(s.SQL) == 0 {
 		return "", true
 	}
 	if s.infer == nil || s.infer.raw == "" {
 		return s.SQL[0], !s.Arithmetic
 	}
-	y := &typer{f: s.infer, refs: refs, mods: mods, params: make([]ParamType, s.NumParams), edits: map[int]edit{}}
-	for i := range y.params {
-		y.params[i] = ParamType{s.ParamTypes[i], -1}
-	}
+	y := &typer{f: s.infer, refs: k.Refs, mods: k.Mods, params: s.params(k), edits: map[int]edit{}}
 	y.statement()
-	if y.f.change != nil && target != nil {
-		y.fill(y.f.change, target)
+	if y.f.change != nil && k.Target != nil {
+		y.fill(y.f.change, k.Target)
 	}
 	return resolveMarks(s.infer.raw, y.edits), !y.inexact
 }

@@ -17,9 +17,11 @@ const (
 	cachedPlanLen = 16 << 10
 )
 
-// planKey is a statement's SQL with the parameter types that the client declared.
+// planKey is a statement's SQL with the parameter types that the client declared. Texts that differ in
+// types alone may be the same for SQLite.
 type planKey struct {
 	sql    string
+	text   string
 	params string
 }
 
@@ -37,7 +39,7 @@ func (s *Session) plan(c *conn, st *dialect.Statement, declared []oid.OID) (*pla
 	if len(st.SQL) != 1 {
 		return &plan{}, nil
 	}
-	key := planKey{st.SQL[0], paramsKey(declared)}
+	key := planKey{st.SQL[0], st.Text, paramsKey(declared)}
 	version, known := s.schema()
 	shared := known && version.edits == 0
 	if shared {
@@ -104,7 +106,8 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 	if st.Kind == dialect.Insert || st.Kind == dialect.Update {
 		target = types.table(st.Table).text
 	}
-	p.sql, exact = st.Typed(refs, mods, target)
+	known := dialect.Known{Refs: refs, Mods: mods, Target: target, Declared: declared}
+	p.sql, exact = st.Typed(known)
 
 	c.reads = &columnReads{}
 	stmt, err := c.prepare(p.sql)
@@ -127,7 +130,7 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 	for i, f := range p.fields {
 		columns[i] = f.Type
 	}
-	params, results := st.Infer(refs, mods, columns)
+	params, results := st.Infer(known, columns)
 	for i := range p.fields {
 		if p.fields[i].Type == oid.Unspecified && i < len(results) {
 			p.fields[i].Type = results[i]
