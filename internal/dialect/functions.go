@@ -1,6 +1,10 @@
 package dialect
 
-import "skein/internal/oid"
+import (
+	"strings"
+
+	"skein/internal/oid"
+)
 
 // rowFunctions give rows; in FROM they are table-valued functions of SQLite.
 var rowFunctions = wordSet(`unnest generate_series generate_subscripts json_each json_tree jsonb_each
@@ -34,7 +38,7 @@ var results = functionResults(map[oid.OID]string{
 		regexp_replace regexp_substr typeof printf hex quote pg_tablespace_location to_hex timeofday
 		pg_describe_object date strftime time datetime regclass_out regtype_out regproc_out
 		pg_get_userbyid_ pg_current_wal_lsn_ json_extract json_object json_array json_quote
-		jsonb_pretty pg_client_encoding_`,
+		jsonb_pretty pg_client_encoding_ to_char_tz timestamptz_text bool_text json_path_text`,
 	oid.Name: `current_database current_schema current_user_ current_user session_user user
 		pg_get_userbyid pg_encoding_to_char getdatabaseencoding pg_client_encoding`,
 	oid.NameArray: `current_schemas`,
@@ -45,18 +49,18 @@ var results = functionResults(map[oid.OID]string{
 		has_table_privilege has_schema_privilege has_database_privilege has_column_privilege
 		has_function_privilege has_sequence_privilege has_any_column_privilege pg_has_role pg_cancel_backend
 		pg_terminate_backend pg_relation_is_publishable pg_relation_is_updatable starts_with bool_and
-		bool_or every isfinite json_valid pg_reload_conf pg_is_other_temp_schema regexp_like row_security_active`,
+		bool_or every isfinite json_valid pg_reload_conf pg_is_other_temp_schema regexp_like row_security_active contains contained array_overlaps jsonb_exists jsonb_exists_any jsonb_exists_all`,
 	oid.Float8: `random cume_dist percent_rank stddev stddev_pop stddev_samp variance var_pop var_samp
-		cbrt pi degrees radians sin cos tan asin acos atan atan2 corr total julianday sinh cosh tanh date_part`,
-	oid.Numeric:      `extract to_number div`,
-	oid.Timestamptz:  `now transaction_timestamp statement_timestamp clock_timestamp to_timestamp current_timestamp pg_postmaster_start_time pg_conf_load_time make_timestamptz`,
-	oid.Timestamp:    `localtimestamp make_timestamp date_bin`,
+		cbrt pi degrees radians sin cos tan asin acos atan atan2 corr total julianday sinh cosh tanh date_part date_part_tz`,
+	oid.Numeric:      `extract extract_tz to_number div`,
+	oid.Timestamptz:  `now transaction_timestamp statement_timestamp clock_timestamp to_timestamp current_timestamp pg_postmaster_start_time pg_conf_load_time make_timestamptz timezone_utc date_trunc_tz`,
+	oid.Timestamp:    `localtimestamp make_timestamp date_bin timestamptz_local`,
 	oid.Date:         `current_date_ current_date to_date make_date`,
 	oid.TimeTZ:       `current_time_ current_time`,
 	oid.Time:         `localtime localtime_ make_time`,
 	oid.Interval:     `age make_interval justify_days justify_hours justify_interval`,
 	oid.UUID:         `gen_random_uuid uuid_generate_v4 uuid_generate_v1`,
-	oid.Bytea:        `decode convert_to sha224 sha256 sha384 sha512 digest gen_random_bytes randomblob zeroblob unhex`,
+	oid.Bytea:        `decode convert_to sha224 sha256 sha384 sha512 digest gen_random_bytes randomblob zeroblob unhex bytea_cat`,
 	oid.JSON:         `json_build_object json_build_array json_agg json_object_agg to_json row_to_json json_group_array json_group_object array_to_json json_extract_path json_strip_nulls json_remove json_set json_insert json_replace json_patch`,
 	oid.JSONB:        `jsonb_build_object jsonb_build_array jsonb_agg jsonb_object_agg to_jsonb jsonb_set jsonb_insert jsonb_strip_nulls jsonb_extract_path jsonb`,
 	oid.TextArray:    `string_to_array regexp_split_to_array regexp_match regexp_matches parse_ident`,
@@ -81,7 +85,18 @@ func functionResults(words map[oid.OID]string) map[string]oid.OID {
 }
 
 // functionType is the type of a function's result, 0 when it is not known or depends on the arguments.
-func functionType(name string) oid.OID { return results[name] }
+func functionType(name string) oid.OID {
+	if t := results[name]; t != 0 {
+		return t
+	}
+	// A cast, as it stands in the text of a view.
+	if typ, ok := strings.CutPrefix(name, "cast_"); ok {
+		if t := oid.ByName(typ); t != nil && t.Name == typ {
+			return t.OID
+		}
+	}
+	return 0
+}
 
 // argumentTypes are the types that a function's first arguments have; nil when they may be any.
 func argumentTypes(name string) []oid.OID {

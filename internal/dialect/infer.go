@@ -57,6 +57,16 @@ type Known struct {
 	Mods     []int32   // their modifiers
 	Target   *Table    // the table that the statement changes; nil where that is not known
 	Declared []oid.OID // the types that the client gave to parameters, 0 or oid.Unknown for none
+
+	// View gives the columns of a view, nil for whatever is none. SQLite tells the types only of those
+	// that are plain columns of a table. May be nil.
+	View func(name string) []ViewColumn
+}
+
+// ViewColumn is a column of a view.
+type ViewColumn struct {
+	Name string
+	Type oid.OID
 }
 
 // params are the types of the parameters that the text or the client gives.
@@ -74,7 +84,7 @@ func (s *Statement) params(k Known) []ParamType {
 // Infer types the parameters and result columns. columns holds, for each result column, the type that
 // its declaration gives, or 0.
 func (s *Statement) Infer(k Known, columns []oid.OID) (params []ParamType, results []oid.OID) {
-	y := &typer{f: s.infer, refs: k.Refs, mods: k.Mods, params: s.params(k)}
+	y := &typer{f: s.infer, refs: k.Refs, mods: k.Mods, view: k.View, params: s.params(k)}
 	results = append([]oid.OID(nil), columns...)
 	if s.infer != nil {
 		y.statement()
@@ -118,7 +128,8 @@ func (p *parser) newInference() *inference {
 	return p.st.infer
 }
 
-// plain says whether all result columns are columns, whose types SQLite knows.
+// plain says whether SQLite knows the types of all result columns. Of a relation it does not: it may be a
+// view.
 func (q *query) plain() bool {
 	for _, c := range q.cores {
 		for _, it := range c.items {
@@ -126,10 +137,8 @@ func (q *query) plain() bool {
 				return false
 			}
 		}
-		for _, r := range c.from {
-			if r.sub != nil || r.fn != nil {
-				return false
-			}
+		if len(c.from) > 0 {
+			return false
 		}
 	}
 	return len(q.with) == 0
@@ -175,6 +184,7 @@ type typer struct {
 	collecting bool
 	refs       []oid.OID
 	mods       []int32
+	view       func(string) []ViewColumn // nil when not known
 	params     []ParamType
 	chain      map[*expr]oid.OID // the types of operators' results
 	inexact    bool              // arithmetic on a value of unknown type was seen
@@ -655,7 +665,10 @@ func (y *typer) starTypes(e *expr, sc *scope, columns []oid.OID, at int) int {
 		return len(r.columns)
 	}
 	q, outer := y.definition(r, sc)
-	if q == nil || len(q.cores) == 0 || y.depth > 20 {
+	if q == nil {
+		return y.viewStar(r, columns, at)
+	}
+	if len(q.cores) == 0 || y.depth > 20 {
 		return 0
 	}
 	y.depth++
@@ -666,6 +679,20 @@ func (y *typer) starTypes(e *expr, sc *scope, columns []oid.OID, at int) int {
 	}
 	y.items(c.items, y.scopeOf(q, c, outer), columns[at:])
 	return len(c.items)
+}
+
+// viewStar types the columns of a * over a view.
+func (y *typer) viewStar(r *relation, columns []oid.OID, at int) int {
+	if y.view == nil || r.name == "" || len(r.columns) > 0 {
+		return 0
+	}
+	list := y.view(r.name)
+	for n, c := range list {
+		if i := at + n; i >= 0 && i < len(columns) && known(columns[i]) == 0 {
+			columns[i] = c.Type
+		}
+	}
+	return len(list)
 }
 
 // own is the name that the relation goes by.

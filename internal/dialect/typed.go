@@ -167,7 +167,7 @@ func (s *Statement) Typed(k Known) (sql string, exact bool) {
 	if s.infer == nil || s.infer.raw == "" {
 		return s.SQL[0], !s.Arithmetic
 	}
-	y := &typer{f: s.infer, refs: k.Refs, mods: k.Mods, params: s.params(k), edits: map[int]edit{}}
+	y := &typer{f: s.infer, refs: k.Refs, mods: k.Mods, view: k.View, params: s.params(k), edits: map[int]edit{}}
 	y.statement()
 	if y.f.change != nil && k.Target != nil {
 		y.fill(y.f.change, k.Target)

@@ -176,8 +176,8 @@ func (y *typer) relationColumn(r *relation, name string, sc *scope) oid.OID {
 		return y.typeOf(r.fn, sc)
 	}
 	q, outer := y.definition(r, sc)
-	if q == nil || len(q.cores) == 0 {
-		return 0
+	if q == nil {
+		return y.viewColumn(r, name)
 	}
 	var t oid.OID
 	for _, c := range q.cores {
@@ -189,6 +189,23 @@ func (y *typer) relationColumn(r *relation, name string, sc *scope) oid.OID {
 			if t = known(y.typeOf(it.e, inner)); t != 0 {
 				return t
 			}
+		}
+	}
+	return 0
+}
+
+// viewColumn is the type of a view's column of that name, 0 for others.
+func (y *typer) viewColumn(r *relation, name string) oid.OID {
+	if y.view == nil || r.name == "" {
+		return 0
+	}
+	for n, c := range y.view(r.name) {
+		given := c.Name
+		if n < len(r.columns) {
+			given = r.columns[n]
+		}
+		if strings.EqualFold(given, name) {
+			return c.Type
 		}
 	}
 	return 0
@@ -267,7 +284,7 @@ func (y *typer) callType(e *expr, sc *scope) oid.OID {
 	case "coalesce", "greatest", "least", "ifnull":
 		return y.common(e.args, sc)
 	case "nullif", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value", "any_value", "abs", "array_cat", "array_append",
-		"array_remove", "array_replace", "numeric_neg", "mod", "bit_and", "bit_or":
+		"array_remove", "array_replace", "numeric_neg", "numeric_sum", "numeric_avg", "mod", "bit_and", "bit_or":
 		return first
 	case "generate_series":
 		if first == oid.Date {
@@ -311,7 +328,22 @@ func (y *typer) callType(e *expr, sc *scope) oid.OID {
 			return t.Elem
 		}
 	}
+	if op := arithmeticOperator[e.name]; op != "" && len(e.args) == 2 {
+		a, b := first, known(y.typeOf(e.args[1], sc))
+		if t := temporalResult(op, a, b); t != 0 {
+			return t
+		}
+		if numberRank(b) > numberRank(a) {
+			return b
+		}
+		return a
+	}
 	return functionType(e.name)
+}
+
+// arithmeticOperator is what a function of Typed's edits, as it stands in the text of a view, computes.
+var arithmeticOperator = map[string]string{
+	"numeric_add": "+", "numeric_sub": "-", "numeric_mul": "*", "numeric_div": "/", "numeric_mod": "%",
 }
 
 // zoneType swaps the two timestamps, as AT TIME ZONE does.

@@ -98,7 +98,7 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 	if err := c.exec(readSchema); err != nil {
 		return nil, err
 	}
-	types := columnTypes{conn: c, tables: map[string]*table{}}
+	types := columnTypes{conn: c, tables: map[string]*table{}, views: map[string][]dialect.ViewColumn{}}
 	refs, mods := types.probe(st.Probe())
 	p := &plan{}
 	var exact bool
@@ -106,7 +106,7 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 	if st.Kind == dialect.Insert || st.Kind == dialect.Update {
 		target = types.table(st.Table).text
 	}
-	known := dialect.Known{Refs: refs, Mods: mods, Target: target, Declared: declared}
+	known := dialect.Known{Refs: refs, Mods: mods, Target: target, Declared: declared, View: types.view}
 	p.sql, exact = st.Typed(known)
 
 	c.reads = &columnReads{}
@@ -154,6 +154,7 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 type columnTypes struct {
 	conn   *conn
 	tables map[string]*table
+	views  map[string][]dialect.ViewColumn
 }
 
 // table is what a table's own text and SQLite's numbering of its columns say.
@@ -206,6 +207,54 @@ func (t columnTypes) table(name string) *table {
 		tb.text, _ = dialect.ParseTable(sql)
 	}
 	return tb
+}
+
+// maxViewDepth bounds how many views stand on each other while their columns are typed.
+const maxViewDepth = 8
+
+// view gives the columns of a view, with the types of those that are expressions.
+func (t columnTypes) view(name string) []dialect.ViewColumn {
+	if known, ok := t.views[name]; ok || len(t.views) >= maxViewDepth {
+		return known
+	}
+	t.views[name] = nil
+	var sql string
+	if err := t.conn.query("SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = ?1 COLLATE NOCASE",
+		func(st *sqlite3.Stmt) { sql = st.ColumnText(0) }, name); err != nil || sql == "" {
+		return nil
+	}
+	list, err := dialect.Parse(sql)
+	if err != nil || len(list) != 1 || list[0].View == nil {
+		return nil
+	}
+	fields, err := t.fields(list[0].View.Query)
+	if err != nil {
+		return nil
+	}
+	for _, f := range fields {
+		t.views[name] = append(t.views[name], dialect.ViewColumn{Name: f.Name, Type: f.Type})
+	}
+	return t.views[name]
+}
+
+// fields gives the result columns of a query that is in SQLite's own text.
+func (t columnTypes) fields(query *dialect.Statement) ([]pgwire.Field, error) {
+	refs, mods := t.probe(query.Probe())
+	stmt, _, err := t.conn.sqlite.Prepare(query.SQL[0])
+	if err != nil || stmt == nil {
+		return nil, err
+	}
+	defer stmt.Close()
+	fields := t.describe(stmt, stmt.ColumnCount())
+	types := make([]oid.OID, len(fields))
+	for i, f := range fields {
+		types[i] = f.Type
+	}
+	_, types = query.Infer(dialect.Known{Refs: refs, Mods: mods, View: t.view}, types)
+	for i := range fields {
+		fields[i].Type = types[i]
+	}
+	return fields, nil
 }
 
 // probe gives the declared types of a probe's columns; nil when it does not prepare.
