@@ -198,6 +198,36 @@ public class Check {
         List.of("id", "name", "leader", "height", "cargo", "price", "started", "legs"));
     expect(names(m.getPrimaryKeys(null, "public", "flight"), "COLUMN_NAME"), List.of("id"));
     expect(names(m.getIndexInfo(null, "public", "flight", true, true), "COLUMN_NAME"), List.of("id"));
+    try (Statement s = c.createStatement()) {
+      s.execute("DROP TABLE IF EXISTS leg");
+      s.execute("CREATE TABLE leg (id bigserial PRIMARY KEY, flight bigint NOT NULL REFERENCES flight (id), km numeric(8,2) DEFAULT 0)");
+    }
+    expect(names(m.getImportedKeys(null, "public", "leg"), "PKTABLE_NAME"), List.of("flight"));
+    expect(names(m.getExportedKeys(null, "public", "flight"), "FKCOLUMN_NAME"), List.of("flight"));
+    expect(names(m.getCrossReference(null, "public", "flight", null, "public", "leg"), "FK_NAME"), List.of("leg_flight_fkey"));
+    try (ResultSet r = m.getColumns(null, "public", "leg", "km")) {
+      r.next();
+      expect(r.getInt("DATA_TYPE"), Types.NUMERIC);
+      expect(r.getInt("COLUMN_SIZE"), 8);
+      expect(r.getInt("DECIMAL_DIGITS"), 2);
+    }
+    for (ResultSet r : new ResultSet[] {m.getSchemas(), m.getCatalogs(), m.getTableTypes(), m.getTypeInfo(), m.getFunctions(null, null, "now"),
+        m.getProcedures(null, null, "%"), m.getTablePrivileges(null, "public", "leg"), m.getColumnPrivileges(null, "public", "leg", "%"),
+        m.getBestRowIdentifier(null, "public", "leg", DatabaseMetaData.bestRowSession, true), m.getVersionColumns(null, "public", "leg"),
+        m.getUDTs(null, null, "%", null), m.getClientInfoProperties()}) {
+      while (r.next()) r.getString(1);
+      r.close();
+    }
+    try (Statement s = c.createStatement(); ResultSet r = s.executeQuery("SELECT l.id, l.km * 2 AS twice FROM leg l")) {
+      ResultSetMetaData rm = r.getMetaData();
+      expect(rm.isAutoIncrement(1), true);
+      expect(rm.getColumnTypeName(2), "numeric");
+      expect(rm.isNullable(1), ResultSetMetaData.columnNoNulls);
+      expect(((org.postgresql.PGResultSetMetaData) rm).getBaseTableName(1), "leg");
+    }
+    try (Statement s = c.createStatement()) {
+      s.execute("DROP TABLE leg");
+    }
   }
 
   static void timeout(Connection c) throws Exception {
