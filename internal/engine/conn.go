@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -184,16 +185,22 @@ func (c *conn) rest() {
 	_ = c.file.TakeError()
 }
 
+// close closes the connection. Where SQLite gave up in the middle of a call its locks and what it has not
+// committed go first, so that nothing it still does has an effect.
 func (c *conn) close() {
-	for _, st := range c.cache {
-		_ = st.Close()
+	if c.broken {
+		_ = c.file.Close()
 	}
 	c.cache = nil
-	if !c.broken {
-		_ = c.sqlite.Close()
-		return
+	c.free()
+}
+
+// free gives SQLite's memory back, which the garbage collector does not know. Should SQLite be too
+// damaged for that, the memory is lost.
+func (c *conn) free() {
+	defer func() { _ = recover() }()
+	for _, st := range slices.Collect(c.sqlite.Stmts()) { // closing one changes the list
+		_ = st.Close()
 	}
-	// SQLite gave up in the middle of a call: what is left of the connection is given to the garbage
-	// collector, but its locks must go.
-	_ = c.file.Close()
+	_ = c.sqlite.Close()
 }

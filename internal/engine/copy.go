@@ -95,9 +95,7 @@ func (s *Session) withCopyLine(err error, table string, line int) error {
 	if !errors.Is(err, sqlite3.CONSTRAINT) {
 		return err
 	}
-	if errors.Is(err, sqlite3.CONSTRAINT_CHECK) && s.tx.conn != nil {
-		err = s.withType(err, s.tx.conn, table)
-	}
+	err = s.explain(err, s.tx.conn, &dialect.Statement{Kind: dialect.Insert, Table: table})
 	var e *sqlstate.Error
 	if !errors.As(s.translate(err), &e) {
 		return err

@@ -18,8 +18,9 @@ var errDatabaseGone = sqlstate.New(sqlstate.DatabaseDropped, "the database was d
 
 // Database is one database as sessions use it: readers from a pool, one writer at a time.
 type Database struct {
-	Name string
-	ID   history.DatabaseID
+	Name  string
+	ID    history.DatabaseID
+	Owner string // a role
 
 	uri    string
 	writer turn
@@ -31,11 +32,12 @@ type Database struct {
 	idle     []*conn // last used, last in
 	plans    map[planKey]*plan
 	sessions int
+	left     chan struct{} // one slot: a session has ended
 	gone     bool
 }
 
 func newDatabase(name string, id history.DatabaseID, uri string, maxConns int) *Database {
-	return &Database{Name: name, ID: id, uri: uri, slots: make(chan struct{}, maxConns), plans: map[planKey]*plan{}}
+	return &Database{Name: name, ID: id, uri: uri, slots: make(chan struct{}, maxConns), left: make(chan struct{}, 1), plans: map[planKey]*plan{}}
 }
 
 // reader gives a connection, waiting while all are in use.
@@ -150,6 +152,10 @@ func (d *Database) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sessions--
+	select {
+	case d.left <- struct{}{}:
+	default:
+	}
 }
 
 // Write runs fn on the writing connection in one transaction of the engine's own and gives its LSN.

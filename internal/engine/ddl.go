@@ -199,9 +199,22 @@ func (s *Session) rebuild(c *conn, edit *dialect.TableEdit) error {
 	script := slices.Concat([]string{create, fill}, sequence,
 		[]string{"DROP TABLE " + quote(edit.Table), "ALTER TABLE " + quote(newName) + " RENAME TO " + quote(edit.Table)}, after)
 	if err := c.withoutForeignKeys(script); err != nil {
-		return err
+		return s.named(err, newName, edit.Table)
 	}
 	return c.checkForeignKeys(edit.Table)
+}
+
+// named gives the table its own name in an error that speaks of the new one.
+func (s *Session) named(err error, newName, table string) error {
+	var e *sqlstate.Error
+	if !errors.As(s.translate(err), &e) || !strings.Contains(e.Message+e.Table, newName) {
+		return err
+	}
+	with := *e
+	for _, field := range []*string{&with.Message, &with.Table, &with.Constraint} {
+		*field = strings.ReplaceAll(*field, newName, table)
+	}
+	return &with
 }
 
 // sequence has the table to go on with the numbers of the table from: those of rows that were deleted are not

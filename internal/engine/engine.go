@@ -54,7 +54,8 @@ type Storage interface {
 
 // Options of an engine.
 type Options struct {
-	MaxConns int // SQLite connections per database, besides the writer's; 0: 64
+	MaxConns int           // SQLite connections per database, besides the writer's; 0: 64
+	DropWait time.Duration // how long DROP DATABASE waits for sessions that are ending; 0: 5 s
 	Logger   *slog.Logger
 }
 
@@ -79,6 +80,9 @@ type Engine struct {
 func Open(ctx context.Context, storage Storage, o Options) (*Engine, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = 64
+	}
+	if o.DropWait == 0 {
+		o.DropWait = 5 * time.Second
 	}
 	e := &Engine{
 		storage: storage, options: o, started: time.Now(), locks: newAdvisoryLocks(),

@@ -3,14 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 
 	"skein/internal/commit"
-	"skein/internal/dialect"
-	"skein/internal/oid"
 	"skein/internal/pagestore"
 	"skein/internal/sqlstate"
 )
@@ -110,80 +107,6 @@ func byCode(code sqlite3.ErrorCode, extended sqlite3.ExtendedErrorCode, msg stri
 	return sqlstate.New(sqlstate.InternalError, "%s", msg)
 }
 
-// explain adds what SQLite does not say to a constraint's violation.
-func (s *Session) explain(err error, p *portal) error {
-	switch {
-	case p.statement.Table == "":
-		return err
-	case errors.Is(err, sqlite3.CONSTRAINT_FOREIGNKEY):
-		return s.withForeignKey(err, p)
-	case errors.Is(err, sqlite3.CONSTRAINT_CHECK):
-		return s.withType(err, p.lease.conn, p.statement.Table)
-	}
-	return err
-}
-
-// withType turns the violation of a type's check into the error that PostgreSQL has for it.
-func (s *Session) withType(err error, c *conn, name string) error {
-	_, column, ok := strings.Cut(err.Error(), typeCheck)
-	if !ok {
-		return err
-	}
-	text := columnTypes{conn: c, tables: map[string]*table{}}.table(name).text
-	if text == nil || text.Column(column) == nil {
-		return err
-	}
-	t, mod := text.Column(column).Type()
-	spelled := oid.Format(t, mod)
-	e := sqlstate.New(sqlstate.InvalidTextRepresentation, "invalid input for type %s in column %q", spelled, column)
-	switch t {
-	case oid.Varchar, oid.Bpchar:
-		e = sqlstate.New(sqlstate.StringTooLong, "value too long for type %s", spelled)
-	case oid.Int2, oid.Int4, oid.Int8, oid.Numeric:
-		e = sqlstate.New(sqlstate.NumericOutOfRange, "value in column %q is out of range for type %s, or no number", column, spelled)
-	case oid.Date, oid.Time, oid.TimeTZ, oid.Timestamp, oid.Timestamptz, oid.Interval:
-		e = sqlstate.New(sqlstate.InvalidDatetimeFormat, "invalid input for type %s in column %q", spelled, column)
-	}
-	e.Schema, e.Table, e.Column = "public", name, column
-	return e
-}
-
-// withForeignKey adds to a foreign key's violation what SQLite does not say: which table and, where
-// there is only one that it can be, which constraint.
-func (s *Session) withForeignKey(err error, p *portal) error {
-	table, child := p.statement.Table, p.statement.Kind != dialect.Delete
-	q := `SELECT s.name, f."table", f."from" FROM sqlite_schema s, pragma_foreign_key_list(s.name) f WHERE s.type = 'table' AND f.seq = 0 AND s.name = ?1 COLLATE NOCASE`
-	if !child {
-		q = strings.Replace(q, "s.name = ?1", `f."table" = ?1`, 1)
-	}
-	var keys []string
-	other := ""
-	if qerr := p.lease.conn.query(q, func(st *sqlite3.Stmt) {
-		keys = append(keys, st.ColumnText(0)+"_"+st.ColumnText(2)+"_fkey")
-		if other = st.ColumnText(1); !child {
-			other = st.ColumnText(0)
-		}
-	}, table); qerr != nil || len(keys) == 0 {
-		return err
-	}
-	e := sqlstate.New(sqlstate.ForeignKeyViolation, "insert or update on table %q violates foreign key constraint", table)
-	if len(keys) == 1 {
-		e.Constraint = keys[0]
-		e.Message += ` "` + keys[0] + `"`
-	}
-	if child && len(keys) == 1 {
-		_ = e.WithDetail("Key is not present in table %q.", other)
-	} else if !child {
-		e.Message = strings.Replace(e.Message, "insert or update", "update or delete", 1)
-		if len(keys) == 1 {
-			e.Message += fmt.Sprintf(" on table %q", other)
-			_ = e.WithDetail("Key is still referenced from table %q.", other)
-		}
-	}
-	e.Schema, e.Table = "public", table
-	return e
-}
-
 // texts maps the beginnings and ends of SQLite's messages. The rest, between them, is the name.
 var texts = []struct {
 	prefix, suffix string
@@ -247,6 +170,12 @@ func byText(msg string) *sqlstate.Error {
 		{"may not be", sqlstate.InvalidTableDefinition},
 		{"cannot modify", sqlstate.WrongObjectType},
 		{"ORDER BY term", sqlstate.SyntaxError},
+		{"use DROP ", sqlstate.WrongObjectType},
+		{"tables in a join", sqlstate.ProgramLimitExceeded},
+		{"too many terms in", sqlstate.ProgramLimitExceeded},
+		{"no such module", sqlstate.FeatureNotSupported},
+		{"reserved for internal use", "42939"},
+		{"object to be reindexed", sqlstate.UndefinedObject},
 		{"GROUP BY", sqlstate.GroupingError},
 	} {
 		if strings.Contains(msg, t.part) {
@@ -254,65 +183,6 @@ func byText(msg string) *sqlstate.Error {
 		}
 	}
 	return sqlstate.New(sqlstate.SyntaxError, "%s", msg)
-}
-
-// typeCheck starts the names of the constraints that stand for PostgreSQL's types.
-const typeCheck = "skein_type_"
-
-// constraint reads "UNIQUE constraint failed: t.a, t.b" and its like.
-func constraint(extended sqlite3.ExtendedErrorCode, msg string) *sqlstate.Error {
-	_, what, _ := strings.Cut(msg, "constraint failed: ")
-	table, columns := tableAndColumns(what)
-	switch extended {
-	case sqlite3.CONSTRAINT_UNIQUE, sqlite3.CONSTRAINT_PRIMARYKEY, sqlite3.CONSTRAINT_ROWID:
-		name := table + "_" + strings.Join(columns, "_") + "_key"
-		if extended != sqlite3.CONSTRAINT_UNIQUE {
-			name = table + "_pkey"
-		}
-		if index, ok := strings.CutPrefix(what, "index "); ok { // an index on expressions
-			table, columns, name = "", nil, strings.Trim(index, "'")
-		}
-		e := sqlstate.New(sqlstate.UniqueViolation, "duplicate key value violates unique constraint %q", name)
-		if len(columns) > 0 {
-			_ = e.WithDetail("Key (%s) already exists.", strings.Join(columns, ", "))
-		}
-		e.Schema, e.Table, e.Constraint = "public", table, name
-		return e
-	case sqlite3.CONSTRAINT_NOTNULL:
-		column := ""
-		if len(columns) > 0 {
-			column = columns[0]
-		}
-		e := sqlstate.New(sqlstate.NotNullViolation, "null value in column %q of relation %q violates not-null constraint", column, table)
-		e.Schema, e.Table, e.Column = "public", table, column
-		return e
-	case sqlite3.CONSTRAINT_FOREIGNKEY:
-		return sqlstate.New(sqlstate.ForeignKeyViolation, "insert, update or delete violates a foreign key constraint")
-	case sqlite3.CONSTRAINT_CHECK:
-		if column, ok := strings.CutPrefix(what, typeCheck); ok {
-			e := sqlstate.New(sqlstate.InvalidTextRepresentation, "value does not fit the type of column %q", column)
-			e.Column = column
-			return e
-		}
-		e := sqlstate.New(sqlstate.CheckViolation, "new row violates check constraint %q", what)
-		e.Constraint = what
-		return e
-	case sqlite3.CONSTRAINT_TRIGGER:
-		return sqlstate.New("P0001", "%s", msg)
-	}
-	return sqlstate.New(sqlstate.IntegrityViolation, "%s", msg)
-}
-
-// tableAndColumns splits "t.a, t.b".
-func tableAndColumns(what string) (table string, columns []string) {
-	for _, part := range strings.Split(what, ", ") {
-		t, c, ok := strings.Cut(part, ".")
-		if !ok {
-			return "", nil
-		}
-		table, columns = t, append(columns, c)
-	}
-	return table, columns
 }
 
 // quote spells a name for SQLite.

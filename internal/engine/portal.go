@@ -111,7 +111,7 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	}
 	more, err := p.step(maxRows, p.sendRow)
 	if err != nil {
-		return s.explain(err, p)
+		return s.explain(err, p.lease.conn, st)
 	}
 	if more {
 		s.out.PortalSuspended()

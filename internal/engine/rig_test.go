@@ -28,18 +28,29 @@ type rig struct {
 	stop     func()
 }
 
+// complaint fails the test: errors are logged for what must not happen, a panic above all.
+type complaint struct{ t *testing.T }
+
+func (c complaint) Write(line []byte) (int, error) {
+	c.t.Errorf("logged: %s", line)
+	return len(line), nil
+}
+
 var rigs atomic.Int64 // their names must differ
 
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, dir: t.TempDir()}
 	r.start()
-	t.Cleanup(func() { r.stop() })
+	t.Cleanup(func() {
+		r.allGone()
+		r.stop()
+	})
 	return r
 }
 
 func (r *rig) start() {
 	r.t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	log := slog.New(slog.NewTextHandler(complaint{r.t}, &slog.HandlerOptions{Level: slog.LevelError}))
 	p, _, err := commit.Open(r.dir, commit.Options{Cluster: replog.Cluster{1}, SegmentBytes: 4 * replog.MaxChunk, Logger: log})
 	if err != nil {
 		r.t.Fatal(err)
@@ -51,7 +62,7 @@ func (r *rig) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	storageDone, served := make(chan error, 1), make(chan error, 1)
 	go func() { storageDone <- p.Run(ctx) }()
-	e, err := Open(ctx, rigStorage{p, vfs}, Options{Logger: log})
+	e, err := Open(ctx, rigStorage{p, vfs}, Options{DropWait: 10 * time.Millisecond, Logger: log})
 	if err != nil {
 		r.t.Fatal(err)
 	}

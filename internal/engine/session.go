@@ -372,19 +372,6 @@ func (s *Session) closePortals(n int) {
 	}
 }
 
-// guard runs fn on c. SQLite out of its memory does not return but panics: then the connection is lost,
-// the statement fails, and the session lives on.
-func (s *Session) guard(c *conn, fn func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			c.broken = true
-			s.engine.options.Logger.Error("SQLite gave up a connection", "database", s.db.Name, "reason", r)
-			err = sqlstate.New(sqlstate.OutOfMemory, "the statement needs more memory than a connection may use (%d MB)", connMemoryBytes>>20)
-		}
-	}()
-	return fn()
-}
-
 // interruptCause is why the context of the message that runs now ended, if it did.
 func (s *Session) interruptCause() error {
 	if s.message == nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,22 +219,22 @@ func boolValue(value string, invalid error) (string, error) {
 	return "", invalid
 }
 
-// milliseconds reads "500", "500ms", "5s", "2min", "1h", "1d".
+// milliseconds reads "500", "500ms", "1.5s", "2min", "1h", "1d".
 func milliseconds(value string) (int64, error) {
 	value = strings.TrimSpace(value)
-	digits := strings.IndexFunc(value, func(r rune) bool { return r < '0' || r > '9' })
+	digits := strings.IndexFunc(value, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
 	if digits < 0 {
 		digits = len(value)
 	}
-	n, err := strconv.ParseInt(value[:digits], 10, 32)
+	n, err := strconv.ParseFloat(value[:digits], 64)
 	if err != nil {
 		return 0, err
 	}
-	unit, ok := map[string]int64{"": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}[strings.TrimSpace(value[digits:])]
-	if !ok {
-		return 0, fmt.Errorf("unknown unit in %q", value)
+	unit, ok := map[string]float64{"us": 0.001, "": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}[strings.TrimSpace(value[digits:])]
+	if !ok || n*unit > math.MaxInt32 {
+		return 0, fmt.Errorf("no duration: %q", value)
 	}
-	return n * unit, nil
+	return int64(math.Round(n * unit)), nil
 }
 
 // timeZone finds a zone by name, or by an offset as SET TIME ZONE takes it.
@@ -272,24 +273,33 @@ type replaced struct {
 // undoSettings puts back what the transaction has set after its first n changes.
 func (s *Session) undoSettings(n int) {
 	for _, c := range slices.Backward(s.tx.changes[n:]) {
-		s.settings.restore(c.setting)
-		s.applied(c.name)
+		s.putBack(c.setting)
 	}
 	s.tx.changes = s.tx.changes[:n]
 }
 
 // keepSettings puts back what SET LOCAL changed, unless a SET came after it.
 func (s *Session) keepSettings() {
+	if len(s.tx.changes) == 0 {
+		return
+	}
 	kept := map[string]bool{}
 	for _, c := range slices.Backward(s.tx.changes) {
 		if !c.local {
 			kept[c.name] = true
 		} else if !kept[c.name] {
-			s.settings.restore(c.setting)
-			s.applied(c.name)
+			s.putBack(c.setting)
 		}
 	}
 	s.tx.changes = nil
+}
+
+func (s *Session) putBack(old setting) {
+	now := s.settings.get(old.name)
+	s.settings.restore(old)
+	if s.settings.get(old.name) != now {
+		s.applied(old.name)
+	}
 }
 
 // set is SET, SET LOCAL and set_config.
@@ -310,13 +320,16 @@ func (s *Session) set(name, value string, local bool) error {
 }
 
 // change sets a checked value. Within a transaction the old one is remembered: a rollback undoes SET,
-// the end of the transaction SET LOCAL.
+// the end of the transaction, or of a reading that stands alone, SET LOCAL.
 func (s *Session) change(name, value string, local bool) {
+	now := s.settings.get(name)
 	old := s.settings.put(name, value)
-	if s.tx.open() {
+	if s.tx.open() || local {
 		s.tx.changes = append(s.tx.changes, replaced{old, local})
 	}
-	s.applied(name)
+	if value != now {
+		s.applied(name)
+	}
 }
 
 // applied tells the client and the value formats of a changed setting.

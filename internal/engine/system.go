@@ -3,10 +3,14 @@ package engine
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/xdg-go/scram"
@@ -82,10 +86,11 @@ func (e *Engine) loadSystem(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := c.query("SELECT id, name FROM databases", func(st *sqlite3.Stmt) {
+	if err := c.query("SELECT id, name, owner FROM databases", func(st *sqlite3.Stmt) {
 		id, name := history.DatabaseID(st.ColumnInt64(0)), st.ColumnText(1)
 		if d := e.databases[name]; d == nil || d.ID != id {
 			e.databases[name] = newDatabase(name, id, e.storage.URI(id), e.options.MaxConns)
+			e.databases[name].Owner = st.ColumnText(2)
 		}
 	}); err != nil {
 		return err
@@ -118,6 +123,9 @@ func (s *Session) createDatabase(ctx context.Context, d *dialect.DatabaseStmt) e
 		return err
 	}
 	e := s.engine
+	if self, _ := e.role(s.user); !self.Superuser && !self.CreateDB {
+		return sqlstate.New(sqlstate.InsufficientPrivilege, "permission denied to create database")
+	}
 	e.mu.RLock()
 	exists := e.databases[d.Name] != nil
 	e.mu.RUnlock()
@@ -129,7 +137,11 @@ func (s *Session) createDatabase(ctx context.Context, d *dialect.DatabaseStmt) e
 	}
 	var id history.DatabaseID
 	return s.changeSystem(ctx, func(c *conn) error {
-		if err := c.query("INSERT INTO databases (name, owner) VALUES (?1, ?2)", nil, d.Name, s.user); err != nil {
+		err := c.query("INSERT INTO databases (name, owner) VALUES (?1, ?2)", nil, d.Name, s.user)
+		if errors.Is(err, sqlite3.CONSTRAINT_UNIQUE) { // another session was faster
+			return sqlstate.New(sqlstate.DuplicateDatabase, "database %q already exists", d.Name)
+		}
+		if err != nil {
 			return err
 		}
 		id = history.DatabaseID(c.sqlite.LastInsertRowID())
@@ -151,7 +163,10 @@ func (s *Session) dropDatabase(ctx context.Context, d *dialect.DatabaseStmt) err
 	case target == s.db:
 		return sqlstate.New(sqlstate.ObjectInUse, "cannot drop the currently open database")
 	}
-	if err := e.detach(target, d.Force); err != nil {
+	if self, _ := e.role(s.user); !self.Superuser && target.Owner != s.user {
+		return sqlstate.New(sqlstate.InsufficientPrivilege, "must be owner of database %s", d.Name)
+	}
+	if err := e.detach(ctx, target, d.Force); err != nil {
 		return err
 	}
 	if err := s.changeSystem(ctx, func(c *conn) error {
@@ -170,15 +185,26 @@ func (s *Session) dropDatabase(ctx context.Context, d *dialect.DatabaseStmt) err
 	return nil
 }
 
-// detach keeps new sessions out of a database; those in it make it fail, unless force ends them.
-func (e *Engine) detach(d *Database, force bool) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.sessions > 0 && !force {
+// detach keeps new sessions out of a database; those in it make it fail, unless force ends them. It waits
+// a little, because a client does not know when the session that it has left has ended.
+func (e *Engine) detach(ctx context.Context, d *Database, force bool) error {
+	patience := time.After(e.options.DropWait)
+	for !force && !d.closeIfUnused() {
+		select {
+		case <-d.left:
+			continue
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-patience:
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		return sqlstate.New(sqlstate.ObjectInUse, "database %q is being accessed by other users", d.Name).
 			WithDetail("There are %d other sessions using the database.", d.sessions).
 			WithHint("Use DROP DATABASE … WITH (FORCE) to end them.")
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.gone = true
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -188,6 +214,13 @@ func (e *Engine) detach(d *Database, force bool) error {
 		}
 	}
 	return nil
+}
+
+func (d *Database) closeIfUnused() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gone = d.gone || d.sessions == 0
+	return d.sessions == 0
 }
 
 func (d *Database) attach() {
@@ -250,8 +283,8 @@ func (s *Session) alterRole(ctx context.Context, r *dialect.RoleStmt) error {
 }
 
 func (s *Session) putRole(ctx context.Context, r role, st *dialect.RoleStmt) error {
-	if self, _ := s.engine.role(s.user); !self.Superuser && !self.CreateRole {
-		return sqlstate.New(sqlstate.InsufficientPrivilege, "permission denied to create or change roles")
+	if err := s.mayChangeRoles(); err != nil {
+		return err
 	}
 	for _, o := range []struct {
 		choice dialect.Choice
@@ -286,7 +319,7 @@ func verifier(user, password string) (string, error) {
 	if password == "" {
 		return "", nil
 	}
-	if strings.HasPrefix(password, "SCRAM-SHA-256$") && strings.Count(password, "$") == 2 && strings.Count(password, ":") == 2 {
+	if isVerifier(password) {
 		return password, nil
 	}
 	client, err := scram.SHA256.NewClient(user, password, "")
@@ -297,28 +330,82 @@ func verifier(user, password string) (string, error) {
 	if _, err := rand.Read(salt); err != nil {
 		return "", err
 	}
-	k := client.GetStoredCredentials(scram.KeyFactors{Salt: string(salt), Iters: scramIterations})
+	k, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(salt), Iters: scramIterations})
+	if err != nil {
+		return "", err
+	}
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, b64(salt), b64(k.StoredKey), b64(k.ServerKey)), nil
 }
 
-func (s *Session) dropRoles(ctx context.Context, names []string, ifExists bool) error {
-	for _, name := range names {
-		if _, exists := s.engine.role(name); !exists {
-			if ifExists {
-				s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "role %q does not exist, skipping", name))
-				continue
-			}
-			return sqlstate.New(sqlstate.UndefinedObject, "role %q does not exist", name)
-		}
-		if name == s.user {
-			return sqlstate.New(sqlstate.ObjectInUse, "current user cannot be dropped")
-		}
-		if err := s.changeSystem(ctx, func(c *conn) error { return c.query("DELETE FROM roles WHERE name = ?1", nil, name) }); err != nil {
-			return err
+// owner says whether a role owns a database.
+func (e *Engine) owner(role string) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, d := range e.databases {
+		if d.Owner == role {
+			return true
 		}
 	}
+	return false
+}
+
+// isVerifier says whether a password is a verifier in full: with less, nobody could ever log in.
+func isVerifier(password string) bool {
+	rest, ok := strings.CutPrefix(password, "SCRAM-SHA-256$")
+	factors, keys, ok2 := strings.Cut(rest, "$")
+	iterations, salt, ok3 := strings.Cut(factors, ":")
+	stored, server, ok4 := strings.Cut(keys, ":")
+	n, err := strconv.Atoi(iterations)
+	if !(ok && ok2 && ok3 && ok4) || err != nil || n < 1 {
+		return false
+	}
+	decoded := func(text string) int {
+		b, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return 0
+		}
+		return len(b)
+	}
+	return decoded(salt) > 0 && decoded(stored) == sha256.Size && decoded(server) == sha256.Size
+}
+
+func (s *Session) mayChangeRoles() error {
+	if self, _ := s.engine.role(s.user); !self.Superuser && !self.CreateRole {
+		return sqlstate.New(sqlstate.InsufficientPrivilege, "permission denied to create, change or drop roles")
+	}
 	return nil
+}
+
+// dropRoles drops all of the roles or none.
+func (s *Session) dropRoles(ctx context.Context, names []string, ifExists bool) error {
+	if err := s.mayChangeRoles(); err != nil {
+		return err
+	}
+	for _, name := range names {
+		_, exists := s.engine.role(name)
+		switch {
+		case !exists && ifExists:
+			s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "role %q does not exist, skipping", name))
+		case !exists:
+			return sqlstate.New(sqlstate.UndefinedObject, "role %q does not exist", name)
+		case name == s.user:
+			return sqlstate.New(sqlstate.ObjectInUse, "current user cannot be dropped")
+		case name == DefaultRole:
+			return sqlstate.New(sqlstate.DependentObjects, "cannot drop role %s because it is required by the database system", name)
+		case s.engine.owner(name):
+			return sqlstate.New(sqlstate.DependentObjects, "role %q cannot be dropped because some objects depend on it", name).
+				WithDetail("It owns a database.")
+		}
+	}
+	return s.changeSystem(ctx, func(c *conn) error {
+		for _, name := range names {
+			if err := c.query("DELETE FROM roles WHERE name = ?1", nil, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // What the catalog shows of the cluster.
@@ -330,8 +417,8 @@ func (c cluster) Databases() []pgcatalog.Database {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	var all []pgcatalog.Database
-	for name := range e.databases {
-		all = append(all, pgcatalog.Database{Name: name, Owner: DefaultRole})
+	for name, d := range e.databases {
+		all = append(all, pgcatalog.Database{Name: name, Owner: d.Owner})
 	}
 	slices.SortFunc(all, func(a, b pgcatalog.Database) int { return strings.Compare(a.Name, b.Name) })
 	return all

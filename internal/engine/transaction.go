@@ -96,7 +96,10 @@ func (s *Session) leaseReader(ctx context.Context) (lease, error) {
 	c.begin(ctx, s)
 	return lease{c, func() {
 		s.giveConn(c, from)
-		s.releaseLocks()
+		if !s.tx.open() {
+			s.releaseLocks()
+			s.keepSettings()
+		}
 	}}, nil
 }
 
