@@ -198,9 +198,15 @@ func (c *conn) close() {
 // free gives SQLite's memory back, which the garbage collector does not know. Should SQLite be too
 // damaged for that, the memory is lost.
 func (c *conn) free() {
-	defer func() { _ = recover() }()
 	for _, st := range slices.Collect(c.sqlite.Stmts()) { // closing one changes the list
-		_ = st.Close()
+		despite(st.Close)
 	}
-	_ = c.sqlite.Close()
+	despite(c.sqlite.Close)
+}
+
+// despite closes something of SQLite's whatever comes of it: a statement that has run out of memory
+// says so once more, by a panic, when it is closed.
+func despite(closing func() error) {
+	defer func() { _ = recover() }()
+	_ = closing()
 }
