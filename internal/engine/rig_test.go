@@ -144,6 +144,19 @@ func (r *rig) queued(n int) {
 	})
 }
 
+// running waits until a session runs something that can be cancelled.
+func (r *rig) running(pid uint32) {
+	r.t.Helper()
+	r.engine.mu.RLock()
+	s := r.engine.sessions[pid]
+	r.engine.mu.RUnlock()
+	r.eventually("a session runs", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.cancel != nil
+	})
+}
+
 // gone waits until a session has ended.
 func (r *rig) gone(pid uint32) {
 	r.t.Helper()

@@ -8,9 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,14 +31,16 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	NAME> SQL                 sends a Query and reads up to ReadyForQuery (or CopyInResponse);
 //	                          a line that ends in \ goes on in the next
 //	NAME& SQL                 sends a Query and reads nothing
-//	NAME< [close]             reads what a session was asked before; or up to the connection's end
+//	NAME< [close|error]       reads what a session was asked before; or up to the connection's end;
+//	                          or leaves out what came before an error, where chance has a say in it
 //	NAME: MESSAGE | …         messages of the extended protocol and of COPY; reads all their answers
 //	connect NAME k=v …        opens a session with these startup parameters; it is done without for the rest
 //	cancel NAME               sends a CancelRequest and waits until the server has seen to it
+//	running NAME              waits until a session runs what it was asked
 //	queued N                  waits until N sessions wait to write
 //	close NAME                drops the connection and waits until the session has ended
 //	drop NAME                 drops the connection of a session that waits, and will not notice yet
-//	restart                   stops the node and starts it again
+//	restart                   stops the node, reads what that means for each session, and starts it again
 //
 // What is read is compared with the indented lines below; -update rewrites these.
 func TestScripts(t *testing.T) {
@@ -119,6 +123,8 @@ func (s *script) line(line string) {
 		s.connect(words[1], words[2:])
 	case "cancel":
 		s.cancel(s.client(words[1]))
+	case "running":
+		s.rig.running(binary.BigEndian.Uint32(s.client(words[1]).key))
 	case "queued":
 		n, _ := strconv.Atoi(words[1])
 		s.rig.queued(n)
@@ -127,9 +133,7 @@ func (s *script) line(line string) {
 	case "drop":
 		s.drop(words[1])
 	case "restart":
-		s.closeAll()
-		s.rig.stop()
-		s.rig.start()
+		s.restart()
 	default:
 		name, rest, _ := strings.Cut(line, " ")
 		s.talk(s.client(name[:len(name)-1]), name[len(name)-1], rest)
@@ -146,8 +150,12 @@ func (s *script) talk(c *client, verb byte, rest string) {
 	case '<':
 		if rest == "close" {
 			s.read(c, "close")
-		} else {
-			s.read(c, "ReadyForQuery", "CopyInResponse")
+			return
+		}
+		s.read(c, "ReadyForQuery", "CopyInResponse")
+		if rest == "error" {
+			first := slices.IndexFunc(s.got, func(l string) bool { return strings.HasPrefix(l, "ERROR") })
+			s.got = s.got[max(first, 0):]
 		}
 	case ':':
 		s.messages(c, splitWords(rest))
@@ -400,6 +408,21 @@ func (s *script) close(name string) {
 	pid := binary.BigEndian.Uint32(s.clients[name].key)
 	s.drop(name)
 	s.rig.gone(pid)
+}
+
+func (s *script) restart() {
+	s.rig.stop()
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(s.clients)) {
+		s.got = nil
+		s.read(s.clients[name], "close")
+		for _, l := range s.got {
+			all = append(all, name+": "+l)
+		}
+		s.drop(name)
+	}
+	s.got = all
+	s.rig.start()
 }
 
 func (s *script) drop(name string) {
