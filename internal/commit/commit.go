@@ -46,6 +46,7 @@ type Pipeline struct {
 	epoch   history.Epoch
 	kick    chan struct{} // one slot: look whether a checkpoint is due
 	full    atomic.Bool   // the last checkpoint has found the disk full
+	done    atomic.Int64  // bytes of log that had been appended at the last checkpoint
 }
 
 // Recovery says what Open found.
@@ -138,7 +139,9 @@ func (p *Pipeline) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint3
 		return 0, err
 	}
 	t.releaseUnchanged()
-	p.Kick()
+	if p.due() {
+		p.Kick()
+	}
 	_ = fault.Hit("commit.appended") // nothing is done here that could fail
 	return lsn, nil
 }
@@ -172,18 +175,16 @@ func (p *Pipeline) Run(ctx context.Context) error {
 
 // checkpoints runs one whenever enough log or memory has gathered.
 func (p *Pipeline) checkpoints(ctx context.Context) error {
-	last := p.log.Bytes()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.kick:
 		}
-		held, before := p.store.HeldBytes(), p.log.Bytes()
-		if before-last < p.options.CheckpointLogBytes && held < p.store.MaxBytes()/2 &&
-			p.store.SpilledBytes() < p.store.MaxBytes() && !p.store.DropPending() {
+		if !p.due() && !p.store.DropPending() {
 			continue
 		}
+		held, before := p.store.HeldBytes(), p.log.Bytes()
 		// What made it due may still be on its way to the disk, and nothing else may come to kick.
 		if err := p.Wait(ctx, p.log.Head().LSN); err != nil {
 			continue // the node is stopping, or the flusher says why it fails
@@ -195,9 +196,15 @@ func (p *Pipeline) checkpoints(ctx context.Context) error {
 			p.options.Logger.Error("checkpoint found the disk full; it will be tried again", "error", err)
 			continue
 		}
-		last = before
+		p.done.Store(before)
 		p.relieve(held)
 	}
+}
+
+// due says whether enough log or memory has gathered since the last checkpoint. Every commit asks.
+func (p *Pipeline) due() bool {
+	return p.log.Bytes()-p.done.Load() >= p.options.CheckpointLogBytes ||
+		p.store.HeldBytes() >= p.store.MaxBytes()/2 || p.store.SpilledBytes() >= p.store.MaxBytes()
 }
 
 // Checkpoint moves everything committed into the base files and gives up the log before it.

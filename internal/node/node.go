@@ -29,7 +29,7 @@ type Options struct {
 	Listener           net.Listener // used instead of PGAddr when given
 	Trust              bool         // every client on this machine is who it says it is
 	MaxConnections     int          // sessions at a time; 100
-	MaxVersionBytes    int64        // memory for page versions; 256 MB
+	MaxVersionBytes    int64        // memory for page versions; 512 MB
 	CheckpointLogBytes int64        // log between checkpoints; 256 MB
 	SegmentBytes       int64        // of the log; 64 MB
 	TempBytes          int64        // for SQLite's temporary files; 64 GB

@@ -32,7 +32,7 @@ type Options struct {
 }
 
 // DefaultMaxBytes bounds the page versions in memory unless Options say otherwise.
-const DefaultMaxBytes = 256 << 20
+const DefaultMaxBytes = 512 << 20
 
 // Store is the databases of one node. After Open it is recovering: the caller replays the log with
 // Redo and ends recovery with Verify. From then on every method is for any goroutine.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"skein/internal/fault"
@@ -42,13 +43,14 @@ type Log struct {
 	// Flushed is the LSN up to which every entry is on this disk.
 	Flushed watermark.Watermark
 
+	bytes atomic.Int64 // appended since Open
+
 	// order is held from an entry's first frame to its last, so that entries do not mix and LSNs
 	// are given in the order of the bytes.
 	order sync.Mutex
 	head  history.Position // of the last appended entry
 	tail  *segment         // where the next frame goes
 	at    int64            // and at which byte
-	bytes int64            // appended since Open
 
 	flushing sync.Mutex // held by whoever writes and syncs, across that I/O and nothing else
 
@@ -143,7 +145,7 @@ func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) (
 		l.head = history.Position{Epoch: e.Epoch, LSN: e.LSN, Chain: sum}
 	}
 	l.at += int64(len(frame))
-	l.bytes += int64(len(frame))
+	l.bytes.Add(int64(len(frame)))
 	if err := l.enqueue(r, more); err != nil && more {
 		return 0, err
 	}
@@ -294,11 +296,7 @@ func (l *Log) Head() history.Position {
 }
 
 // Bytes counts what has been appended since Open.
-func (l *Log) Bytes() int64 {
-	l.order.Lock()
-	defer l.order.Unlock()
-	return l.bytes
-}
+func (l *Log) Bytes() int64 { return l.bytes.Load() }
 
 // Run is the flusher: it flushes whatever nobody flushes by waiting for it, until ctx is done and
 // everything is flushed, or until the disk fails. After a failed write or fsync nothing says which of
