@@ -1,11 +1,11 @@
 package engine
 
 import (
-	"errors"
 	"runtime"
 	"runtime/debug"
 	"strings"
 
+	"skein/internal/pgcatalog"
 	"skein/internal/sqlstate"
 )
 
@@ -13,9 +13,6 @@ var (
 	errOutOfMemory = sqlstate.New(sqlstate.OutOfMemory, "the statement needs more memory than a connection may use (%d MB)", connMemoryBytes>>20)
 	errTooComplex  = sqlstate.New("54001", "the statement is too deeply nested")
 )
-
-// outOfMemory is what the SQLite binding panics with; its own name for it is internal.
-const outOfMemory = "sqlite3: out of memory"
 
 // sqliteCode is the package of SQLite itself, as machine-made Go.
 const sqliteCode = "github.com/ncruces/go-sqlite3-wasm/"
@@ -34,12 +31,11 @@ func (s *Session) guard(c *conn, fn func() error) (err error) {
 		}
 		c.broken = true
 		log := s.engine.options.Logger
-		reason, _ := r.(error)
-		var fault runtime.Error
+		_, fault := r.(runtime.Error)
 		switch {
-		case reason != nil && reason.Error() == outOfMemory:
+		case pgcatalog.IsOutOfMemory(r):
 			err = errOutOfMemory
-		case errors.As(reason, &fault) && strings.HasPrefix(panickedIn(), sqliteCode):
+		case fault && strings.HasPrefix(panickedIn(), sqliteCode):
 			err = errTooComplex
 		default:
 			log.Error("panic in a statement", "database", s.db.Name, "panic", r, "stack", string(debug.Stack()))

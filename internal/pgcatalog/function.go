@@ -66,12 +66,26 @@ func (f *function) call(cat *catalog, ctx sqlite3.Context, arg []sqlite3.Value) 
 	// the process.
 	defer func() {
 		if r := recover(); r != nil {
-			cat.fail(ctx, sqlstate.New(sqlstate.InternalError, "function %s: %v", f.name, r))
+			cat.fail(ctx, panicked(f.name, r))
 		}
 	}()
 	if err := f.run(&call{cat, ctx, arg}); err != nil {
 		cat.fail(ctx, err)
 	}
+}
+
+func panicked(function string, r any) error {
+	if IsOutOfMemory(r) {
+		return sqlstate.New(sqlstate.OutOfMemory, "the statement needs more memory than a connection may use")
+	}
+	return sqlstate.New(sqlstate.InternalError, "function %s: %v", function, r)
+}
+
+// IsOutOfMemory says whether a recovered panic is that of the SQLite binding when SQLite's memory is used up.
+// The binding's own name for it is internal.
+func IsOutOfMemory(r any) bool {
+	err, ok := r.(error)
+	return ok && err.Error() == "sqlite3: out of memory"
 }
 
 func anyNull(arg []sqlite3.Value) bool {
