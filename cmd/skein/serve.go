@@ -17,9 +17,9 @@ type serveCommand struct {
 	PeerAddr           string     `name:"peer-addr" placeholder:"ADDRESS" help:"Not used in this version."`
 	TrustLoopback      bool       `help:"Let every client on this machine in without a password, as any role. The demo does."`
 	MaxConnections     int        `default:"1000" help:"Sessions at a time."`
-	CheckpointLogBytes int64      `default:"268435456" help:"Log between two checkpoints: more makes them rarer and a restart after a crash slower."`
+	CheckpointLogBytes int64      `default:"536870912" help:"Log between two checkpoints: more makes them rarer and a restart after a crash slower."`
 	LogSegmentBytes    int64      `default:"67108864" help:"Size of one file of the log; at least 1 MB."`
-	MaxVersionBytes    int64      `default:"268435456" help:"Memory for page versions that are not yet checkpointed or that a snapshot still needs."`
+	MaxVersionBytes    int64      `default:"536870912" help:"Memory for page versions that are not yet checkpointed or that a snapshot still needs."`
 	LogLevel           slog.Level `default:"info" help:"debug, info, warn or error."`
 	LogFormat          string     `default:"text" enum:"text,json" help:"text or json."`
 }
