@@ -99,7 +99,7 @@ func TestMemoryOfLostConnectionsIsGivenBack(t *testing.T) {
 		_, _ = fmt.Sscan(string(text), &pages)
 		return pages
 	}
-	hungry := "select " + strings.Repeat("randomblob(60000000), ", 9) + "1"
+	hungry := "select " + strings.Repeat("hex(zeroblob(30000000)), ", 6) + "1"
 	run(t, c, hungry)
 	before := mapped()
 	for range 4 {
