@@ -31,21 +31,17 @@ func Parse(sql string) ([]*Statement, error) {
 // semicolons in a trigger's body do not count.
 func statementEnd(toks []token) int {
 	trigger := isTrigger(toks)
-	depth, blocks := 0, 0
+	blocks := 0
 	for i := range toks {
 		t := &toks[i]
 		switch {
 		case t.kind == tokenEnd:
 			return i
-		case t.is("("):
-			depth++
-		case t.is(")"):
-			depth--
 		case trigger && (t.is("begin") || t.is("case")):
 			blocks++
 		case trigger && t.is("end") && blocks > 0:
 			blocks--
-		case t.is(";") && depth <= 0 && blocks == 0:
+		case t.is(";") && blocks == 0: // in a parenthesis too: nothing in a query can go on behind it
 			return i
 		}
 	}
