@@ -68,7 +68,7 @@ func measureLarge(ctx context.Context, rows int, s server) (largeResult, error) 
 		sql     string
 		seconds *float64
 	}{
-		{"VACUUM large", &r.VacuumSeconds},
+		{"VACUUM", &r.VacuumSeconds},
 		{"CREATE INDEX large_n ON large (n)", &r.IndexSeconds},
 	} {
 		start := time.Now()

@@ -65,6 +65,7 @@ var parameters = indexParameters([]parameter{
 	{name: "max_connections", value: "100", kind: "integer", readOnly: true},
 	{name: "max_identifier_length", value: "63", kind: "integer", readOnly: true},
 	{name: "max_index_keys", value: "32", kind: "integer", readOnly: true},
+	{name: "password_encryption", value: "scram-sha-256", kind: "enum", choices: []string{"scram-sha-256"}},
 	{name: "role", value: "none", kind: "string"},
 	{name: "row_security", value: "on", kind: "bool"},
 	{name: "search_path", value: `"$user", public`, kind: "string"},
