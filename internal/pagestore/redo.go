@@ -132,15 +132,11 @@ func (db *DB) verify() error {
 
 // readRun reads pages of the base file from index first on; pages behind the file's end are zeros.
 func (db *DB) readRun(first int, buf []byte) error {
-	n, err := db.base.ReadAt(buf, int64(first)*PageSize)
-	if n == len(buf) {
-		return nil
-	}
+	n, _ := db.base.ReadAt(buf, int64(first)*PageSize) // readBase tells a short file from a failing disk
 	for at := n / PageSize * PageSize; at < len(buf); at += PageSize {
 		if err := db.readBase(PageNo(first+at/PageSize+1), buf[at:at+PageSize]); err != nil {
 			return err
 		}
 	}
-	_ = err // readBase tells a short file from a failing disk
 	return nil
 }

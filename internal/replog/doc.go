@@ -6,9 +6,10 @@
 // filled with zeros before use, so that a commit's fdatasync has no file size or block map to
 // write. The bytes are drawn in docs/FORMAT.md.
 //
-// Append puts an entry behind the last one and returns at once; one goroutine, Run, writes whatever
-// has gathered and makes it durable with one fdatasync, then advances Flushed. Append may be called
-// from any goroutine; entries are ordered by its lock. What Flushed has passed survives a power
+// Append puts an entry behind the last one and returns, without waiting for the disk unless the disk is
+// far behind. Whoever waits first writes all that has gathered and makes it durable with one
+// fdatasync, which advances Flushed; Run, one goroutine, does so for what nobody waits for. Append and
+// Wait may be called from any goroutine; entries are ordered by Append's lock. What Flushed has passed survives a power
 // cut; what it has not may be missing, but never in the middle: an entry is only found again if
 // every one before it is.
 package replog
