@@ -109,5 +109,7 @@ func (c cluster) CurrentLSN() uint64   { return uint64(c.s.engine.storage.Visibl
 func (c cluster) WalBytes() uint64     { return uint64(c.s.engine.storage.LogBytes()) }
 func (c cluster) StartTime() time.Time { return c.s.engine.started }
 
+func (c cluster) Replication() pgcatalog.Replication { return c.s.engine.options.Replication }
+
 // nobody is asked when the engine itself runs a statement.
 var nobody pgcatalog.Session = asked{Session: &Session{}}

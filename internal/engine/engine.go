@@ -21,6 +21,7 @@ import (
 
 	"skein/internal/dialect"
 	"skein/internal/history"
+	"skein/internal/pgcatalog"
 	"skein/internal/pgwire"
 	"skein/internal/sqlstate"
 )
@@ -57,6 +58,8 @@ type Options struct {
 	MaxConns int           // SQLite connections per database, besides the writer's; 0: 64
 	DropWait time.Duration // how long DROP DATABASE waits for sessions that are ending; 0: 5 s
 	Logger   *slog.Logger
+	// Replication is what the catalog shows of the streaming between nodes; nil: this node stands alone.
+	Replication pgcatalog.Replication
 }
 
 // Engine is the SQL of one node. It implements pgwire.Handler.

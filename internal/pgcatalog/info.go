@@ -344,3 +344,4 @@ func (noCluster) InRecovery() bool          { return false }
 func (noCluster) CurrentLSN() uint64        { return 0 }
 func (noCluster) WalBytes() uint64          { return 0 }
 func (noCluster) StartTime() time.Time      { return time.Time{} }
+func (noCluster) Replication() Replication  { return nil }

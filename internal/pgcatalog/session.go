@@ -53,6 +53,8 @@ type Cluster interface {
 	// WalBytes counts what has been appended to the log since the node started.
 	WalBytes() uint64
 	StartTime() time.Time
+	// Replication is nil on a node that takes no part in any.
+	Replication() Replication
 }
 
 // Database is one row of pg_database.
