@@ -11,7 +11,7 @@ var rowFunctions = wordSet(`unnest generate_series generate_subscripts json_each
 	json_each_text jsonb_each_text json_array_elements jsonb_array_elements json_array_elements_text
 	jsonb_array_elements_text json_object_keys jsonb_object_keys regexp_split_to_table string_to_table
 	pg_get_keywords pg_show_all_settings pg_timezone_names pg_timezone_abbrevs pg_lock_status
-	pg_stat_get_activity pg_options_to_table aclexplode`)
+	pg_stat_get_activity pg_options_to_table aclexplode pg_create_physical_replication_slot skein_verify`)
 
 // listFunctions are the row functions whose one column is called value, after which PostgreSQL names
 // the function's alias.
@@ -38,7 +38,7 @@ var results = functionResults(map[oid.OID]string{
 		regexp_replace regexp_substr typeof printf hex quote pg_tablespace_location to_hex timeofday
 		pg_describe_object date strftime time datetime regclass_out regtype_out regproc_out
 		pg_get_userbyid_ pg_current_wal_lsn_ json_extract json_object json_array json_quote
-		jsonb_pretty pg_client_encoding_ to_char_tz timestamptz_text bool_text json_path_text`,
+		jsonb_pretty pg_client_encoding_ pg_get_wal_replay_pause_state to_char_tz timestamptz_text bool_text json_path_text`,
 	oid.Name: `current_database current_schema current_user_ current_user session_user user
 		pg_get_userbyid pg_encoding_to_char getdatabaseencoding pg_client_encoding`,
 	oid.NameArray: `current_schemas`,
@@ -49,11 +49,11 @@ var results = functionResults(map[oid.OID]string{
 		has_table_privilege has_schema_privilege has_database_privilege has_column_privilege
 		has_function_privilege has_sequence_privilege has_any_column_privilege pg_has_role pg_cancel_backend
 		pg_terminate_backend pg_relation_is_publishable pg_relation_is_updatable starts_with bool_and
-		bool_or every isfinite json_valid pg_reload_conf pg_is_other_temp_schema regexp_like row_security_active contains contained array_overlaps jsonb_exists jsonb_exists_any jsonb_exists_all`,
+		bool_or every isfinite json_valid pg_reload_conf pg_promote pg_is_wal_replay_paused pg_is_other_temp_schema regexp_like row_security_active contains contained array_overlaps jsonb_exists jsonb_exists_any jsonb_exists_all`,
 	oid.Float8: `random cume_dist percent_rank stddev stddev_pop stddev_samp variance var_pop var_samp
 		cbrt pi degrees radians sin cos tan asin acos atan atan2 corr total julianday sinh cosh tanh date_part date_part_tz`,
-	oid.Numeric:      `extract extract_tz to_number div`,
-	oid.Timestamptz:  `now transaction_timestamp statement_timestamp clock_timestamp to_timestamp current_timestamp pg_postmaster_start_time pg_conf_load_time make_timestamptz timezone_utc date_trunc_tz`,
+	oid.Numeric:      `extract extract_tz to_number div pg_wal_lsn_diff`,
+	oid.Timestamptz:  `now transaction_timestamp statement_timestamp clock_timestamp to_timestamp current_timestamp pg_postmaster_start_time pg_conf_load_time make_timestamptz timezone_utc date_trunc_tz pg_last_xact_replay_timestamp`,
 	oid.Timestamp:    `localtimestamp make_timestamp date_bin timestamptz_local`,
 	oid.Date:         `current_date_ current_date to_date make_date`,
 	oid.TimeTZ:       `current_time_ current_time`,
@@ -71,7 +71,9 @@ var results = functionResults(map[oid.OID]string{
 	oid.Regrole:      `to_regrole`,
 	oid.OIDType:      `pg_my_temp_schema lo_creat lo_create`,
 	oid.PgLSN:        `pg_current_wal_lsn pg_last_wal_replay_lsn pg_last_wal_receive_lsn pg_current_wal_insert_lsn pg_current_wal_flush_lsn`,
-	oid.Void:         `pg_sleep pg_advisory_lock pg_advisory_lock_shared pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_advisory_unlock_all pg_notify`,
+	oid.Record:       `pg_create_physical_replication_slot`,
+	oid.Void: `pg_sleep pg_advisory_lock pg_advisory_lock_shared pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_advisory_unlock_all pg_notify
+		pg_wal_replay_pause pg_wal_replay_resume pg_drop_replication_slot`,
 })
 
 func functionResults(words map[oid.OID]string) map[string]oid.OID {
@@ -119,6 +121,10 @@ func argumentTypes(name string) []oid.OID {
 	case "pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_unlock", "pg_advisory_xact_lock", "pg_try_advisory_xact_lock",
 		"pg_advisory_lock_shared", "pg_try_advisory_lock_shared", "pg_advisory_unlock_shared":
 		return []oid.OID{oid.Int8}
+	case "pg_create_physical_replication_slot", "pg_drop_replication_slot":
+		return []oid.OID{oid.Name, oid.Bool, oid.Bool}
+	case "pg_wal_lsn_diff":
+		return []oid.OID{oid.PgLSN, oid.PgLSN}
 	case "format_type", "pg_get_indexdef", "pg_get_constraintdef", "pg_table_is_visible", "pg_get_viewdef", "col_description":
 		return []oid.OID{oid.OIDType, oid.Int4}
 	case "obj_description", "shobj_description":

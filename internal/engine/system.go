@@ -418,7 +418,7 @@ func (c cluster) Databases() []pgcatalog.Database {
 	defer e.mu.RUnlock()
 	var all []pgcatalog.Database
 	for name, d := range e.databases {
-		all = append(all, pgcatalog.Database{Name: name, Owner: d.Owner})
+		all = append(all, pgcatalog.Database{ID: d.ID, Name: name, Owner: d.Owner})
 	}
 	slices.SortFunc(all, func(a, b pgcatalog.Database) int { return strings.Compare(a.Name, b.Name) })
 	return all

@@ -32,19 +32,10 @@ func sessionFunctions() []function {
 		{"current_setting", 1, 2, 0, currentSetting},
 		{"set_config", 3, 3, direct | nullable, setConfig},
 		{"pg_backend_pid", 0, 0, 0, func(c *call) error { return c.returnInt(int64(c.sess().PID())) }},
-		{"pg_is_in_recovery", 0, 0, 0, func(c *call) error { return c.returnBool(c.sess().Cluster().InRecovery()) }},
-		{"pg_is_wal_replay_paused", 0, 0, 0, always(false)},
 		{"txid_current", 0, 0, 0, transactionID},
 		{"pg_current_xact_id", 0, 0, 0, transactionID},
 		{"txid_current_if_assigned", 0, 0, 0, transactionID},
 		{"pg_current_xact_id_if_assigned", 0, 0, 0, transactionID},
-		{"pg_current_wal_lsn", 0, 0, 0, currentLSN},
-		{"pg_current_wal_insert_lsn", 0, 0, 0, currentLSN},
-		{"pg_current_wal_flush_lsn", 0, 0, 0, currentLSN},
-		{"pg_last_wal_receive_lsn", 0, 0, 0, followerLSN},
-		{"pg_last_wal_replay_lsn", 0, 0, 0, followerLSN},
-		{"pg_last_xact_replay_timestamp", 0, 0, 0, always(nil)},
-		{"pg_wal_lsn_diff", 2, 2, pure, lsnDiff},
 		{"pg_postmaster_start_time", 0, 0, 0, startTime},
 		{"pg_conf_load_time", 0, 0, 0, startTime},
 		{"pg_my_temp_schema", 0, 0, 0, always(0)},
@@ -144,24 +135,6 @@ func setConfig(c *call) error {
 }
 
 func transactionID(c *call) error { return c.returnInt(c.sess().TransactionID()) }
-
-func currentLSN(c *call) error { return c.returnText(formatLSN(c.sess().Cluster().CurrentLSN())) }
-
-func followerLSN(c *call) error {
-	if !c.sess().Cluster().InRecovery() {
-		return nil
-	}
-	return currentLSN(c)
-}
-
-func lsnDiff(c *call) error {
-	a, okA := parseLSN(c.text(0))
-	b, okB := parseLSN(c.text(1))
-	if !okA || !okB {
-		return badText("pg_lsn", c.text(0)+" - "+c.text(1))
-	}
-	return c.returnText(new(big.Int).Sub(new(big.Int).SetUint64(a), new(big.Int).SetUint64(b)).String())
-}
 
 func startTime(c *call) error {
 	return c.returnText(formatTimestamp(micros(c.sess().Cluster().StartTime())))

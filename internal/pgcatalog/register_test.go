@@ -49,7 +49,7 @@ func (s *fakeSession) Cluster() Cluster         { return fakeCluster{} }
 type fakeCluster struct{ noCluster }
 
 func (fakeCluster) Databases() []Database {
-	return []Database{{Name: "postgres", Owner: "postgres"}, {Name: "other", Owner: "app"}}
+	return []Database{{ID: 2, Name: "postgres", Owner: "postgres"}, {ID: 3, Name: "other", Owner: "app"}}
 }
 
 func (fakeCluster) Roles() []Role {

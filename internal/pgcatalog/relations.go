@@ -22,6 +22,7 @@ func init() {
 	relations = append(relations, tableRelations...)
 	relations = append(relations, objectRelations()...)
 	relations = append(relations, clusterRelations()...)
+	relations = append(relations, replicationRelations()...)
 	relations = append(relations, informationRelations()...)
 	for i := range relations {
 		r := &relations[i]
@@ -139,9 +140,6 @@ var tableRelations = []relation{
 	{"pg_rules", 12025, "schemaname name, tablename name, rulename name, definition text", nil},
 	{"pg_seclabels", 12106, "objoid oid, classoid oid, objsubid int4, objtype text, objnamespace oid, objname text, provider text, label text", nil},
 	{"pg_stats", 12055, "schemaname name, tablename name, attname name, inherited bool, null_frac float4, avg_width int4, n_distinct float4, most_common_vals text, most_common_freqs _float4, histogram_bounds text, correlation float4", nil},
-	{"pg_replication_slots", 12264, "slot_name name, plugin name, slot_type text, datoid oid, database name, temporary bool, active bool, active_pid int4, xmin xid, catalog_xmin xid, restart_lsn pg_lsn, confirmed_flush_lsn pg_lsn, wal_status text, safe_wal_size int8, two_phase bool", nil},
-	{"pg_stat_replication", 12229, "pid int4, usesysid oid, usename name, application_name text, client_addr text, client_hostname text, client_port int4, backend_start timestamptz, backend_xmin xid, state text, sent_lsn pg_lsn, write_lsn pg_lsn, flush_lsn pg_lsn, replay_lsn pg_lsn, write_lag interval, flush_lag interval, replay_lag interval, sync_priority int4, sync_state text, reply_time timestamptz", nil},
 	{"pg_stat_progress_vacuum", 12313, "pid int4, datid oid, datname name, relid oid, phase text, heap_blks_total int8, heap_blks_scanned int8, heap_blks_vacuumed int8, index_vacuum_count int8, max_dead_tuples int8, num_dead_tuples int8", nil},
 	{"pg_stat_ssl", 12251, "pid int4, ssl bool, version text, cipher text, bits int4, client_dn text, client_serial numeric, issuer_dn text", nil},
-	{"pg_stat_wal_receiver", 12238, "pid int4, status text, receive_start_lsn pg_lsn, receive_start_tli int4, written_lsn pg_lsn, flushed_lsn pg_lsn, received_tli int4, last_msg_send_time timestamptz, last_msg_receipt_time timestamptz, latest_end_lsn pg_lsn, latest_end_time timestamptz, slot_name text, sender_host text, sender_port int4, conninfo text", nil},
 }

@@ -23,6 +23,7 @@ type rowFunction struct {
 	extra   string // hidden ones besides ordinality
 	args    int
 	need    int // arguments that must be given
+	flags   int // direct, or 0
 	open    func(cat *catalog, arg []sqlite3.Value) (rowSource, error)
 }
 
@@ -33,23 +34,25 @@ type rowSource interface {
 }
 
 var rowFunctions = []rowFunction{
-	{"generate_series", "value", "", 3, 2, openSeries},
-	{"generate_subscripts", "value", "", 3, 1, openSubscripts},
-	{"unnest", "value", "value2, value3", 3, 1, openUnnest},
-	{"_pg_expandarray", "x, n", "", 1, 1, openNumbered},
-	{"regexp_split_to_table", "value", "", 3, 2, openText(splitByPattern)},
-	{"string_to_table", "value", "", 3, 2, openText(splitByText)},
-	{"json_array_elements", "value", "", 1, 1, openJSONElements(false)},
-	{"jsonb_array_elements", "value", "", 1, 1, openJSONElements(false)},
-	{"json_array_elements_text", "value", "", 1, 1, openJSONElements(true)},
-	{"jsonb_array_elements_text", "value", "", 1, 1, openJSONElements(true)},
-	{"json_object_keys", "value", "", 1, 1, openJSONKeys},
-	{"jsonb_object_keys", "value", "", 1, 1, openJSONKeys},
-	{"pg_partition_ancestors", "relid", "", 1, 1, openNothing},
-	{"pg_partition_tree", "relid, parentrelid, isleaf, level", "", 1, 1, openNothing},
-	{"pg_options_to_table", "option_name, option_value", "", 1, 1, openNothing},
-	{"aclexplode", "grantor, grantee, privilege_type, is_grantable", "", 1, 1, openNothing},
-	{"pg_get_keywords", "word, catcode, barelabel, catdesc, baredesc", "", 0, 0, openKeywords},
+	{"generate_series", "value", "", 3, 2, 0, openSeries},
+	{"generate_subscripts", "value", "", 3, 1, 0, openSubscripts},
+	{"unnest", "value", "value2, value3", 3, 1, 0, openUnnest},
+	{"_pg_expandarray", "x, n", "", 1, 1, 0, openNumbered},
+	{"regexp_split_to_table", "value", "", 3, 2, 0, openText(splitByPattern)},
+	{"string_to_table", "value", "", 3, 2, 0, openText(splitByText)},
+	{"json_array_elements", "value", "", 1, 1, 0, openJSONElements(false)},
+	{"jsonb_array_elements", "value", "", 1, 1, 0, openJSONElements(false)},
+	{"json_array_elements_text", "value", "", 1, 1, 0, openJSONElements(true)},
+	{"jsonb_array_elements_text", "value", "", 1, 1, 0, openJSONElements(true)},
+	{"json_object_keys", "value", "", 1, 1, 0, openJSONKeys},
+	{"jsonb_object_keys", "value", "", 1, 1, 0, openJSONKeys},
+	{"pg_partition_ancestors", "relid", "", 1, 1, 0, openNothing},
+	{"pg_partition_tree", "relid, parentrelid, isleaf, level", "", 1, 1, 0, openNothing},
+	{"pg_options_to_table", "option_name, option_value", "", 1, 1, 0, openNothing},
+	{"aclexplode", "grantor, grantee, privilege_type, is_grantable", "", 1, 1, 0, openNothing},
+	{"pg_create_physical_replication_slot", "slot_name name_text, lsn pg_lsn_text", "", 3, 1, direct, openCreatedSlot},
+	{"skein_verify", verifyColumns, "", 0, 0, direct, openVerify},
+	{"pg_get_keywords", "word, catcode, barelabel, catdesc, baredesc", "", 0, 0, 0, openKeywords},
 }
 
 func registerSeries(cat *catalog) error {
@@ -73,7 +76,11 @@ func (f *rowFunction) register(cat *catalog) error {
 		for _, name := range append(hidden, extra...) {
 			sql += ", " + name + " HIDDEN"
 		}
-		if err := db.VTabConfig(sqlite3.VTAB_INNOCUOUS); err != nil {
+		risk := sqlite3.VTAB_INNOCUOUS
+		if f.flags&direct != 0 {
+			risk = sqlite3.VTAB_DIRECTONLY
+		}
+		if err := db.VTabConfig(risk); err != nil {
 			return nil, err
 		}
 		return &rowTable{cat, f, len(visible), len(extra)}, db.DeclareVTab(sql + ")")

@@ -3,6 +3,7 @@ package pgcatalog
 import (
 	"time"
 
+	"skein/internal/history"
 	"skein/internal/sqlstate"
 )
 
@@ -59,6 +60,7 @@ type Cluster interface {
 
 // Database is one row of pg_database.
 type Database struct {
+	ID    history.DatabaseID
 	Name  string
 	Owner string // a role; empty means the bootstrap superuser
 }

@@ -79,6 +79,7 @@ const (
 	TooManyConnections        Code = "53300"
 	ConfigLimitExceeded       Code = "53400"
 	ProgramLimitExceeded      Code = "54000"
+	NotInRequiredState        Code = "55000"
 	ObjectInUse               Code = "55006"
 	CantChangeRuntimeParam    Code = "55P02"
 	LockNotAvailable          Code = "55P03"
