@@ -28,6 +28,7 @@ func (p *parser) copyStatement() {
 	switch {
 	case p.accept("from"):
 		c.From = true
+		p.st.Writing = "COPY FROM"
 		p.copyEnd("stdin")
 	case p.accept("to"):
 		p.copyEnd("stdout")

@@ -117,6 +117,7 @@ func (p *parser) strictTable() {
 // createTableAs reads CREATE TABLE … AS; the engine makes the table when it knows the types.
 func (p *parser) createTableAs(t *Table) {
 	p.kind(CreateTableAs, "SELECT")
+	p.st.Writing = "CREATE TABLE AS"
 	s := &CreateAsStmt{Table: t.Name, Temp: t.Temp, IfNotExists: t.IfNotExists}
 	if p.is("(") {
 		s.Columns = p.nameList()

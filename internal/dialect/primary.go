@@ -346,7 +346,7 @@ func (p *parser) judgeCall(e *expr, nameAt int) {
 	}
 	switch e.name {
 	case "nextval", "setval":
-		p.st.ForUpdate = true // writes the number of the last row
+		p.st.ForUpdate, p.st.Writing = true, e.name+"()" // writes the number of the last row
 	case "coalesce":
 		// SQLite's coalesce wants two arguments at least.
 		if len(e.args) == 1 {

@@ -551,7 +551,11 @@ func (p *parser) locking() {
 		p.lose()
 		return
 	}
-	p.st.ForUpdate = true
+	strength := make([]string, 0, 4)
+	for _, t := range p.toks[start:p.i] {
+		strength = append(strength, strings.ToUpper(t.word))
+	}
+	p.st.ForUpdate, p.st.Writing = true, "SELECT "+strings.Join(strength, " ")
 	if p.accept("of") {
 		for !p.dead() && p.tok().name() {
 			p.i++

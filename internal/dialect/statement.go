@@ -76,6 +76,7 @@ type Statement struct {
 	NumParams  int      // highest $n
 	ParamTypes []oid.OID
 	ForUpdate  bool   // has a locking clause or calls a function that changes something: run it as a write
+	Writing    string // what of it writes, as PostgreSQL names it, where that is not the Tag: SELECT FOR UPDATE, nextval(), COPY FROM
 	Arithmetic bool   // has + - * / % or sum, avg, round, … on something that is not a literal
 	Returning  bool   // INSERT, UPDATE or DELETE that gives rows
 	Table      string // target table, for INSERT, UPDATE, DELETE, COPY, CREATE TABLE, ALTER TABLE, CREATE INDEX

@@ -104,7 +104,7 @@ func (c cluster) DatabaseSize(name string) int64 {
 	return 0
 }
 
-func (c cluster) InRecovery() bool     { return false }
+func (c cluster) InRecovery() bool     { return c.s.following() }
 func (c cluster) CurrentLSN() uint64   { return uint64(c.s.engine.storage.Visible()) }
 func (c cluster) WalBytes() uint64     { return uint64(c.s.engine.storage.LogBytes()) }
 func (c cluster) StartTime() time.Time { return c.s.engine.started }

@@ -114,6 +114,9 @@ func isTemporary(sql string) bool {
 
 // takeOwn gives the session a connection of its own: SQLite keeps temporary tables with the connection.
 func (s *Session) takeOwn() error {
+	if s.readOnly() {
+		return s.refuseWrite()
+	}
 	if s.own != nil {
 		return nil
 	}

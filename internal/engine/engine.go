@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"skein/internal/commit"
 	"skein/internal/dialect"
 	"skein/internal/history"
 	"skein/internal/pgcatalog"
@@ -45,12 +46,17 @@ type Storage interface {
 	SizeBytes(history.DatabaseID) int64
 	// LogBytes counts what has been appended to the log since it was opened.
 	LogBytes() int64
-	// Wait returns once an entry is committed; with an error the outcome is unknown.
-	Wait(context.Context, history.LSN) error
+	// Wait returns once an entry has reached the level. alone says that followers should have answered
+	// for it and the leader has done so by itself, in degraded mode. With an error the outcome is unknown.
+	Wait(ctx context.Context, lsn history.LSN, level commit.Level) (alone bool, err error)
 	// FlushSoon has entries made durable that nobody waits for.
 	FlushSoon()
 	Visible() history.LSN
 	Checkpoint() error
+	// InRecovery is true while the node follows another: only what arrives from there is written.
+	InRecovery() bool
+	// Configure gives the rule by which a commit is acknowledged; it holds at once.
+	Configure(commit.SyncConfig)
 }
 
 // Options of an engine.

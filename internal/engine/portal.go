@@ -92,6 +92,7 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	if s.tx.failed && !endsBlock(st.Kind) {
 		return errInFailedBlock
 	}
+	s.statement = st
 	if st.Notice != "" && p.rows == 0 {
 		s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "%s", st.Notice))
 	}
@@ -119,7 +120,7 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	}
 	tag := p.tag()
 	p.finish()
-	s.out.CommandComplete(tag)
+	s.complete(tag)
 	return nil
 }
 
@@ -129,7 +130,7 @@ func (p *portal) again() error {
 		return sqlstate.New("55000", "portal %q cannot be run", p.name)
 	}
 	p.rows = 0
-	p.session.out.CommandComplete(p.tag())
+	p.session.complete(p.tag())
 	return nil
 }
 

@@ -26,6 +26,8 @@ type rig struct {
 	pipeline *commit.Pipeline
 	address  string
 	stop     func()
+
+	following atomic.Bool // the node follows another
 }
 
 // complaint fails the test: errors are logged for what must not happen, a panic above all.
@@ -62,7 +64,7 @@ func (r *rig) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	storageDone, served := make(chan error, 1), make(chan error, 1)
 	go func() { storageDone <- p.Run(ctx) }()
-	e, err := Open(ctx, rigStorage{p, vfs}, Options{DropWait: 10 * time.Millisecond, Logger: log})
+	e, err := Open(ctx, rigStorage{p, vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -180,7 +182,16 @@ func (r *rig) allGone() {
 type rigStorage struct {
 	*commit.Pipeline
 	vfs *sqlitevfs.VFS
+	rig *rig
 }
+
+func (s rigStorage) Wait(ctx context.Context, lsn history.LSN, level commit.Level) (bool, error) {
+	return false, s.Pipeline.Wait(ctx, lsn)
+}
+
+func (s rigStorage) InRecovery() bool { return s.rig.following.Load() }
+
+func (s rigStorage) Configure(c commit.SyncConfig) {}
 
 func (s rigStorage) URI(id history.DatabaseID) string { return s.vfs.URI(id) }
 

@@ -40,6 +40,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	queued N                  waits until N sessions wait to write
 //	close NAME                drops the connection and waits until the session has ended
 //	drop NAME                 drops the connection of a session that waits, and will not notice yet
+//	follow, lead              has the node follow another from now on, or not any more
 //	restart                   stops the node, reads what that means for each session, and starts it again
 //
 // What is read is compared with the indented lines below; -update rewrites these.
@@ -134,6 +135,8 @@ func (s *script) line(line string) {
 		s.drop(words[1])
 	case "restart":
 		s.restart()
+	case "follow", "lead":
+		s.rig.following.Store(words[0] == "follow")
 	default:
 		name, rest, _ := strings.Cut(line, " ")
 		s.talk(s.client(name[:len(name)-1]), name[len(name)-1], rest)

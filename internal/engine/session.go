@@ -28,13 +28,16 @@ type Session struct {
 	started              int                // portals and cursors so far
 	edits                int                // of the schema so far, undone ones too
 	tx                   transaction
-	floor                history.LSN     // of its own last commit: it never reads anything older
-	own                  *conn           // its own connection, once it has temporary tables
-	began                time.Time       // the message that runs now
-	message              context.Context // its context
-	failure              *sqlstate.Error // behind the error that an SQL function gave to SQLite
-	lockedForTransaction bool            // has asked for advisory locks that end with the transaction
-	idle                 *time.Timer     // ends the session unless its client sends something
+	floor                history.LSN        // of its own last commit: it never reads anything older
+	own                  *conn              // its own connection, once it has temporary tables
+	began                time.Time          // the message that runs now
+	message              context.Context    // its context
+	statement            *dialect.Statement // of it that runs now
+	last                 bool               // that is the last of a Query message
+	completed            string             // its tag, until its transaction is real
+	failure              *sqlstate.Error    // behind the error that an SQL function gave to SQLite
+	lockedForTransaction bool               // has asked for advisory locks that end with the transaction
+	idle                 *time.Timer        // ends the session unless its client sends something
 
 	mu     sync.Mutex
 	cancel context.CancelCauseFunc // of what runs now
@@ -107,12 +110,37 @@ func (s *Session) Simple(ctx context.Context, sql string) error {
 	if len(statements) > 1 && !s.tx.open() {
 		s.tx.start(s, true)
 	}
-	for _, st := range statements {
+	for i, st := range statements {
+		s.last = i == len(statements)-1
 		if err := s.simple(ctx, st); err != nil {
+			s.last, s.completed = false, ""
 			return s.failed(err)
 		}
 	}
-	return s.endImplicit(ctx)
+	return s.endSimple(ctx)
+}
+
+// endSimple ends the implicit transaction of a Query message. Only then does the client hear that its
+// last statement is done: the wait for followers may be long, and need not end well.
+func (s *Session) endSimple(ctx context.Context) error {
+	tag := s.completed
+	s.last, s.completed = false, ""
+	if err := s.endImplicit(ctx); err != nil {
+		return err
+	}
+	if tag != "" {
+		s.out.CommandComplete(tag)
+	}
+	return nil
+}
+
+// complete tells the client that a statement is done.
+func (s *Session) complete(tag string) {
+	if s.last {
+		s.completed = tag
+		return
+	}
+	s.out.CommandComplete(tag)
 }
 
 func (s *Session) simple(ctx context.Context, st *dialect.Statement) error {

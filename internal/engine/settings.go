@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"skein/internal/commit"
 	"skein/internal/dialect"
 	"skein/internal/pgcatalog"
 	"skein/internal/sqlstate"
@@ -77,7 +78,7 @@ var parameters = indexParameters([]parameter{
 	{name: "standard_conforming_strings", value: "on", kind: "enum", choices: []string{"on"}, report: true},
 	{name: "statement_timeout", value: "0", kind: "ms"},
 	{name: "synchronize_seqscans", value: "on", kind: "bool"},
-	{name: "synchronous_commit", value: "local", kind: "enum", choices: []string{"off", "local"}},
+	{name: "synchronous_commit", value: "on", kind: "enum", choices: []string{"local", "remote_write", "remote_apply", "on", "off"}},
 	{name: "TimeZone", value: "Etc/UTC", kind: "string", report: true},
 	{name: "transaction_deferrable", value: "off", kind: "bool"},
 	{name: "transaction_isolation", value: "serializable", kind: "enum", choices: []string{"serializable", "repeatable read", "read committed", "read uncommitted"}},
@@ -170,7 +171,7 @@ func checked(name, value string) (string, error) {
 	case "enum":
 		value = strings.ToLower(value)
 		if name == "synchronous_commit" {
-			return synchronousCommit(value, invalid)
+			return synchronousCommit(value, p, invalid)
 		}
 		if !slices.Contains(p.choices, value) {
 			return "", invalid.WithHint("Available values: %s.", strings.Join(p.choices, ", "))
@@ -199,15 +200,12 @@ func checkedSpecial(name, value string, invalid *sqlstate.Error) (string, error)
 	return value, nil
 }
 
-// synchronousCommit: on one node, everything above local means local.
-func synchronousCommit(value string, invalid *sqlstate.Error) (string, error) {
-	switch value {
-	case "off", "false", "no", "0":
-		return "off", nil
-	case "local", "on", "true", "yes", "1", "remote_write", "remote_apply":
-		return "local", nil
+func synchronousCommit(value string, p *parameter, invalid *sqlstate.Error) (string, error) {
+	level, err := commit.ParseLevel(value)
+	if err != nil {
+		return "", invalid.WithHint("Available values: %s.", strings.Join(p.choices, ", "))
 	}
-	return "", invalid.WithHint("Available values: off, local, remote_write, on, remote_apply.")
+	return level.String(), nil
 }
 
 func boolValue(value string, invalid error) (string, error) {
@@ -428,10 +426,9 @@ func (s *Session) show(name string) (string, bool) {
 		}
 		return s.settings.get("default_transaction_isolation"), true
 	case "transaction_read_only":
-		if s.tx.open() {
-			return onOff(s.tx.readOnly), true
-		}
-		return s.settings.get("default_transaction_read_only"), true
+		return onOff(s.readOnly()), true
+	case "in_hot_standby":
+		return onOff(s.following()), true
 	case "session_authorization":
 		return s.user, true
 	}

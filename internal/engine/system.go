@@ -15,6 +15,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 	"github.com/xdg-go/scram"
 
+	"skein/internal/commit"
 	"skein/internal/dialect"
 	"skein/internal/history"
 	"skein/internal/pgcatalog"
@@ -67,7 +68,8 @@ func (e *Engine) beginSystem(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.storage.Wait(ctx, lsn)
+	_, err = e.storage.Wait(ctx, lsn, commit.Local)
+	return err
 }
 
 // loadSystem reads databases, roles and the secret.
@@ -106,13 +108,13 @@ func (s *Session) changeSystem(ctx context.Context, fn func(*conn) error) error 
 	case s.tx.block || s.tx.conn != nil:
 		return sqlstate.New(sqlstate.ActiveTransaction, "databases and roles cannot be changed inside a transaction block")
 	case s.readOnly():
-		return errReadOnly
+		return s.refuseWrite()
 	}
 	lsn, err := s.engine.system.write(ctx, s, fn)
 	if err != nil {
 		return err
 	}
-	if err := s.await(ctx, lsn); err != nil {
+	if err := s.await(ctx, lsn, s.level()); err != nil {
 		return err
 	}
 	return s.engine.loadSystem(ctx)

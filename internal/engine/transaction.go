@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"skein/internal/commit"
 	"skein/internal/dialect"
 	"skein/internal/history"
 	"skein/internal/sqlstate"
@@ -35,7 +36,6 @@ type transaction struct {
 var (
 	errInFailedBlock = sqlstate.New(sqlstate.InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block")
 	errNoTransaction = sqlstate.New(sqlstate.NoActiveTransaction, "there is no transaction in progress")
-	errReadOnly      = sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute this statement in a read-only transaction")
 	errSerialize     = sqlstate.New(sqlstate.SerializationFailure, "could not serialize access due to concurrent update").
 				WithDetail("The transaction has read rows before it came to write, and another transaction has written since.").
 				WithHint("Retry the transaction; begin it with the write, or with SELECT … FOR UPDATE, to have it wait instead.")
@@ -53,7 +53,7 @@ func (t *transaction) start(s *Session, implicit bool) {
 	*t = transaction{
 		block: !implicit, implicit: implicit, started: s.began, id: s.engine.nextTransaction(),
 		isolation: s.settings.get("default_transaction_isolation"),
-		readOnly:  s.settings.get("default_transaction_read_only") == "on",
+		readOnly:  s.settings.get("default_transaction_read_only") == "on" || s.following(),
 	}
 }
 
@@ -74,7 +74,7 @@ func keep() {}
 // else belongs to the transaction that is open or begins with it.
 func (s *Session) lease(ctx context.Context, write bool) (lease, error) {
 	if write && s.readOnly() {
-		return lease{}, errReadOnly
+		return lease{}, s.refuseWrite()
 	}
 	if write && !s.tx.open() {
 		s.tx.start(s, true)
@@ -103,9 +103,13 @@ func (s *Session) leaseReader(ctx context.Context) (lease, error) {
 	}}, nil
 }
 
-// readOnly says whether the transaction that is open, or would be opened now, may not write.
+// readOnly says whether the transaction that is open, or would be opened now, may not write. A node that
+// has come to follow another takes no more writes, not even those of an open transaction.
 func (s *Session) readOnly() bool {
-	if s.tx.open() {
+	switch {
+	case s.following():
+		return true
+	case s.tx.open():
 		return s.tx.readOnly
 	}
 	return s.settings.get("default_transaction_read_only") == "on"
@@ -273,7 +277,7 @@ func (s *Session) finish() {
 func (s *Session) commit(ctx context.Context) error {
 	s.closePortals(0)
 	lsn, err := s.commitSchema(ctx)
-	wait := s.settings.get("synchronous_commit") != "off"
+	level := s.level()
 	if err != nil {
 		s.undoSettings(0)
 		s.finish()
@@ -284,12 +288,16 @@ func (s *Session) commit(ctx context.Context) error {
 	if lsn == 0 {
 		return nil
 	}
-	s.floor = max(s.floor, lsn)
-	if !wait {
-		s.engine.storage.FlushSoon()
-		return nil
+	return s.await(ctx, lsn, level)
+}
+
+// level is what the session's commits wait for.
+func (s *Session) level() commit.Level {
+	level, err := commit.ParseLevel(s.settings.get("synchronous_commit"))
+	if err != nil {
+		return commit.On
 	}
-	return s.await(ctx, lsn)
+	return level
 }
 
 // commitSchema commits, and if the schema has changed says since when.
@@ -315,6 +323,10 @@ func (s *Session) commitSQLite(ctx context.Context) (lsn history.LSN, err error)
 		return 0, nil
 	}
 	c := t.conn
+	if t.write && s.following() {
+		s.rollbackSQLite()
+		return 0, errCeasedToLead
+	}
 	c.begin(ctx, s)
 	err = s.guard(c, func() error {
 		if t.write {
@@ -334,11 +346,27 @@ func (s *Session) commitSQLite(ctx context.Context) (lsn history.LSN, err error)
 	return 0, err
 }
 
-// await waits until lsn is committed. If that is interrupted nobody knows the outcome: it is neither
-// success nor failure.
-func (s *Session) await(ctx context.Context, lsn history.LSN) error {
-	err := s.engine.storage.Wait(ctx, lsn)
+// await waits until an entry has reached the level. If that is interrupted nobody knows the outcome: it
+// is neither success nor failure.
+//
+// The session reads its own entry as soon as its level asks nothing of followers. Above that it does so
+// once they have answered: what a failover may still take back is shown to nobody.
+func (s *Session) await(ctx context.Context, lsn history.LSN, level commit.Level) error {
+	if level <= commit.Local {
+		s.floor = max(s.floor, lsn)
+	}
+	if level == commit.Off {
+		s.engine.storage.FlushSoon()
+		return nil
+	}
+	alone, err := s.engine.storage.Wait(ctx, lsn, level)
 	if err == nil {
+		s.floor = max(s.floor, lsn)
+		if alone {
+			s.out.Notice(sqlstate.New(sqlstate.Warning, "the transaction was acknowledged by the leader alone").
+				WithDetail("No follower has confirmed entry %s; replication is degraded.", lsn.PgLSN()).
+				WithHint("It is lost if the leader is lost before a follower has it. See skein_degradations."))
+		}
 		return nil
 	}
 	return sqlstate.New(sqlstate.TransactionUnknown, "the outcome of the transaction is unknown: %v", err).
@@ -431,7 +459,11 @@ func (s *Session) runBegin(o *dialect.TxnOptions) error {
 		return s.setModes(o)
 	}
 	s.tx.start(s, false)
-	return s.setModes(o)
+	if err := s.setModes(o); err != nil {
+		s.tx = transaction{} // it has not begun
+		return err
+	}
+	return nil
 }
 
 // setModes applies transaction modes to the open transaction.
@@ -450,6 +482,9 @@ func (s *Session) setModes(o *dialect.TxnOptions) error {
 	case dialect.On:
 		s.tx.readOnly = true
 	case dialect.Off:
+		if s.following() {
+			return errReadWriteInRecovery
+		}
 		if used && s.tx.readOnly {
 			return sqlstate.New(sqlstate.ActiveTransaction, "transaction read-write mode must be set before any query")
 		}

@@ -53,7 +53,7 @@ func (p *portal) executeUtility(ctx context.Context) error {
 	}
 	p.ended = true
 	if tag != "" {
-		p.session.out.CommandComplete(tag)
+		p.session.complete(tag)
 	}
 	return nil
 }
@@ -397,6 +397,9 @@ func (s *Session) runVacuum(ctx context.Context, st *dialect.Statement) error {
 }
 
 func (s *Session) vacuum(ctx context.Context) error {
+	if s.readOnly() {
+		return s.refuseWrite()
+	}
 	if err := s.takeTurn(ctx); err != nil {
 		return err
 	}
@@ -411,9 +414,7 @@ func (s *Session) vacuum(ctx context.Context) error {
 	if err := s.guard(c, func() error { return c.exec("VACUUM") }); err != nil {
 		return err
 	}
-	lsn := c.file.TakeCommit()
-	s.floor = max(s.floor, lsn)
-	return s.await(ctx, lsn)
+	return s.await(ctx, c.file.TakeCommit(), s.level())
 }
 
 func (s *Session) requireTables(ctx context.Context, tables []string) error {

@@ -193,7 +193,14 @@ func (s storage) SizeBytes(id history.DatabaseID) int64 {
 
 func (s storage) LogBytes() int64 { return s.n.pipeline.Log().Bytes() }
 
-func (s storage) Wait(ctx context.Context, lsn history.LSN) error { return s.n.pipeline.Wait(ctx, lsn) }
-func (s storage) FlushSoon()                                      { s.n.pipeline.FlushSoon() }
-func (s storage) Visible() history.LSN                            { return s.n.pipeline.Visible() }
-func (s storage) Checkpoint() error                               { return s.n.pipeline.Checkpoint() }
+// Wait, on the one node that there is, has nobody else to wait for.
+func (s storage) Wait(ctx context.Context, lsn history.LSN, _ commit.Level) (alone bool, err error) {
+	return false, s.n.pipeline.Wait(ctx, lsn)
+}
+
+func (s storage) InRecovery() bool            { return false }
+func (s storage) Configure(commit.SyncConfig) {}
+
+func (s storage) FlushSoon()           { s.n.pipeline.FlushSoon() }
+func (s storage) Visible() history.LSN { return s.n.pipeline.Visible() }
+func (s storage) Checkpoint() error    { return s.n.pipeline.Checkpoint() }
