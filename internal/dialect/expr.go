@@ -558,7 +558,7 @@ func (p *parser) collation(start int) {
 	switch asciiLower(t.word) {
 	case "default", "c", "posix", "ucs_basic", "c.utf8", "c.utf-8":
 		p.remove(start, p.i)
-	case "binary", "nocase", "rtrim", "numeric":
+	case "binary", "nocase", "rtrim", "numeric", "pg_lsn":
 	default:
 		p.refuse(at, sqlstate.UndefinedObject, "collation \"%s\" for encoding \"UTF8\" does not exist", t.word)
 	}

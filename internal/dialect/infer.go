@@ -432,6 +432,7 @@ func (y *typer) visit(e *expr, sc *scope) {
 	case exprCompare:
 		y.compared(e, sc)
 		y.comparedMoments(e, sc)
+		y.positions(e, sc)
 		y.comparedDecimals(e, sc)
 		y.comparedByValue(e, sc)
 	case exprLogic:
@@ -443,6 +444,7 @@ func (y *typer) visit(e *expr, sc *scope) {
 	case exprOp:
 		y.operands(e, sc)
 		y.arithmetic(e, sc)
+		y.positions(e, sc)
 		y.shown(e, sc)
 	case exprCast:
 		y.castOperand(e, sc)

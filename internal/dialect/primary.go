@@ -338,7 +338,7 @@ func (p *parser) judgeCall(e *expr, nameAt int) {
 	switch e.name {
 	case "sum", "avg":
 		p.markName(e, nameAt)
-	case "timezone", "date_trunc", "date_part", "to_char":
+	case "timezone", "date_trunc", "date_part", "to_char", "greatest", "least":
 		p.markName(e, nameAt)
 	case "min", "max", "nullif", "concat", "concat_ws", "format", "array_agg", "json_build_object", "jsonb_build_object",
 		"json_build_array", "jsonb_build_array", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "to_json", "to_jsonb":

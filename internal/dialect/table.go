@@ -176,10 +176,10 @@ func (c *Column) setType(t *typeName, alias bool) {
 	c.typ = t
 	c.Declared = declaration(t, alias)
 	c.Constraints, _ = dropConstraints(c.Constraints, func(k *Constraint) bool {
-		return k.Kind == Check && k.Name == typeCheck+c.Name || k.Kind == Collate && k.Text == "COLLATE numeric"
+		return k.Kind == Check && k.Name == typeCheck+c.Name || k.Kind == Collate && (k.Text == "COLLATE numeric" || k.Text == "COLLATE pg_lsn")
 	})
-	if t.typ.OID == oid.Numeric && c.find(Collate) == nil {
-		c.Constraints = append([]Constraint{{Kind: Collate, Text: "COLLATE numeric"}}, c.Constraints...)
+	if by := valueCollation(t.typ.OID); by != "" && c.find(Collate) == nil {
+		c.Constraints = append([]Constraint{{Kind: Collate, Text: by}}, c.Constraints...)
 	}
 	if check := valueCheck(quoteIdent(c.Name), t, alias); check != "" {
 		c.Constraints = append(c.Constraints, Constraint{
@@ -190,6 +190,18 @@ func (c *Column) setType(t *typeName, alias bool) {
 
 // declaration spells a type so that SQLite's affinity does not change the values, and so that
 // oid.Declared finds the type again.
+// valueCollation compares values of a type that are kept as text which does not sort as they do; "" for
+// every other type.
+func valueCollation(t oid.OID) string {
+	switch t {
+	case oid.Numeric:
+		return "COLLATE numeric"
+	case oid.PgLSN:
+		return "COLLATE pg_lsn"
+	}
+	return ""
+}
+
 func declaration(t *typeName, alias bool) string {
 	args := ""
 	if len(t.args) > 0 {

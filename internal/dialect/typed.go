@@ -189,7 +189,7 @@ func convertible(s string) bool {
 // converted says whether literals of the type are kept in a form of their own.
 func converted(t oid.OID) bool {
 	switch t {
-	case oid.Bool, oid.UUID, oid.Bytea, oid.Numeric, oid.Int2, oid.Int4, oid.Int8, oid.Float4, oid.Float8:
+	case oid.Bool, oid.UUID, oid.Bytea, oid.Numeric, oid.Int2, oid.Int4, oid.Int8, oid.Float4, oid.Float8, oid.PgLSN:
 		return true
 	}
 	return isTemporal(t)
@@ -358,6 +358,9 @@ func (y *typer) comparedDecimals(e *expr, sc *scope) {
 // comparedByValue makes BETWEEN, IN, min, max and nullif compare computed decimals by value: all
 // operands become text, compared by the collation of the first.
 func (y *typer) comparedByValue(e *expr, sc *scope) {
+	if y.positionsAmong(e, sc) {
+		return
+	}
 	if len(e.marks) == 0 || len(e.marks) != len(e.args) || e.args[0].kind == exprRow {
 		return
 	}
@@ -424,7 +427,11 @@ func (y *typer) sortedTerm(mark int, x *expr, sc *scope) {
 	if b := x.bare(); mark == 0 || b.kind == exprColumn || b.kind == exprStar || b.kind == exprNumber {
 		return
 	}
-	if y.typeOf(x, sc) == oid.Numeric && y.edits != nil {
+	switch t := y.typeOf(x, sc); {
+	case y.edits == nil:
+	case t == oid.Numeric:
 		y.edits[mark] = edit{after: " COLLATE numeric"}
+	case t == oid.PgLSN:
+		y.edits[mark] = edit{after: comparePositions}
 	}
 }

@@ -118,6 +118,9 @@ func (y *typer) operatorType(e *expr, sc *scope) oid.OID {
 	if t := temporalResult(e.name, a, b); t != 0 {
 		return t
 	}
+	if t := positionResult(e.name, a, b); t != 0 {
+		return t
+	}
 	a, b = known(a), known(b)
 	if numberRank(b) > numberRank(a) || a == 0 {
 		return b
@@ -333,6 +336,9 @@ func (y *typer) callType(e *expr, sc *scope) oid.OID {
 		if t := temporalResult(op, a, b); t != 0 {
 			return t
 		}
+		if t := positionResult(op, a, b); t != 0 {
+			return t
+		}
 		if numberRank(b) > numberRank(a) {
 			return b
 		}
@@ -343,7 +349,7 @@ func (y *typer) callType(e *expr, sc *scope) oid.OID {
 
 // arithmeticOperator is what a function of Typed's edits, as it stands in the text of a view, computes.
 var arithmeticOperator = map[string]string{
-	"numeric_add": "+", "numeric_sub": "-", "numeric_mul": "*", "numeric_div": "/", "numeric_mod": "%",
+	"pg_lsn_add": "+", "pg_lsn_sub": "-", "numeric_add": "+", "numeric_sub": "-", "numeric_mul": "*", "numeric_div": "/", "numeric_mod": "%",
 }
 
 // zoneType swaps the two timestamps, as AT TIME ZONE does.

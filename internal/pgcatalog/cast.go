@@ -317,25 +317,6 @@ func formatUUID(digits string) string {
 	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
 }
 
-func castLSN(c *call) error {
-	n, ok := parseLSN(c.text(0))
-	if !ok {
-		return badText("pg_lsn", c.text(0))
-	}
-	return c.returnText(formatLSN(n))
-}
-
-func parseLSN(s string) (uint64, bool) {
-	high, low, ok := strings.Cut(s, "/")
-	h, errH := strconv.ParseUint(high, 16, 32)
-	l, errL := strconv.ParseUint(low, 16, 32)
-	return h<<32 | l, ok && errH == nil && errL == nil
-}
-
-func formatLSN(n uint64) string {
-	return strings.ToUpper(strconv.FormatUint(n>>32, 16) + "/" + strconv.FormatUint(n&0xffffffff, 16))
-}
-
 // objectName reads an identifier that may be qualified and quoted: the schema, "" when none, and
 // the name in the case that PostgreSQL would give it.
 func objectName(s string) (schema, name string) {

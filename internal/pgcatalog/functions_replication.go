@@ -3,7 +3,6 @@ package pgcatalog
 import (
 	"errors"
 	"fmt"
-	"math/big"
 	"regexp"
 	"slices"
 
@@ -29,6 +28,10 @@ func replicationFunctions() []function {
 		{"pg_last_wal_replay_lsn", 0, 0, 0, followerLSN(func(n *Node) history.LSN { return n.Visible })},
 		{"pg_last_xact_replay_timestamp", 0, 0, 0, lastReplayed},
 		{"pg_wal_lsn_diff", 2, 2, pure, lsnDiff},
+		{"pg_lsn_add", 2, 2, pure, addLSN},
+		{"pg_lsn_sub", 2, 2, pure, subtractLSN},
+		{"pg_lsn_greatest", 1, -1, pure | nullable, extremeLSN(1)},
+		{"pg_lsn_least", 1, -1, pure | nullable, extremeLSN(-1)},
 		{"pg_wal_replay_pause", 0, 0, direct, pauseReplay(true)},
 		{"pg_wal_replay_resume", 0, 0, direct, pauseReplay(false)},
 		{"pg_is_wal_replay_paused", 0, 0, 0, replayPaused},
@@ -78,22 +81,6 @@ func lastReplayed(c *call) error {
 		return c.returnText(formatTimestamp(micros(t)))
 	}
 	return nil
-}
-
-func lsnDiff(c *call) error {
-	a, okA := parseLSN(c.text(0))
-	b, okB := parseLSN(c.text(1))
-	switch {
-	case !okA:
-		return badText("pg_lsn", c.text(0))
-	case !okB:
-		return badText("pg_lsn", c.text(1))
-	}
-	return c.returnText(lsnDifference(a, b))
-}
-
-func lsnDifference(a, b uint64) string {
-	return new(big.Int).Sub(new(big.Int).SetUint64(a), new(big.Int).SetUint64(b)).String()
 }
 
 func pauseReplay(pause bool) func(*call) error {

@@ -58,6 +58,9 @@ func (r *relation) declaration() string {
 			typ += "_text"
 		}
 		b.WriteString(`"` + name + `" ` + typ)
+		if typ == "numeric_text" || typ == "pg_lsn_text" {
+			b.WriteString(" COLLATE " + strings.TrimSuffix(typ, "_text"))
+		}
 	}
 	b.WriteString(", tableoid oid HIDDEN)")
 	return b.String()

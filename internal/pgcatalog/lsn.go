@@ -1,0 +1,126 @@
+package pgcatalog
+
+import (
+	"bytes"
+	"cmp"
+	"math/big"
+	"strconv"
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"skein/internal/sqlstate"
+)
+
+// Values of type pg_lsn: text such as 0/1A2B.
+
+func parseLSN(s string) (uint64, bool) {
+	high, low, ok := strings.Cut(s, "/")
+	h, errH := strconv.ParseUint(high, 16, 32)
+	l, errL := strconv.ParseUint(low, 16, 32)
+	return h<<32 | l, ok && errH == nil && errL == nil
+}
+
+func formatLSN(n uint64) string {
+	return strings.ToUpper(strconv.FormatUint(n>>32, 16) + "/" + strconv.FormatUint(n&0xffffffff, 16))
+}
+
+// compareLSNs is the collation "pg_lsn": positions by value, anything else after them by bytes.
+func compareLSNs(a, b []byte) int {
+	x, okX := parseLSN(string(a))
+	y, okY := parseLSN(string(b))
+	switch {
+	case okX && okY:
+		return cmp.Compare(x, y)
+	case okX:
+		return -1
+	case okY:
+		return 1
+	}
+	return bytes.Compare(a, b)
+}
+
+// lsn gives argument i as a position.
+func (c *call) lsn(i int) (uint64, error) {
+	n, ok := parseLSN(c.text(i))
+	if !ok {
+		return 0, badText("pg_lsn", c.text(i))
+	}
+	return n, nil
+}
+
+func castLSN(c *call) error {
+	n, err := c.lsn(0)
+	if err != nil {
+		return err
+	}
+	return c.returnText(formatLSN(n))
+}
+
+func lsnDiff(c *call) error {
+	a, err := c.lsn(0)
+	if err != nil {
+		return err
+	}
+	b, err := c.lsn(1)
+	if err != nil {
+		return err
+	}
+	return c.returnText(new(big.Int).Sub(bigLSN(a), bigLSN(b)).String())
+}
+
+func bigLSN(n uint64) *big.Int { return new(big.Int).SetUint64(n) }
+
+// addLSN is pg_lsn + numeric, either way around.
+func addLSN(c *call) error {
+	if _, ok := parseLSN(c.text(0)); !ok {
+		c.arg[0], c.arg[1] = c.arg[1], c.arg[0]
+	}
+	return c.moveLSN(1)
+}
+
+// subtractLSN is pg_lsn - pg_lsn, a number, or pg_lsn - numeric, a position.
+func subtractLSN(c *call) error {
+	if strings.Contains(c.text(1), "/") {
+		return lsnDiff(c)
+	}
+	return c.moveLSN(-1)
+}
+
+func (c *call) moveLSN(sign int) error {
+	at, err := c.lsn(0)
+	if err != nil {
+		return err
+	}
+	d, err := toDecimal(c.arg[1])
+	if err != nil {
+		return err
+	}
+	by, ok := new(big.Int).SetString(formatDecimal(roundTo(d, 0)), 10)
+	if !ok {
+		return badText("numeric", c.text(1))
+	}
+	if sign < 0 {
+		by.Neg(by)
+	}
+	if sum := by.Add(by, bigLSN(at)); sum.IsUint64() {
+		return c.returnText(formatLSN(sum.Uint64()))
+	}
+	return sqlstate.New(sqlstate.NumericOutOfRange, "pg_lsn out of range")
+}
+
+// extremeLSN is greatest and least; NULLs are left out.
+func extremeLSN(want int) func(*call) error {
+	return func(c *call) error {
+		best := -1
+		for i, a := range c.arg {
+			if a.Type() != sqlite3.NULL && (best < 0 || compareLSNs([]byte(a.Text()), []byte(c.arg[best].Text())) == want) {
+				best = i
+			}
+		}
+		if best < 0 {
+			return nil
+		}
+		return c.returnArg(best)
+	}
+}
