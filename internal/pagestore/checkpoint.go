@@ -177,7 +177,7 @@ func (db *DB) stage(no PageNo, target State, buf, old []byte) (bool, error) {
 // the zeros of a page that was not written yet. The lock is held.
 func (db *DB) missing(no PageNo, lsn history.LSN) (base, zeros bool) {
 	for at, p := range db.pins {
-		if at >= lsn || uint32(no) > p.pages || p.killed.Load() {
+		if at >= lsn || uint32(no) > p.pages || p.err() != nil {
 			continue
 		}
 		if v, inBase := db.find(no, at); v == nil {

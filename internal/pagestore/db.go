@@ -36,6 +36,7 @@ type DB struct {
 	pins   map[history.LSN]*pin
 	stale  map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
 	floor  history.LSN         // versions below may have been dropped: no new snapshot goes there
+	images int                 // that hold the database: its file stays even if it is dropped
 
 	// writing is what a checkpoint under way brings the base file to. Like a pin it keeps the versions
 	// that make it up: a page written over twice meanwhile would otherwise be missing from the file.
@@ -50,9 +51,20 @@ type cut struct {
 
 // pin is an LSN that snapshots stand on.
 type pin struct {
-	pages  uint32 // of the state: higher ones are never looked for
-	count  int
-	killed atomic.Bool
+	pages uint32 // of the state: higher ones are never looked for
+	count int
+	ended atomic.Pointer[error] // why its snapshots cannot be read any more
+}
+
+// end makes every further read fail with err. The first error stays.
+func (p *pin) end(err error) { p.ended.CompareAndSwap(nil, &err) }
+
+// err is why the pin's snapshots cannot be read any more, nil while they can.
+func (p *pin) err() error {
+	if err := p.ended.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Snapshot reads a database as of one LSN. It is for one goroutine at a time and must be closed.
@@ -73,12 +85,16 @@ func (db *DB) Head() State {
 func (db *DB) Snapshot(lsn history.LSN) *Snapshot {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	lsn = max(lsn, db.floor) // the caller's notion of what is visible may be a moment old
+	return db.pinned(db.stateAt(max(lsn, db.floor))) // the caller's notion of what is visible may be a moment old
+}
+
+// stateAt is the newest state at or below lsn, which is not below the floor. The lock is held.
+func (db *DB) stateAt(lsn history.LSN) State {
 	i := len(db.states) - 1
 	for i > 0 && db.states[i].LSN > lsn {
 		i--
 	}
-	return db.pinned(db.states[i])
+	return db.states[i]
 }
 
 // SnapshotHead pins the newest state, which only the writer may see.
@@ -90,7 +106,7 @@ func (db *DB) SnapshotHead() *Snapshot {
 
 func (db *DB) pinned(s State) *Snapshot {
 	p := db.pins[s.LSN]
-	if p == nil || p.killed.Load() {
+	if p == nil || p.err() != nil {
 		p = &pin{pages: s.Pages}
 		db.pins[s.LSN] = p
 	}
@@ -114,12 +130,12 @@ func (s *Snapshot) Close() {
 
 // ReadPage copies page no as of the snapshot into dst. A page beyond the end reads as zeros.
 func (s *Snapshot) ReadPage(no PageNo, dst []byte) error {
-	if s.pin.killed.Load() {
-		return ErrSnapshotTooOld
+	if err := s.pin.err(); err != nil {
+		return err
 	}
 	_, err := s.db.read(no, s.at, dst)
-	if s.pin.killed.Load() { // what was copied may have been recycled meanwhile
-		return ErrSnapshotTooOld
+	if ended := s.pin.err(); ended != nil { // what was copied may have been recycled meanwhile
+		return ended
 	}
 	return err
 }
@@ -324,7 +340,7 @@ func (db *DB) pinnedIn(from, to history.LSN) bool {
 		return true
 	}
 	for lsn, p := range db.pins {
-		if lsn >= from && lsn < to && !p.killed.Load() {
+		if lsn >= from && lsn < to && p.err() == nil {
 			return true
 		}
 	}
@@ -343,7 +359,7 @@ func (db *DB) OldestPin() (history.LSN, bool) {
 	var oldest history.LSN
 	found := false
 	for lsn, p := range db.pins {
-		if !p.killed.Load() && (!found || lsn < oldest) {
+		if p.err() == nil && (!found || lsn < oldest) {
 			oldest, found = lsn, true
 		}
 	}
@@ -360,7 +376,7 @@ func (db *DB) KillOldest(below history.LSN) bool {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if p := db.pins[lsn]; p != nil {
-		p.killed.Store(true)
+		p.end(ErrSnapshotTooOld)
 	}
 	return true
 }

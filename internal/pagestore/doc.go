@@ -33,6 +33,11 @@ type PageNo uint32
 var (
 	ErrDamaged        = errors.New("database file is damaged")
 	ErrSnapshotTooOld = errors.New("snapshot too old: the memory for old page versions is used up")
+	ErrDiverged       = errors.New("database has diverged from the log")
+	ErrNotAbove       = errors.New("what readers have seen, or base files hold, cannot be taken back")
+	ErrTakenBack      = errors.New("the transaction that this snapshot stands on has been taken back")
+	ErrInstalling     = errors.New("the copying of databases to this directory has not been completed")
+	ErrRecovering     = errors.New("databases are still recovering")
 	ErrNewerFormat    = errors.New("database was written by a newer version of Skein")
 )
 

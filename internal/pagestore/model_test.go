@@ -57,7 +57,7 @@ type model struct {
 
 type reader struct {
 	*Snapshot
-	killed bool
+	ended error
 }
 
 func newModel(t *rapid.T) *model {
@@ -77,7 +77,8 @@ func newModel(t *rapid.T) *model {
 
 func (m *model) head() history.LSN { return history.LSN(len(m.images) - 1) }
 
-// open recovers as commit.Open does.
+// open recovers as commit.Open does: what is known to be committed in place, the rest as versions that may
+// be taken back.
 func (m *model) open(t *rapid.T) {
 	s, err := Open(filepath.Join(m.dir, "db"), Options{TempDir: m.dir, MaxBytes: m.maxBytes})
 	if err != nil {
@@ -88,19 +89,25 @@ func (m *model) open(t *rapid.T) {
 	if from > m.visible {
 		t.Fatalf("the checkpoint stands at %d, beyond what was visible: %d", from, m.visible)
 	}
-	for lsn := from + 1; lsn <= m.head(); lsn++ {
+	m.visible = history.LSN(rapid.Uint64Range(uint64(s.Reach()), uint64(m.head())).Draw(t, "committed"))
+	for lsn := from + 1; lsn <= m.visible; lsn++ {
 		e := m.entries[lsn]
 		if err := s.Redo(&e); err != nil {
 			t.Fatalf("redo entry %d: %v", lsn, err)
 		}
 	}
 	if err := s.Verify(); err != nil {
-		t.Fatalf("after redo from %d to %d: %v", from, m.head(), err)
+		t.Fatalf("after redo from %d to %d: %v", from, m.visible, err)
+	}
+	for lsn := m.visible + 1; lsn <= m.head(); lsn++ {
+		e := m.entries[lsn]
+		if err := s.Apply(&e, m.visible); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if m.db, err = s.Create(modelDB); err != nil {
 		t.Fatal(err)
 	}
-	m.visible = m.head()
 }
 
 // publish commits a transaction of some page writes and a size.
@@ -122,6 +129,7 @@ func (m *model) publish(t *rapid.T) {
 	numbers := rapid.SliceOfNDistinct(rapid.Uint32Range(1, after.pages), 0, 4, rapid.ID).Draw(t, "writes")
 	slices.Sort(numbers)
 	var body []byte
+	var ends []int
 	var writes []Write
 	var oldSums []uint64
 	old := make([]byte, PageSize)
@@ -139,6 +147,7 @@ func (m *model) publish(t *rapid.T) {
 		if body = replog.AppendPage(body, n, old, content); len(body) == length {
 			continue
 		}
+		ends = append(ends, len(body))
 		p := NewPage()
 		copy(p.Bytes(), content)
 		writes, oldSums = append(writes, Write{no, p, PageSum(no, content)}), append(oldSums, oldSum)
@@ -155,11 +164,117 @@ func (m *model) publish(t *rapid.T) {
 		t.Fatalf("checksum after entry %d is %016x, want %016x", m.head()+1, s.Checksum, want)
 	}
 	s.LSN = m.head() + 1
-	m.db.Publish(s, writes, m.visible)
-	m.images = append(m.images, after)
-	m.entries = append(m.entries, replog.Entry{
+	e := replog.Entry{
 		Kind: replog.Transaction, Database: modelDB, LSN: s.LSN, Pages: s.Pages, Checksum: s.Checksum, Body: body,
-	})
+	}
+	if rapid.Bool().Draw(t, "apply") {
+		for _, w := range writes {
+			w.Page.Release()
+		}
+		m.apply(t, e, ends)
+	} else {
+		m.db.Publish(s, writes, m.visible)
+	}
+	m.images = append(m.images, after)
+	m.entries = append(m.entries, e)
+}
+
+// apply does what a follower does with e, whole or in pieces, of which some may have come before in vain.
+// ends are where the pages in its body end.
+func (m *model) apply(t *rapid.T, e replog.Entry, ends []int) {
+	wrong := e
+	wrong.Checksum++
+	if err := m.store.Apply(&wrong, m.visible); !errors.Is(err, ErrDiverged) {
+		t.Fatalf("an entry with a wrong checksum: %v", err)
+	}
+	pieces := 0
+	if len(ends) > 0 {
+		pieces = rapid.IntRange(0, len(ends)).Draw(t, "pieces")
+	}
+	if pieces > 0 && rapid.Bool().Draw(t, "in vain") {
+		m.applyPieces(t, e, ends[:pieces], true)
+	}
+	m.applyPieces(t, e, ends[:pieces], false)
+}
+
+func (m *model) applyPieces(t *rapid.T, e replog.Entry, ends []int, more bool) {
+	body, from := e.Body, 0
+	for _, end := range ends {
+		e.Body, e.More = body[from:end], true
+		if err := m.store.Apply(&e, m.visible); err != nil {
+			t.Fatal(err)
+		}
+		e.Chunk, from = e.Chunk+1, end
+	}
+	if more {
+		return
+	}
+	e.Body, e.More = body[from:], false
+	if err := m.store.Apply(&e, m.visible); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cutBack takes back entries that nobody has seen, and tries it with some that have been.
+func (m *model) cutBack(t *rapid.T) {
+	low := max(m.visible, m.store.CheckpointLSN())
+	if low > 0 {
+		if err := m.store.CutAbove(m.store.CheckpointLSN() - 1); m.store.CheckpointLSN() > 0 && !errors.Is(err, ErrNotAbove) {
+			t.Fatalf("cut below the checkpoint: %v", err)
+		}
+	}
+	to := history.LSN(rapid.Uint64Range(uint64(low), uint64(m.head())).Draw(t, "cut to"))
+	if err := m.store.CutAbove(to); err != nil {
+		t.Fatal(err)
+	}
+	m.images, m.entries = m.images[:to+1], m.entries[:to+1]
+	for _, r := range m.readers {
+		if r.ended == nil && r.State().LSN > to {
+			r.ended = ErrTakenBack
+		}
+	}
+}
+
+// pin compares an image with what it must be.
+func (m *model) pin(t *rapid.T) {
+	i, err := m.store.Pin(m.visible)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	want := m.images[i.LSN]
+	if i.LSN != m.visible {
+		t.Fatalf("the image is of entry %d, want %d", i.LSN, m.visible)
+	}
+	if want.pages == 0 {
+		if len(i.Databases()) != 0 {
+			t.Fatalf("the image has %v", i.Databases())
+		}
+		return
+	}
+	if got := i.Databases(); len(got) != 1 || got[0] != (ImageDB{modelDB, want.pages, want.checksum()}) {
+		t.Fatalf("the image has %v", got)
+	}
+	sums, err := i.Sums(modelDB, 1, modelMaxPages+5)
+	if err != nil || len(sums) != int(want.pages) {
+		t.Fatalf("%d sums, %v", len(sums), err)
+	}
+	numbers := rapid.SliceOfN(rapid.Uint32Range(1, want.pages), 1, 5).Draw(t, "numbers")
+	slices.Sort(numbers)
+	var list []PageNo
+	for _, n := range numbers {
+		list = append(list, PageNo(n))
+	}
+	dst := make([]byte, len(list)*PageSize)
+	if err := i.ReadPages(modelDB, list, dst); err != nil {
+		t.Fatal(err)
+	}
+	for n, no := range list {
+		content := dst[n*PageSize : (n+1)*PageSize]
+		if !bytes.Equal(content, want.page(no)) || sums[no-1] != sum(no, content) {
+			t.Fatalf("page %d of the image at %d is not what was written, or not its sum", no, i.LSN)
+		}
+	}
 }
 
 // changed gives a page that differs from old in a few bytes, in all, or that is zeros.
@@ -193,16 +308,12 @@ func (m *model) checkpoint(t *rapid.T) {
 
 // failCheckpoint has the disk fail between the base files and the checkpoint file.
 func (m *model) failCheckpoint(t *rapid.T) {
-	blocked := filepath.Join(m.dir, "db", checkpointFile+".new")
-	if err := os.Mkdir(blocked, 0o700); err != nil {
+	p := m.store.plan(m.visible)
+	if _, _, err := m.store.writeAll(p); err != nil {
 		t.Fatal(err)
 	}
-	at := m.store.CheckpointLSN()
-	if err := m.store.Checkpoint(m.visible); err == nil && m.visible > at {
-		t.Fatal("a checkpoint that could not be recorded has succeeded")
-	}
-	if err := os.Remove(blocked); err != nil {
-		t.Fatal(err)
+	for _, db := range p.write {
+		db.abandon()
 	}
 }
 
@@ -235,7 +346,7 @@ func (m *model) killOldest(t *rapid.T) {
 	below := history.LSN(rapid.Uint64Range(0, uint64(m.visible)).Draw(t, "below"))
 	oldest := below
 	for _, r := range m.readers {
-		if !r.killed {
+		if r.ended == nil {
 			oldest = min(oldest, r.State().LSN)
 		}
 	}
@@ -243,7 +354,9 @@ func (m *model) killOldest(t *rapid.T) {
 		t.Fatalf("kill below %d: %v, but the oldest snapshot is at %d", below, killed, oldest)
 	}
 	for _, r := range m.readers {
-		r.killed = r.killed || (oldest < below && r.State().LSN == oldest)
+		if r.ended == nil && oldest < below && r.State().LSN == oldest {
+			r.ended = ErrSnapshotTooOld
+		}
 	}
 }
 
@@ -262,8 +375,8 @@ func (m *model) check(t *rapid.T) {
 		at := r.State().LSN
 		for no := PageNo(1); no <= modelMaxPages+1; no++ {
 			err := r.ReadPage(no, got)
-			if r.killed != errors.Is(err, ErrSnapshotTooOld) || (err != nil && !r.killed) {
-				t.Fatalf("page %d at %d, killed=%v: %v", no, at, r.killed, err)
+			if !errors.Is(err, r.ended) {
+				t.Fatalf("page %d at %d, want error %v: %v", no, at, r.ended, err)
 			}
 			if err == nil && !bytes.Equal(got, m.images[at].page(no)) {
 				t.Fatalf("page %d at %d is not what was written (head %d, checkpoint %d)", no, at, m.head(), m.store.CheckpointLSN())
@@ -321,6 +434,8 @@ func TestStoreIsWhatWasWritten(t *testing.T) {
 			"closeReader":    m.closeReader,
 			"killOldest":     m.killOldest,
 			"reopen":         m.reopen,
+			"cutBack":        m.cutBack,
+			"pin":            m.pin,
 			"":               m.check,
 		})
 		m.finish(t)

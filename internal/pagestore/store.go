@@ -1,10 +1,8 @@
 package pagestore
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"maps"
 	"os"
@@ -18,12 +16,7 @@ import (
 	"skein/internal/replog"
 )
 
-const (
-	checkpointFile    = "checkpoint"
-	checkpointMagic   = "SKEINCKP"
-	checkpointVersion = 1
-	baseSuffix        = ".db"
-)
+const baseSuffix = ".db"
 
 // Options of a store.
 type Options struct {
@@ -42,6 +35,7 @@ type Store struct {
 	usage   usage
 
 	checkpointing sync.Mutex // one checkpoint at a time; held across its I/O
+	record        record     // the checkpoint file, under checkpointing
 
 	mu        sync.RWMutex
 	databases map[history.DatabaseID]*DB
@@ -50,6 +44,8 @@ type Store struct {
 
 	spill *Spill // of the large entry that redo is in
 	full  bool   // redo has found the disk full: it keeps everything in memory
+
+	apply applier
 }
 
 // Open reads the checkpoint file in dir and opens the base files that it names.
@@ -58,25 +54,29 @@ func Open(dir string, options Options) (*Store, error) {
 		options.MaxBytes = DefaultMaxBytes
 	}
 	s := &Store{dir: dir, options: options, databases: map[history.DatabaseID]*DB{}}
+	s.apply.store, s.apply.visit = s, s.apply.change
 	if err := replog.MakeDir(dir); err != nil {
 		return nil, err
 	}
-	states, at, err := readCheckpoint(filepath.Join(dir, checkpointFile))
-	if err != nil {
+	if _, err := os.Lstat(filepath.Join(dir, installFile)); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(ErrInstalling, err)
+	}
+	var err error
+	if s.record, err = readRecord(dir); err != nil {
 		return nil, err
 	}
-	if states == nil {
+	if s.record.states == nil {
 		if err := s.begin(); err != nil {
 			return nil, err
 		}
 	}
-	s.at = at
-	for id, state := range states {
-		if _, err := s.open(id, State{LSN: at, Pages: state.Pages, Checksum: state.Checksum}, 0); err != nil {
+	s.at = s.record.at
+	for id, state := range s.record.states {
+		if _, err := s.open(id, state, 0); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
-	return s, s.removeOrphans()
+	return s, removeOrphans(dir, s.record.states)
 }
 
 // begin writes the first checkpoint file, before anything that would need it.
@@ -84,12 +84,12 @@ func (s *Store) begin() error {
 	if left, _ := filepath.Glob(filepath.Join(s.dir, "*"+baseSuffix)); len(left) > 0 {
 		return fmt.Errorf("%w: %s exists but %s does not; restore the directory from a backup", ErrDamaged, left[0], filepath.Join(s.dir, checkpointFile))
 	}
-	return replog.WriteFileAtomic(filepath.Join(s.dir, checkpointFile), encodeCheckpoint(0, nil))
+	return record{}.write(s.dir)
 }
 
-// removeOrphans deletes base files of databases that had been dropped when the node stopped.
-func (s *Store) removeOrphans() error {
-	names, err := filepath.Glob(filepath.Join(s.dir, "*"+baseSuffix))
+// removeOrphans deletes base files in dir that states do not name: of databases that had been dropped.
+func removeOrphans[T any](dir string, states map[history.DatabaseID]T) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*"+baseSuffix))
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *Store) removeOrphans() error {
 		if _, err := fmt.Sscanf(strings.TrimSuffix(filepath.Base(name), baseSuffix), "%d", &id); err != nil {
 			continue
 		}
-		if s.databases[history.DatabaseID(id)] == nil {
+		if _, named := states[history.DatabaseID(id)]; !named {
 			if err := os.Remove(name); err != nil {
 				return err
 			}
@@ -107,14 +107,14 @@ func (s *Store) removeOrphans() error {
 	return nil
 }
 
-func (s *Store) path(id history.DatabaseID) string {
-	return filepath.Join(s.dir, fmt.Sprintf("%04d%s", id, baseSuffix))
+func basePath(dir string, id history.DatabaseID) string {
+	return filepath.Join(dir, fmt.Sprintf("%04d%s", id, baseSuffix))
 }
 
 func (s *Store) open(id history.DatabaseID, base State, flags int) (*DB, error) {
-	f, err := os.OpenFile(s.path(id), os.O_RDWR|flags, 0o600)
+	f, err := os.OpenFile(basePath(s.dir, id), os.O_RDWR|flags, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is missing; restore the directory from a backup", ErrDamaged, s.path(id))
+		return nil, fmt.Errorf("%w: %s is missing; restore the directory from a backup", ErrDamaged, basePath(s.dir, id))
 	}
 	if err != nil {
 		return nil, err
@@ -194,7 +194,12 @@ func (s *Store) CheckpointLSN() history.LSN {
 	return s.at
 }
 
-// Redo replays one entry, or one piece, while recovering.
+// Reach is valid after Open, and says up to where base files may hold entries because of a checkpoint that
+// was not completed: at or above CheckpointLSN. Entries up to it had been committed, and Redo must have
+// them all before Verify.
+func (s *Store) Reach() history.LSN { return s.record.reach }
+
+// Redo replays one entry, or one piece, while recovering. What it has replayed cannot be taken back.
 func (s *Store) Redo(e *replog.Entry) error {
 	if e.Kind != replog.Transaction {
 		return nil
@@ -270,17 +275,16 @@ func (s *Store) Checkpoint(to history.LSN) error {
 		}
 		return nil
 	}
-	targets, pages := make([]State, len(p.write)), make([][]PageNo, len(p.write))
+	targets, pages, err := s.writeAll(p)
+	if err != nil {
+		return err
+	}
 	states := map[history.DatabaseID]State{}
 	for i, db := range p.write {
-		var err error
-		if targets[i], pages[i], err = db.writeBase(); err != nil {
-			return err
-		}
 		states[db.ID] = targets[i]
 	}
-	if err := replog.WriteFileAtomic(filepath.Join(s.dir, checkpointFile), encodeCheckpoint(p.to, states)); err != nil {
-		return fmt.Errorf("write checkpoint: %w", err)
+	if err := s.note(record{at: p.to, reach: p.to, states: states}); err != nil {
+		return err
 	}
 	for i, db := range p.write {
 		if err := db.adopt(targets[i], p.to, pages[i]); err != nil {
@@ -300,6 +304,31 @@ func (s *Store) Checkpoint(to history.LSN) error {
 	return nil
 }
 
+// writeAll brings the base files to their chosen states, after it has noted how far they will reach: from
+// the first page on, a node that starts must know that these entries cannot be taken back.
+func (s *Store) writeAll(p plan) (targets []State, pages [][]PageNo, err error) {
+	if p.to > s.record.reach {
+		if err := s.note(record{at: s.record.at, reach: p.to, states: s.record.states}); err != nil {
+			return nil, nil, err
+		}
+	}
+	targets, pages = make([]State, len(p.write)), make([][]PageNo, len(p.write))
+	for i, db := range p.write {
+		if targets[i], pages[i], err = db.writeBase(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return targets, pages, nil
+}
+
+func (s *Store) note(r record) error {
+	if err := r.write(s.dir); err != nil {
+		return err
+	}
+	s.record = r
+	return nil
+}
+
 // plan is what one checkpoint does.
 type plan struct {
 	to    history.LSN
@@ -315,7 +344,7 @@ func (s *Store) plan(to history.LSN) plan {
 	p := plan{to: max(to, s.at)}
 	live := slices.SortedFunc(maps.Values(s.databases), byID)
 	for _, db := range s.dropped {
-		if db.Head().LSN <= p.to {
+		if db.Head().LSN <= p.to && !db.inImage() {
 			p.gone = append(p.gone, db)
 		} else {
 			live = append(live, db)
@@ -328,12 +357,18 @@ func (s *Store) plan(to history.LSN) plan {
 
 func byID(a, b *DB) int { return int(a.ID) - int(b.ID) }
 
+func (db *DB) inImage() bool {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.images > 0
+}
+
 // forget gives the memory of a dropped database back.
 func (db *DB) forget() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for _, p := range db.pins {
-		p.killed.Store(true)
+		p.end(ErrSnapshotTooOld)
 	}
 	for no, v := range db.pages {
 		for ; v != nil; v = v.older {
@@ -350,47 +385,4 @@ func (s *Store) Close() error {
 		err = errors.Join(err, db.base.Close())
 	}
 	return err
-}
-
-func encodeCheckpoint(at history.LSN, states map[history.DatabaseID]State) []byte {
-	le := binary.LittleEndian
-	b := append(make([]byte, 0, 32+24*len(states)), checkpointMagic...)
-	b = le.AppendUint32(b, checkpointVersion)
-	b = le.AppendUint32(b, uint32(len(states)))
-	b = le.AppendUint64(b, uint64(at))
-	for _, id := range slices.Sorted(maps.Keys(states)) {
-		b = le.AppendUint32(b, uint32(id))
-		b = le.AppendUint32(b, states[id].Pages)
-		b = le.AppendUint64(b, states[id].Checksum)
-	}
-	return le.AppendUint32(b, crc32.ChecksumIEEE(b))
-}
-
-// readCheckpoint gives nil states when there is no checkpoint yet.
-func readCheckpoint(path string) (map[history.DatabaseID]State, history.LSN, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, nil
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	damaged := fmt.Errorf("%w: %s is not readable; restore the directory from a backup", ErrDamaged, path)
-	le := binary.LittleEndian
-	if len(b) < 28 || string(b[:8]) != checkpointMagic {
-		return nil, 0, damaged
-	}
-	if v := le.Uint32(b[8:]); v > checkpointVersion {
-		return nil, 0, fmt.Errorf("%w: %s has format %d, this one reads up to %d", ErrNewerFormat, path, v, checkpointVersion)
-	}
-	n := int(le.Uint32(b[12:]))
-	if n > (len(b)-28)/16 || len(b) != 28+16*n || crc32.ChecksumIEEE(b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
-		return nil, 0, damaged
-	}
-	states := map[history.DatabaseID]State{}
-	for i := range n {
-		r := b[24+16*i:]
-		states[history.DatabaseID(le.Uint32(r))] = State{Pages: le.Uint32(r[4:]), Checksum: le.Uint64(r[8:])}
-	}
-	return states, history.LSN(le.Uint64(b[16:])), nil
 }
