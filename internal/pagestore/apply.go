@@ -143,7 +143,7 @@ func (a *applier) turn(no PageNo, whole bool) error {
 	if whole {
 		before, err = a.db.sumAt(no, a.head)
 	} else {
-		before, err = a.db.read(no, a.head, page.Bytes())
+		before, err = a.db.readWrite(no, a.head, page.Bytes())
 	}
 	if err != nil {
 		page.Release()

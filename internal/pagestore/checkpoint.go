@@ -150,18 +150,20 @@ func (db *DB) stage(no PageNo, target State, buf, old []byte) (bool, error) {
 	} else {
 		clear(buf)
 	}
+	damaged := false
 	if base {
-		if _, err := db.base.ReadAt(old, int64(no-1)*PageSize); err != nil {
-			return false, fmt.Errorf("checkpoint database %d: %w", db.ID, err)
-		}
-		if sum(no, old) != oldSum {
-			return false, db.damaged(no)
+		_, err := db.base.ReadAt(old, int64(no-1)*PageSize)
+		if damaged = err != nil || sum(no, old) != oldSum; damaged {
+			db.report(no)
 		}
 	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	if damaged {
+		db.endReaders(no, target.LSN, db.damaged(no))
+	}
 	switch {
-	case base:
+	case base && !damaged:
 		db.keepBase(no, old, oldSum)
 	case zeros:
 		db.append(no, &version{})
@@ -185,6 +187,19 @@ func (db *DB) missing(no PageNo, lsn history.LSN) (base, zeros bool) {
 		}
 	}
 	return base, zeros
+}
+
+// endReaders ends, with err, the snapshots below lsn that need what the base file has of page no. Then the
+// page can be written over, which mends it. The lock is held.
+func (db *DB) endReaders(no PageNo, lsn history.LSN, err error) {
+	for at, p := range db.pins {
+		if at >= lsn || uint32(no) > p.pages {
+			continue
+		}
+		if v, inBase := db.find(no, at); v == nil && inBase {
+			p.end(err)
+		}
+	}
 }
 
 // keepBase puts the base file's content of page no at the old end of its chain, below the truncation

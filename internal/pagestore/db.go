@@ -22,6 +22,8 @@ type DB struct {
 	base  *os.File
 	usage *usage // of the store
 
+	onDamage func(history.DatabaseID, PageNo, uint64) // the store's option
+
 	mu sync.RWMutex
 	// pages holds, per page, its versions above what the base file has, newest first. A chain never
 	// has a version older than the base file's without also having the one that the base file got,
@@ -29,14 +31,16 @@ type DB struct {
 	pages map[PageNo]*version
 	// states are the states that some snapshot may stand on: ascending, the last is the head. The
 	// first is at or below the base file's.
-	states []State
-	cuts   []cut    // truncations above the base file's state, ascending
-	base0  State    // what the base file holds
-	sums   []uint64 // of each page of the base file; nil while recovering, when nothing is checked
-	pins   map[history.LSN]*pin
-	stale  map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
-	floor  history.LSN         // versions below may have been dropped: no new snapshot goes there
-	images int                 // that hold the database: its file stays even if it is dropped
+	states   []State
+	cuts     []cut    // truncations above the base file's state, ascending
+	base0    State    // what the base file holds
+	sums     []uint64 // of each page of the base file; nil while recovering, when nothing is checked
+	pins     map[history.LSN]*pin
+	stale    map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
+	floor    history.LSN         // versions below may have been dropped: no new snapshot goes there
+	reported map[PageNo]uint64   // damaged pages that onDamage was told of, with the sum that they must have
+
+	images int // that hold the database: its file stays even if it is dropped
 
 	// writing is what a checkpoint under way brings the base file to. Like a pin it keeps the versions
 	// that make it up: a page written over twice meanwhile would otherwise be missing from the file.
@@ -137,6 +141,9 @@ func (s *Snapshot) ReadPage(no PageNo, dst []byte) error {
 	if ended := s.pin.err(); ended != nil { // what was copied may have been recycled meanwhile
 		return ended
 	}
+	if err != nil && isDamage(err) {
+		s.db.report(no)
+	}
 	return err
 }
 
@@ -175,7 +182,7 @@ func (db *DB) read(no PageNo, at State, dst []byte) (uint64, error) {
 		db.mu.RUnlock()
 		switch {
 		case same && err != nil:
-			return 0, fmt.Errorf("read page %d of database %d: %w", no, db.ID, err)
+			return 0, fmt.Errorf("%w: page %d of database %d: %w", errUnreadable, no, db.ID, err)
 		case same:
 			return 0, db.damaged(no)
 		}
@@ -232,7 +239,18 @@ type Write struct {
 }
 
 // ReadHead copies page no as of the head and gives its sum. It is for the writer.
-func (db *DB) ReadHead(no PageNo, dst []byte) (uint64, error) { return db.read(no, db.Head(), dst) }
+func (db *DB) ReadHead(no PageNo, dst []byte) (uint64, error) {
+	return db.readWrite(no, db.Head(), dst)
+}
+
+// readWrite is read for whoever writes.
+func (db *DB) readWrite(no PageNo, head State, dst []byte) (uint64, error) {
+	s, err := db.read(no, head, dst)
+	if err != nil && isDamage(err) {
+		db.report(no)
+	}
+	return s, err
+}
 
 // After computes the state that the head becomes with the given writes and size. old gives each
 // written page's sum as of the head.

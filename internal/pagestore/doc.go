@@ -41,6 +41,8 @@ var (
 	ErrNewerFormat    = errors.New("database was written by a newer version of Skein")
 )
 
+var errUnreadable = errors.New("cannot read")
+
 // sum is a page's share in its database's checksum. A page of zeros has none, so that a page never
 // written and a page of zeros are the same.
 func sum(no PageNo, page []byte) uint64 {

@@ -65,6 +65,9 @@ func (i *Install) file(id history.DatabaseID) (*installing, error) {
 		return nil, fmt.Errorf("install database %d: %w", id, err)
 	}
 	sums, err := hashFile(f)
+	if err == nil {
+		err = f.Truncate(int64(len(sums)) * PageSize) // a last part of a page has no hash
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("install database %d: %w", id, err), f.Close())
 	}

@@ -2,6 +2,7 @@ package pagestore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"maps"
 	"os"
@@ -235,6 +236,59 @@ func (m *model) cutBack(t *rapid.T) {
 	}
 }
 
+// rot has pages of the base file go bad. A scrub finds them, and no others, and they can be repaired.
+func (m *model) rot(t *rapid.T) {
+	numbers := rapid.SliceOfNDistinct(rapid.Uint32Range(1, modelMaxPages), 0, 3, rapid.ID).Draw(t, "rot")
+	slices.Sort(numbers)
+	var want, got []PageNo
+	sums := map[PageNo]uint64{}
+	for _, n := range numbers {
+		no := PageNo(n)
+		s, ok := m.db.wanted(no)
+		if !ok {
+			continue
+		}
+		want, sums[no] = append(want, no), s
+		if _, err := m.db.base.WriteAt([]byte("rotten"), int64(no-1)*PageSize+1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scrub := func() (got []PageNo) {
+		err := m.store.Scrub(context.Background(), modelDB, func(int) error { return nil }, func(no PageNo, s uint64) {
+			got = append(got, no)
+			if s != sums[no] {
+				t.Fatalf("page %d must have the hash %x, want %x", no, s, sums[no])
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got = scrub(); !slices.Equal(got, want) {
+		t.Fatalf("the scrub has found %v, want %v", got, want)
+	}
+	image := m.images[max(m.db.floor, m.db.base0.LSN)]
+	page := make([]byte, PageSize)
+	for _, no := range want {
+		if err := m.store.Repair(modelDB, no, sums[no], filled(99)); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("repaired with other content: %v", err)
+		}
+		if err := m.store.Repair(modelDB, no, sums[no]+1, page); err == nil {
+			t.Fatal("repaired with other content")
+		}
+		if err := m.store.Repair(modelDB, no, sums[no], image.page(no)); err != nil {
+			t.Fatal(err)
+		}
+		if !m.store.Find(modelDB, no, sums[no], page) || !bytes.Equal(page, image.page(no)) {
+			t.Fatalf("page %d is not found by its hash", no)
+		}
+	}
+	if got := scrub(); len(got) > 0 {
+		t.Fatalf("after the repair, the scrub has found %v", got)
+	}
+}
+
 // pin compares an image with what it must be.
 func (m *model) pin(t *rapid.T) {
 	i, err := m.store.Pin(m.visible)
@@ -436,6 +490,7 @@ func TestStoreIsWhatWasWritten(t *testing.T) {
 			"reopen":         m.reopen,
 			"cutBack":        m.cutBack,
 			"pin":            m.pin,
+			"rot":            m.rot,
 			"":               m.check,
 		})
 		m.finish(t)

@@ -22,6 +22,10 @@ const baseSuffix = ".db"
 type Options struct {
 	TempDir  string // for spilled transactions; emptied by whoever owns it
 	MaxBytes int64  // of page versions in memory: beyond it, redo spills. 0: DefaultMaxBytes
+
+	// OnDamage, if any, is told once of each page of a base file that a read has found damaged, and of the hash that
+	// it must have, see Repair. It is called by whoever reads and must not block.
+	OnDamage func(id history.DatabaseID, no PageNo, want uint64)
 }
 
 // DefaultMaxBytes bounds the page versions in memory unless Options say otherwise.
@@ -124,7 +128,7 @@ func (s *Store) open(id history.DatabaseID, base State, flags int) (*DB, error) 
 		return nil, errors.Join(err, f.Close())
 	}
 	db := &DB{
-		ID: id, base: f, usage: &s.usage, base0: base, states: []State{base},
+		ID: id, base: f, usage: &s.usage, onDamage: s.options.OnDamage, base0: base, states: []State{base},
 		pages: map[PageNo]*version{}, pins: map[history.LSN]*pin{}, stale: map[PageNo]struct{}{},
 	}
 	s.databases[id] = db

@@ -16,6 +16,7 @@ import (
 type bench struct {
 	t       *testing.T
 	dir     string
+	options Options
 	store   *Store
 	mu      sync.Mutex // guards entries
 	entries []replog.Entry
@@ -32,7 +33,8 @@ func newBench(t *testing.T) *bench {
 // open recovers: what was published since the checkpoint is replayed.
 func (b *bench) open() {
 	b.t.Helper()
-	s, err := Open(filepath.Join(b.dir, "db"), Options{TempDir: b.dir})
+	b.options.TempDir = b.dir
+	s, err := Open(filepath.Join(b.dir, "db"), b.options)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -364,6 +366,22 @@ func TestReadersWritersAndCheckpointsAtOnce(t *testing.T) {
 			default:
 			}
 			if err := b.store.Checkpoint(history.LSN(b.visible.Load())); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			err := b.store.Scrub(t.Context(), 2, func(int) error { return nil }, func(no PageNo, _ uint64) {
+				t.Errorf("the scrub says that page %d is bad", no)
+			})
+			if err != nil {
 				t.Error(err)
 				return
 			}

@@ -1,0 +1,341 @@
+package pagestore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"skein/internal/history"
+)
+
+// copyTo installs an image in dir as replication does, and says how many pages had to travel.
+func copyTo(i *Image, dir string) (sent int, err error) {
+	in, err := BeginInstall(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = in.Close() }()
+	for _, db := range i.Databases() {
+		n, err := copyDatabase(i, in, db)
+		if sent += n; err != nil {
+			return sent, err
+		}
+	}
+	if err := in.Finish(i.LSN, i.Databases()); err != nil {
+		return sent, err
+	}
+	return sent, in.Commit()
+}
+
+func copyDatabase(i *Image, in *Install, db ImageDB) (int, error) {
+	have, err := in.Sums(db.ID)
+	if err != nil {
+		return 0, err
+	}
+	want, err := i.Sums(db.ID, 1, int(db.Pages))
+	if err != nil {
+		return 0, err
+	}
+	var differ []PageNo
+	for n, s := range want {
+		if n >= len(have) && s != 0 || n < len(have) && have[n] != s {
+			differ = append(differ, PageNo(n+1))
+		}
+	}
+	page := make([]byte, PageSize)
+	for _, no := range differ {
+		if err := i.ReadPages(db.ID, []PageNo{no}, page); err != nil {
+			return 0, err
+		}
+		if err := in.Write(db.ID, no, page, want[no-1]); err != nil {
+			return 0, err
+		}
+	}
+	return len(differ), nil
+}
+
+func (b *bench) pin() *Image {
+	b.t.Helper()
+	i, err := b.store.Pin(history.LSN(b.visible.Load()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return i
+}
+
+// install brings the databases of b to dir.
+func (b *bench) install(dir string) int {
+	b.t.Helper()
+	i := b.pin()
+	defer i.Close()
+	sent, err := copyTo(i, dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return sent
+}
+
+// wantCopy opens dir and compares its databases with those of b.
+func (b *bench) wantCopy(dir string) {
+	b.t.Helper()
+	i := b.pin()
+	defer i.Close()
+	s, err := Open(dir, Options{TempDir: b.dir})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if err := s.Verify(); err != nil {
+		b.t.Fatal(err)
+	}
+	if s.CheckpointLSN() != i.LSN || s.Reach() != i.LSN {
+		b.t.Errorf("the copy is of entry %d, reach %d, want %d", s.CheckpointLSN(), s.Reach(), i.LSN)
+	}
+	if len(s.All()) != len(i.Databases()) {
+		b.t.Errorf("the copy has %d databases, want %d", len(s.All()), len(i.Databases()))
+	}
+	want, got := make([]byte, PageSize), make([]byte, PageSize)
+	for _, db := range i.Databases() {
+		if head := s.DB(db.ID).Head(); head.Pages != db.Pages || head.Checksum != db.Checksum {
+			b.t.Errorf("the copy of %+v is %+v", db, head)
+		}
+		for no := PageNo(1); uint32(no) <= db.Pages; no++ {
+			err := i.ReadPages(db.ID, []PageNo{no}, want)
+			if _, rerr := s.DB(db.ID).ReadHead(no, got); err != nil || rerr != nil || !bytes.Equal(got, want) {
+				b.t.Errorf("page %d of database %d differs (%v, %v)", no, db.ID, err, rerr)
+			}
+		}
+	}
+}
+
+func TestACopyIsMadeWhileTheWriterGoesOn(t *testing.T) {
+	b := newBench(t)
+	b.commit(b.db(2), 5, map[PageNo]byte{1: 1, 2: 2, 5: 5})
+	b.commit(b.db(3), 2, map[PageNo]byte{1: 3})
+	b.db(4) // without an entry
+	b.checkpoint()
+	b.commit(b.db(2), 5, map[PageNo]byte{2: 9})
+	i := b.pin()
+	b.commit(b.db(2), 3, map[PageNo]byte{1: 7})
+	b.publish(b.db(3), 2, map[PageNo]byte{2: 7})
+	b.checkpoint()
+	b.store.Drop(3)
+	b.commit(b.db(2), 4, map[PageNo]byte{4: 8})
+	b.checkpoint()
+	b.checkpoint()
+	dir := filepath.Join(t.TempDir(), "db")
+	if sent, err := copyTo(i, dir); err != nil || sent != 4 {
+		t.Fatalf("%d pages were sent (%v), want 4", sent, err)
+	}
+	i.Close()
+	b.checkpoint()
+	if held := b.store.HeldBytes(); held != 0 {
+		t.Errorf("%d bytes are held after the image was closed", held)
+	}
+	if b.store.DropPending() {
+		t.Error("the dropped database is still there")
+	}
+	s, err := Open(dir, Options{TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if err := s.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		id    history.DatabaseID
+		no    PageNo
+		value byte
+	}{{2, 1, 1}, {2, 2, 9}, {2, 3, 0}, {2, 5, 5}, {3, 1, 3}, {3, 2, 0}} {
+		wantPage(t, s.DB(want.id).Snapshot(3), want.no, want.value)
+	}
+}
+
+func TestAnOlderCopyIsBroughtUpToDateByItsDifferences(t *testing.T) {
+	b := newBench(t)
+	writes := map[PageNo]byte{}
+	for no := PageNo(1); no <= 600; no++ {
+		writes[no] = byte(no%200) + 1
+	}
+	b.commit(b.db(2), 600, writes)
+	b.commit(b.db(3), 2, map[PageNo]byte{1: 3})
+	dir := filepath.Join(t.TempDir(), "db")
+	if sent := b.install(dir); sent != 601 {
+		t.Errorf("%d pages were sent, want 601", sent)
+	}
+	b.wantCopy(dir)
+
+	b.commit(b.db(2), 500, map[PageNo]byte{1: 9, 300: 9})
+	b.store.Drop(3)
+	b.checkpoint()
+	b.commit(b.db(5), 3, map[PageNo]byte{3: 9})
+	if err := os.WriteFile(filepath.Join(dir, "0005.db"), filled(4)[:1000], 0o600); err != nil { // torn
+		t.Fatal(err)
+	}
+	if sent := b.install(dir); sent != 3 {
+		t.Errorf("%d pages were sent, want 3", sent)
+	}
+	b.wantCopy(dir)
+	b.commit(b.db(2), 700, map[PageNo]byte{650: 9})
+	if sent := b.install(dir); sent != 1 {
+		t.Errorf("%d pages were sent, want 1", sent)
+	}
+	b.wantCopy(dir)
+}
+
+func TestADirectoryWithAnIncompleteCopyIsNotOpened(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "db")
+	in, err := BeginInstall(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Write(2, 1, filled(1), PageSum(1, filled(2))); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a page with another's hash: %v, want %v", err, ErrDamaged)
+	}
+	if err := in.WriteRun(2, 2, append(filled(2), filled(3)...), []uint64{PageSum(2, filled(2)), PageSum(3, filled(3))}); err != nil {
+		t.Fatal(err)
+	}
+	total := PageSum(2, filled(2)) ^ PageSum(3, filled(3))
+	if err := in.Finish(4, []ImageDB{{2, 3, total + 1}}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a copy with another checksum: %v, want %v", err, ErrDamaged)
+	}
+	if err := in.Finish(4, []ImageDB{{2, 3, total}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrInstalling) {
+		t.Errorf("opened before the end: %v, want %v", err, ErrInstalling)
+	}
+	if err := in.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if err := s.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	wantPage(t, s.DB(2).Snapshot(4), 1, 0)
+	wantPage(t, s.DB(2).Snapshot(4), 3, 3)
+}
+
+func TestAnImageEndsWhenMemoryIsShort(t *testing.T) {
+	b := newBench(t)
+	b.commit(b.db(2), 2, map[PageNo]byte{1: 1})
+	i := b.pin()
+	defer i.Close()
+	b.commit(b.db(2), 2, map[PageNo]byte{1: 2})
+	if !b.db(2).KillOldest(2) {
+		t.Fatal("nothing was ended")
+	}
+	if _, err := i.Sums(2, 1, 2); !errors.Is(err, ErrSnapshotTooOld) {
+		t.Errorf("sums: %v, want %v", err, ErrSnapshotTooOld)
+	}
+	if err := i.ReadPages(2, []PageNo{1, 2}, make([]byte, 2*PageSize)); !errors.Is(err, ErrSnapshotTooOld) {
+		t.Errorf("pages: %v, want %v", err, ErrSnapshotTooOld)
+	}
+	if err := i.ReadPages(3, []PageNo{1}, make([]byte, PageSize)); err == nil {
+		t.Error("a database that is not in the image was read")
+	}
+}
+
+// installPoints are the places of package fault in an install, and about how often it passes each.
+var installPoints = map[string]int{
+	"file.rename": 2, "install.begun": 1, "install.page": 6, "install.synced": 1, "install.checkpoint": 1, "install.commit": 1,
+}
+
+const installFrom, installTo = "SKEIN_TEST_INSTALL_FROM", "SKEIN_TEST_INSTALL_TO"
+
+// TestInstallChild is what the next test runs as a process of its own.
+func TestInstallChild(t *testing.T) {
+	from := os.Getenv(installFrom)
+	if from == "" {
+		t.Skip("for TestAnInstallIsKilledAtEveryPoint")
+	}
+	s, err := Open(from, Options{TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	i, err := s.Pin(s.CheckpointLSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := copyTo(i, os.Getenv(installTo)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An install is killed, begun again, killed again, and so on. The directory is never opened half done,
+// and in the end it is the image.
+func TestAnInstallIsKilledAtEveryPoint(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a binary of its own")
+	}
+	binary := filepath.Join(t.TempDir(), "pagestore.test")
+	if out, err := exec.Command("go", "test", "-c", "-tags", "failpoints", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	b := newBench(t)
+	change := func() {
+		for id := history.DatabaseID(2); id < 4; id++ {
+			writes := map[PageNo]byte{}
+			pages := 1 + rng.Uint32N(8)
+			for range 3 {
+				writes[PageNo(1+rng.Uint32N(pages))] = byte(1 + rng.IntN(250))
+			}
+			b.commit(b.db(id), pages, writes)
+		}
+		b.checkpoint()
+	}
+	killed := 0
+	run := func(dir, faults string) {
+		c := exec.Command(binary, "-test.run=^TestInstallChild$")
+		c.Env = append(os.Environ(), installFrom+"="+filepath.Join(b.dir, "db"), installTo+"="+dir, "SKEIN_FAULT="+faults)
+		out, err := c.CombinedOutput()
+		if ee, ok := errors.AsType[*exec.ExitError](err); ok && ee.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+			killed++
+		} else if err != nil {
+			t.Fatalf("%s: %v\n%s", faults, err, out)
+		}
+	}
+	passed := 0
+	for _, name := range slices.Sorted(maps.Keys(installPoints)) {
+		dir := filepath.Join(t.TempDir(), "db")
+		for n := range installPoints[name] {
+			change()
+			run(dir, fmt.Sprintf("%s=kill:%d", name, n+1))
+			if s, err := Open(dir, Options{TempDir: t.TempDir()}); err == nil { // the install had not begun, or was over
+				if err := s.Verify(); err != nil {
+					t.Fatalf("after a kill at %s: %v", name, err)
+				}
+				_ = s.Close()
+			} else if !errors.Is(err, ErrInstalling) {
+				t.Fatalf("after a kill at %s: %v", name, err)
+			}
+			passed++
+		}
+		change()
+		run(dir, "")
+		b.wantCopy(dir)
+	}
+	if killed < passed/2 {
+		t.Errorf("only %d of %d faults were passed", killed, passed)
+	}
+	t.Logf("killed %d times in %d", killed, passed)
+}
