@@ -69,7 +69,7 @@ func (p *parser) alterDatabase(d *DatabaseStmt) {
 	}
 }
 
-// alterSetting reads SET name = value and RESET name after ALTER DATABASE and ALTER ROLE.
+// alterSetting reads SET name = value and RESET name after ALTER SYSTEM, DATABASE and ROLE.
 func (p *parser) alterSetting() {
 	v := &Variable{}
 	p.st.Set = v
@@ -87,18 +87,23 @@ func (p *parser) alterSetting() {
 // role reads what follows CREATE or ALTER ROLE, USER or GROUP; login is the default of LOGIN.
 func (p *parser) role(k Kind, tag string, login Choice) {
 	p.kind(k, tag)
-	r := &RoleStmt{Name: p.name(), Login: login}
+	r := &RoleStmt{Login: login}
 	p.st.Role = r
+	every := k == AlterRole && p.accept("all")
+	if !every {
+		r.Name = p.name()
+	}
 	if k == AlterRole {
 		if p.accept("rename", "to") {
 			r.NewName = p.name()
 			p.finish()
 			return
 		}
-		if p.is("in", "database") {
-			p.unsupported(p.i, "ALTER ROLE IN DATABASE is")
+		inDatabase := p.accept("in", "database")
+		if inDatabase {
+			r.Database = p.name()
 		}
-		if p.isAny("set", "reset") {
+		if every || inDatabase || p.isAny("set", "reset") {
 			p.alterSetting()
 			return
 		}

@@ -16,9 +16,12 @@ func (p *parser) alter() {
 		p.database(AlterDatabase, "ALTER DATABASE")
 	case "role", "user", "group":
 		p.role(AlterRole, "ALTER ROLE", Unset)
+	case "system":
+		p.kind(AlterSystem, "ALTER SYSTEM")
+		p.alterSetting()
 	case "view":
 		p.alterView()
-	case "index", "sequence", "schema", "type", "domain", "function", "procedure", "aggregate", "extension", "system",
+	case "index", "sequence", "schema", "type", "domain", "function", "procedure", "aggregate", "extension",
 		"default", "materialized", "operator", "publication", "subscription", "policy", "trigger", "collation", "language",
 		"large", "server", "foreign", "statistics", "tablespace", "text", "rule", "event", "routine":
 		p.alterOther(word)

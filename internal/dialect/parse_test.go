@@ -63,6 +63,9 @@ func TestKindsAndTags(t *testing.T) {
 		{"create database d", CreateDatabase, "CREATE DATABASE"},
 		{"drop database if exists d with (force)", DropDatabase, "DROP DATABASE"},
 		{"alter database d set timezone to 'UTC'", AlterDatabase, "ALTER DATABASE"},
+		{"alter system set synchronous_standby_names = 'ANY 1 (*)'", AlterSystem, "ALTER SYSTEM"},
+		{"alter system reset all", AlterSystem, "ALTER SYSTEM"},
+		{"alter role all in database d reset all", AlterRole, "ALTER ROLE"},
 		{"create user u password 'x'", CreateRole, "CREATE ROLE"},
 		{"alter role u with nologin", AlterRole, "ALTER ROLE"},
 		{"drop role if exists a, b", DropRole, "DROP ROLE"},
@@ -360,6 +363,15 @@ func TestRoles(t *testing.T) {
 	got = *only(t, "alter role ada password null").Role
 	if want := (RoleStmt{Name: "ada", HasPassword: true}); got != want {
 		t.Errorf("%+v", got)
+	}
+	if st := only(t, "alter user all in database d set time zone 'UTC'"); st.Role.Name != "" || st.Role.Database != "d" || st.Set.Name != "timezone" {
+		t.Errorf("alter role all in database: %+v %+v", st.Role, st.Set)
+	}
+	if st := only(t, `alter role "all" in database d reset timezone`); st.Role.Name != "all" || !st.Set.Default {
+		t.Errorf("alter role \"all\" in database: %+v %+v", st.Role, st.Set)
+	}
+	if st := only(t, "alter system set skein.sync_timeout to default"); st.Set.Name != "skein.sync_timeout" || !st.Set.Default {
+		t.Errorf("alter system: %+v", st.Set)
 	}
 	if st := only(t, "alter role ada set timezone to 'UTC'"); st.Set == nil || st.Set.Value != "UTC" {
 		t.Errorf("%+v", st.Set)

@@ -36,14 +36,16 @@ func (session) Cluster() pgcatalog.Cluster                         { return clus
 
 type cluster struct{}
 
-func (cluster) Databases() []pgcatalog.Database { return nil }
-func (cluster) Roles() []pgcatalog.Role         { return nil }
-func (cluster) Settings() []pgcatalog.Setting   { return nil }
-func (cluster) DatabaseSize(string) int64       { return 0 }
-func (cluster) InRecovery() bool                { return false }
-func (cluster) CurrentLSN() uint64              { return 0 }
-func (cluster) WalBytes() uint64                { return 0 }
-func (cluster) StartTime() time.Time            { return time.Unix(1_700_000_000, 0) }
+func (cluster) Databases() []pgcatalog.Database            { return nil }
+func (cluster) Roles() []pgcatalog.Role                    { return nil }
+func (cluster) Settings() []pgcatalog.Setting              { return nil }
+func (cluster) StoredSettings() []pgcatalog.StoredSettings { return nil }
+func (cluster) Degradations() []pgcatalog.Degradation      { return nil }
+func (cluster) DatabaseSize(string) int64                  { return 0 }
+func (cluster) InRecovery() bool                           { return false }
+func (cluster) CurrentLSN() uint64                         { return 0 }
+func (cluster) WalBytes() uint64                           { return 0 }
+func (cluster) StartTime() time.Time                       { return time.Unix(1_700_000_000, 0) }
 
 func (cluster) Replication() pgcatalog.Replication { return nil }
 

@@ -52,8 +52,9 @@ const (
 	CreateDatabase // Database
 	AlterDatabase  // Database, Set for ALTER DATABASE … SET
 	DropDatabase   // Database
+	AlterSystem    // Set
 	CreateRole     // Role
-	AlterRole      // Role, Set for ALTER ROLE … SET
+	AlterRole      // Role, Set for ALTER ROLE … SET, with Role.Database for IN DATABASE
 	DropRole       // Names, IfExists
 	Grant          // no operands: accepted and without effect
 	Revoke         // no operands: accepted and without effect
@@ -218,7 +219,8 @@ type DatabaseStmt struct {
 
 // RoleStmt is CREATE or ALTER ROLE, USER or GROUP.
 type RoleStmt struct {
-	Name         string
+	Name         string // "" for ALTER ROLE ALL
+	Database     string // of ALTER ROLE … IN DATABASE; "" for all
 	NewName      string // ALTER ROLE … RENAME TO
 	HasPassword  bool   // PASSWORD was given
 	Password     string // "" with HasPassword for PASSWORD NULL

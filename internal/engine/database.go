@@ -14,7 +14,10 @@ import (
 // idleConns is how many unused connections a database keeps; their page caches are warm.
 const idleConns = 16
 
-var errDatabaseGone = sqlstate.New(sqlstate.DatabaseDropped, "the database was dropped")
+var (
+	errDatabaseGone = sqlstate.New(sqlstate.DatabaseDropped, "the database was dropped")
+	errDatabaseEnds = sqlstate.New(sqlstate.AdminShutdown, "terminating connection because the database is being dropped")
+)
 
 // Database is one database as sessions use it: readers from a pool, one writer at a time.
 type Database struct {
@@ -99,6 +102,9 @@ func (d *Database) giveReader(c *conn) {
 
 // takeWriter gives the writing connection to whoever holds the turn.
 func (d *Database) takeWriter() (*conn, error) {
+	if d.ended() {
+		return nil, errDatabaseGone
+	}
 	if c := d.warm; c != nil {
 		d.warm = nil
 		return c, nil
@@ -109,15 +115,39 @@ func (d *Database) takeWriter() (*conn, error) {
 // giveWriter takes it back, before the turn is given on.
 func (d *Database) giveWriter(c *conn) {
 	c.rest()
-	if c.broken {
+	if c.broken || d.ended() {
 		c.close()
 		return
 	}
 	d.warm = c
 }
 
-// shut closes the database for good; its sessions have ended or will get errDatabaseGone.
+func (d *Database) ended() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.gone
+}
+
+// shut closes the database once whoever writes has ended; its sessions get errDatabaseGone.
 func (d *Database) shut(ctx context.Context) error {
+	d.closeIdle()
+	if err := d.writer.take(ctx); err != nil {
+		return fmt.Errorf("close database %q: %w", d.Name, err)
+	}
+	d.closeWarm()
+	return nil
+}
+
+// leaveTo closes what nobody uses, and has end see to the sessions. Each of them closes what it holds.
+func (d *Database) leaveTo(end func(*Database)) {
+	d.closeIdle()
+	end(d)
+	if d.writer.try() {
+		d.closeWarm()
+	}
+}
+
+func (d *Database) closeIdle() {
 	d.mu.Lock()
 	d.gone = true
 	idle := d.idle
@@ -126,15 +156,15 @@ func (d *Database) shut(ctx context.Context) error {
 	for _, c := range idle {
 		c.close()
 	}
-	if err := d.writer.take(ctx); err != nil {
-		return fmt.Errorf("close database %q: %w", d.Name, err)
-	}
+}
+
+// closeWarm closes the writing connection and gives the turn on.
+func (d *Database) closeWarm() {
 	if d.warm != nil {
 		d.warm.close()
 		d.warm = nil
 	}
 	d.writer.give()
-	return nil
 }
 
 // join counts a session in, unless the database is going.
@@ -158,7 +188,8 @@ func (d *Database) leave() {
 	}
 }
 
-// Write runs fn on the writing connection in one transaction of the engine's own and gives its LSN.
+// write runs fn on the writing connection in one transaction of the engine's own and gives its LSN, or
+// that of what it stood on if it has changed nothing.
 func (d *Database) write(ctx context.Context, s *Session, fn func(*conn) error) (history.LSN, error) {
 	if err := d.writer.take(ctx); err != nil {
 		return 0, err
@@ -177,8 +208,9 @@ func (d *Database) write(ctx context.Context, s *Session, fn func(*conn) error) 
 	if err := fn(c); err != nil {
 		return 0, errors.Join(err, c.exec("ROLLBACK"))
 	}
+	lsn := c.file.SnapshotLSN()
 	if err := c.exec("COMMIT"); err != nil {
 		return 0, errors.Join(err, c.exec("ROLLBACK"))
 	}
-	return c.file.TakeCommit(), nil
+	return max(lsn, c.file.TakeCommit()), nil
 }

@@ -52,6 +52,8 @@ type Storage interface {
 	// FlushSoon has entries made durable that nobody waits for.
 	FlushSoon()
 	Visible() history.LSN
+	// Head is the newest entry of the log, committed or not.
+	Head() history.LSN
 	Checkpoint() error
 	// InRecovery is true while the node follows another: only what arrives from there is written.
 	InRecovery() bool
@@ -63,7 +65,11 @@ type Storage interface {
 type Options struct {
 	MaxConns int           // SQLite connections per database, besides the writer's; 0: 64
 	DropWait time.Duration // how long DROP DATABASE waits for sessions that are ending; 0: 5 s
-	Logger   *slog.Logger
+	Logger   *slog.Logger  // nil: nothing is logged
+	// OnSettings is told the cluster's settings that are not those of sessions: all of them, by name, each
+	// as pg_settings shows it, in its unit (ms, s, MB) and with its default where it was not set. It is
+	// called by Open and with every change, one call at a time, and must not call the engine.
+	OnSettings func(map[string]string)
 	// Replication is what the catalog shows of the streaming between nodes; nil: this node stands alone.
 	Replication pgcatalog.Replication
 }
@@ -78,14 +84,21 @@ type Engine struct {
 	parsed  parseCache
 	lastTxn atomic.Int64
 
+	loading sync.Mutex                      // taken before mu, by who reads the system database: it is read in order
+	cluster atomic.Pointer[clusterSettings] // what ALTER SYSTEM has set
+	unread  atomic.Uint64                   // LSN of a change of the system database that was not read yet; 0 for none
+
 	mu        sync.RWMutex
 	databases map[string]*Database
 	roles     map[string]role
+	stored    map[scope][]stored // by ALTER DATABASE and ALTER ROLE
 	secret    []byte
 	sessions  map[uint32]*Session
+	schemas   map[history.DatabaseID]history.LSN // last change of a schema that arrived from elsewhere
 }
 
-// Open reads the system database, or makes it on a new node, and with it databases and roles.
+// Open reads the system database, and with it databases, roles and settings; a leader makes it on a new
+// node. On a follower without a copy of it nobody can log in until Replicated tells of one.
 func Open(ctx context.Context, storage Storage, o Options) (*Engine, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = 64
@@ -93,32 +106,39 @@ func Open(ctx context.Context, storage Storage, o Options) (*Engine, error) {
 	if o.DropWait == 0 {
 		o.DropWait = 5 * time.Second
 	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	e := &Engine{
 		storage: storage, options: o, started: time.Now(), locks: newAdvisoryLocks(),
-		databases: map[string]*Database{}, roles: map[string]role{}, sessions: map[uint32]*Session{},
+		databases: map[string]*Database{}, sessions: map[uint32]*Session{}, schemas: map[history.DatabaseID]history.LSN{},
 	}
 	if err := storage.Create(history.SystemDatabase); err != nil {
 		return nil, err
 	}
 	e.system = newDatabase("", history.SystemDatabase, storage.URI(history.SystemDatabase), 4)
-	if err := e.beginSystem(ctx); err != nil {
-		return nil, fmt.Errorf("open system database: %w", err)
+	if !storage.InRecovery() {
+		if err := e.beginSystem(ctx); err != nil {
+			return nil, fmt.Errorf("open system database: %w", err)
+		}
 	}
-	if err := e.loadSystem(ctx); err != nil {
-		return nil, fmt.Errorf("read system database: %w", err)
-	}
-	return e, e.reconcile()
+	e.unread.Store(uint64(storage.Head()))
+	return e, errors.Join(e.loadCluster(ctx), e.loadSystem(ctx, 0), e.reconcile(ctx))
 }
 
-// reconcile makes the store's databases those that the system database lists: a crash may have come
-// between the two.
-func (e *Engine) reconcile() error {
+// reconcile drops the store's databases that the system database does not list, neither as everybody sees
+// it nor at its newest: a crash may have come between the two.
+func (e *Engine) reconcile(ctx context.Context) error {
+	newest := systemState{databases: map[string]listed{}, roles: map[string]role{}, stored: map[scope][]stored{}}
+	if err := e.readSystem(ctx, 0, true, newest.read); err != nil {
+		return err
+	}
 	listed := map[history.DatabaseID]bool{history.SystemDatabase: true}
 	for _, d := range e.databases {
 		listed[d.ID] = true
-		if err := e.storage.Create(d.ID); err != nil {
-			return err
-		}
+	}
+	for _, d := range newest.databases {
+		listed[d.id] = true
 	}
 	for _, id := range e.storage.IDs() {
 		if !listed[id] {
@@ -142,15 +162,16 @@ func (e *Engine) Close(ctx context.Context) error {
 // Connect opens a session.
 func (e *Engine) Connect(_ context.Context, out *pgwire.Conn, st pgwire.Startup) (pgwire.Session, error) {
 	r, ok := e.role(st.User)
+	if !e.begun() {
+		return nil, errNoCopy
+	}
 	if !ok {
 		return nil, sqlstate.New(sqlstate.InvalidAuthorization, "role %q does not exist", st.User)
 	}
 	if !r.Login {
 		return nil, sqlstate.New(sqlstate.InvalidAuthorization, "role %q is not permitted to log in", st.User)
 	}
-	e.mu.RLock()
-	d := e.databases[st.Database]
-	e.mu.RUnlock()
+	d := e.database(st.Database)
 	if d == nil {
 		return nil, sqlstate.New(sqlstate.InvalidDatabaseName, "database %q does not exist", st.Database)
 	}
@@ -158,11 +179,13 @@ func (e *Engine) Connect(_ context.Context, out *pgwire.Conn, st pgwire.Startup)
 		return nil, err
 	}
 	s := &Session{
-		engine: e, db: d, out: out, user: st.User, startup: map[string]string{}, began: time.Now(),
+		engine: e, db: d, out: out, user: st.User, startup: map[string]first{}, began: time.Now(),
 		statements: map[string]*prepared{}, portals: map[string]*portal{}, cursors: map[string]*portal{},
 	}
 	s.settings.put("session_authorization", st.User)
 	s.settings.put("is_superuser", onOff(r.Superuser))
+	s.adopt()
+	s.storedSettings()
 	if err := s.startupSettings(st.Params); err != nil {
 		d.leave()
 		return nil, err
@@ -204,13 +227,11 @@ func (s *Session) startupSettings(params map[string]string) error {
 }
 
 func (s *Session) startupSetting(name, value string) error {
-	value, err := checked(name, value)
+	value, err := checkedForSession(name, value)
 	if err != nil {
 		return err
 	}
-	s.startup[name] = value
-	s.settings.put(name, value)
-	s.applyToEnv(name, value)
+	s.begin(name, value, "client")
 	return nil
 }
 

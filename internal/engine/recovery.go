@@ -1,12 +1,19 @@
 package engine
 
 import (
+	"context"
+
 	"skein/internal/dialect"
+	"skein/internal/history"
 	"skein/internal/sqlstate"
 )
 
 // errReadWriteInRecovery has PostgreSQL's text, and the code that drivers look for to find another node.
 var errReadWriteInRecovery = sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot set transaction read-write mode during recovery")
+
+// errNoCopy is for a follower before its first copy.
+var errNoCopy = sqlstate.New(sqlstate.CannotConnectNow, "the database system is starting up").
+	WithDetail("This node follows another and has no copy of its data yet.")
 
 var errCeasedToLead = sqlstate.New(sqlstate.ReadOnlyTransaction, "the transaction was rolled back: this node follows another now")
 
@@ -30,4 +37,41 @@ func (s *Session) refuseWrite() error {
 		what = st.Tag
 	}
 	return sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s in a read-only transaction", what)
+}
+
+// begun says whether the system database has been read.
+func (e *Engine) begun() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return len(e.roles) > 0
+}
+
+// Replicated says that readers see, up to an LSN, entries of a database that came from elsewhere. For the
+// system database, databases, roles and settings are read again: new databases open, the sessions in
+// those that were dropped end. It returns when that is done, and may be called for every entry.
+func (e *Engine) Replicated(ctx context.Context, db history.DatabaseID, lsn history.LSN) {
+	if db != history.SystemDatabase {
+		return
+	}
+	err := e.loadSystem(ctx, 0)
+	if err == nil {
+		err = e.loadCluster(ctx)
+	}
+	if err != nil {
+		e.options.Logger.Error("a change of the system database could not be read; it will be tried again", "lsn", lsn, "error", err)
+		raise(&e.unread, uint64(lsn))
+	}
+}
+
+// SchemaChanged says that an entry that came from elsewhere changes a schema. It must be called before
+// readers see the entry, so that no plan for the old schema is taken for one of the new.
+func (e *Engine) SchemaChanged(db history.DatabaseID, lsn history.LSN) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.schemas[db] = max(e.schemas[db], lsn)
+	for _, d := range e.databases {
+		if d.ID == db {
+			raise(&d.schema, uint64(lsn))
+		}
+	}
 }

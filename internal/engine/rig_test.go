@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,6 +30,11 @@ type rig struct {
 	stop     func()
 
 	following atomic.Bool // the node follows another
+
+	mu       sync.Mutex
+	settings map[string]string // by OnSettings
+	rule     commit.SyncConfig // by Configure
+	calls    int               // of OnSettings
 }
 
 // complaint fails the test: errors are logged for what must not happen, a panic above all.
@@ -64,7 +71,7 @@ func (r *rig) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	storageDone, served := make(chan error, 1), make(chan error, 1)
 	go func() { storageDone <- p.Run(ctx) }()
-	e, err := Open(ctx, rigStorage{p, vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log})
+	e, err := Open(ctx, rigStorage{p, vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -178,6 +185,24 @@ func (r *rig) allGone() {
 	})
 }
 
+func (r *rig) onSettings(all map[string]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.settings = all
+	r.calls++
+}
+
+// told is what the node has last heard of its settings.
+func (r *rig) told() (lines []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, value := range r.settings {
+		lines = append(lines, name+" = "+value)
+	}
+	slices.Sort(lines)
+	return append(lines, fmt.Sprintf("rule: %s at %s, timeout %s, degrade %t", r.rule.Names, r.rule.Level, r.rule.Timeout, r.rule.Degrade))
+}
+
 // rigStorage is a node's storage.
 type rigStorage struct {
 	*commit.Pipeline
@@ -189,9 +214,15 @@ func (s rigStorage) Wait(ctx context.Context, lsn history.LSN, level commit.Leve
 	return false, s.Pipeline.Wait(ctx, lsn)
 }
 
+func (s rigStorage) Head() history.LSN { return s.Log().Head().LSN }
+
 func (s rigStorage) InRecovery() bool { return s.rig.following.Load() }
 
-func (s rigStorage) Configure(c commit.SyncConfig) {}
+func (s rigStorage) Configure(c commit.SyncConfig) {
+	s.rig.mu.Lock()
+	defer s.rig.mu.Unlock()
+	s.rig.rule = c
+}
 
 func (s rigStorage) URI(id history.DatabaseID) string { return s.vfs.URI(id) }
 

@@ -41,6 +41,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	close NAME                drops the connection and waits until the session has ended
 //	drop NAME                 drops the connection of a session that waits, and will not notice yet
 //	follow, lead              has the node follow another from now on, or not any more
+//	node                      shows the settings that the node below was told last
 //	restart                   stops the node, reads what that means for each session, and starts it again
 //
 // What is read is compared with the indented lines below; -update rewrites these.
@@ -135,6 +136,8 @@ func (s *script) line(line string) {
 		s.drop(words[1])
 	case "restart":
 		s.restart()
+	case "node":
+		s.got = append(s.got, s.rig.told()...)
 	case "follow", "lead":
 		s.rig.following.Store(words[0] == "follow")
 	default:

@@ -19,7 +19,7 @@ type Session struct {
 	db      *Database
 	out     *pgwire.Conn
 	user    string
-	startup map[string]string
+	startup map[string]first
 
 	settings             settings
 	statements           map[string]*prepared
@@ -61,6 +61,7 @@ var (
 // run gives the context of one message: it ends with a cancel request or statement_timeout.
 func (s *Session) run(ctx context.Context) (context.Context, func()) {
 	s.awake()
+	s.adopt()
 	s.began = time.Now()
 	s.failure = nil
 	ctx, cancel := context.WithCancelCause(ctx)

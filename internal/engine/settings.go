@@ -25,10 +25,11 @@ type setting struct {
 type parameter struct {
 	name     string // as SHOW ALL and ParameterStatus spell it
 	value    string // default
-	kind     string // bool, integer, ms, string, enum
+	kind     string // bool, integer, string, enum; ms, s and MB are integers with that unit
 	choices  []string
 	report   bool // the client is told of every change
 	readOnly bool // SHOW only
+	node     bool // set for the whole cluster, by ALTER SYSTEM
 }
 
 var parameters = indexParameters([]parameter{
@@ -48,6 +49,7 @@ var parameters = indexParameters([]parameter{
 	{name: "enable_seqscan", value: "on", kind: "bool"},
 	{name: "escape_string_warning", value: "on", kind: "bool"},
 	{name: "extra_float_digits", value: "1", kind: "integer"},
+	{name: "idle_replication_slot_timeout", value: "0", kind: "s", node: true},
 	{name: "idle_in_transaction_session_timeout", value: "0", kind: "ms"},
 	{name: "idle_session_timeout", value: "0", kind: "ms"},
 	{name: "in_hot_standby", value: "off", kind: "bool", report: true, readOnly: true},
@@ -66,6 +68,8 @@ var parameters = indexParameters([]parameter{
 	{name: "max_connections", value: "100", kind: "integer", readOnly: true},
 	{name: "max_identifier_length", value: "63", kind: "integer", readOnly: true},
 	{name: "max_index_keys", value: "32", kind: "integer", readOnly: true},
+	// Not PostgreSQL's -1, which lets a follower that never returns fill the leader's disk.
+	{name: "max_slot_wal_keep_size", value: "4096", kind: "MB", node: true},
 	{name: "password_encryption", value: "scram-sha-256", kind: "enum", choices: []string{"scram-sha-256"}},
 	{name: "role", value: "none", kind: "string"},
 	{name: "row_security", value: "on", kind: "bool"},
@@ -75,10 +79,14 @@ var parameters = indexParameters([]parameter{
 	{name: "server_version_num", value: "150000", kind: "integer", readOnly: true},
 	{name: "session_authorization", kind: "string", report: true},
 	{name: "session_replication_role", value: "origin", kind: "string"},
+	{name: "skein.min_apply_delay", value: "0", kind: "ms", node: true},
+	{name: "skein.on_sync_timeout", value: "wait", kind: "enum", choices: []string{"wait", "degrade"}, node: true},
+	{name: "skein.sync_timeout", value: "10000", kind: "ms", node: true},
 	{name: "standard_conforming_strings", value: "on", kind: "enum", choices: []string{"on"}, report: true},
 	{name: "statement_timeout", value: "0", kind: "ms"},
 	{name: "synchronize_seqscans", value: "on", kind: "bool"},
 	{name: "synchronous_commit", value: "on", kind: "enum", choices: []string{"local", "remote_write", "remote_apply", "on", "off"}},
+	{name: "synchronous_standby_names", kind: "string", node: true},
 	{name: "TimeZone", value: "Etc/UTC", kind: "string", report: true},
 	{name: "transaction_deferrable", value: "off", kind: "bool"},
 	{name: "transaction_isolation", value: "serializable", kind: "enum", choices: []string{"serializable", "repeatable read", "read committed", "read uncommitted"}},
@@ -96,8 +104,12 @@ func indexParameters(list []parameter) map[string]*parameter {
 	return m
 }
 
-// settings are the parameters of one session that differ from their defaults. Keys are lower case.
-type settings struct{ values map[string]string }
+// settings are the parameters of one session: its own, over the cluster's, over the defaults. Keys are
+// lower case.
+type settings struct {
+	values  map[string]string
+	cluster *clusterSettings // as the session has last seen them; nil for none
+}
 
 // get gives a parameter's value, "" for one that does not exist.
 func (v *settings) get(name string) string {
@@ -109,18 +121,11 @@ func (v *settings) lookup(name string) (string, bool) {
 	if value, ok := v.values[name]; ok {
 		return value, true
 	}
-	if p := parameters[name]; p != nil {
-		return p.value, true
-	}
-	return "", false
+	return v.cluster.lookup(name)
 }
 
 func (v *settings) duration(name string) time.Duration {
-	value, ok := v.values[name]
-	if !ok {
-		return 0
-	}
-	ms, _ := strconv.Atoi(value)
+	ms, _ := strconv.Atoi(v.get(name))
 	return time.Duration(ms) * time.Millisecond
 }
 
@@ -146,6 +151,10 @@ func (v *settings) restore(s setting) {
 func checked(name, value string) (string, error) {
 	p := parameters[name]
 	if p == nil {
+		if strings.HasPrefix(name, "skein.") {
+			return "", sqlstate.New(sqlstate.InvalidName, "invalid configuration parameter name %q", name).
+				WithDetail("\"skein\" is a reserved prefix.")
+		}
 		if strings.Contains(name, ".") { // a setting of some extension or application
 			return value, nil
 		}
@@ -162,12 +171,15 @@ func checked(name, value string) (string, error) {
 		if _, err := strconv.Atoi(value); err != nil {
 			return "", invalid
 		}
-	case "ms":
-		ms, err := milliseconds(value)
+	case "ms", "s", "MB":
+		n, err := quantity(value, p.kind)
 		if err != nil {
 			return "", invalid
 		}
-		return strconv.FormatInt(ms, 10), nil
+		if n < 0 && (p.kind != "MB" || n != -1) {
+			return "", invalid
+		}
+		return strconv.FormatInt(n, 10), nil
 	case "enum":
 		value = strings.ToLower(value)
 		if name == "synchronous_commit" {
@@ -178,6 +190,15 @@ func checked(name, value string) (string, error) {
 		}
 	}
 	return checkedSpecial(name, value, invalid)
+}
+
+// checkedForSession refuses what holds for the whole cluster, too.
+func checkedForSession(name, value string) (string, error) {
+	if p := parameters[name]; p != nil && p.node {
+		return "", sqlstate.New(sqlstate.CantChangeRuntimeParam, "parameter %q cannot be changed now", p.name).
+			WithHint("It holds for the whole cluster: use ALTER SYSTEM SET.")
+	}
+	return checked(name, value)
 }
 
 func checkedSpecial(name, value string, invalid *sqlstate.Error) (string, error) {
@@ -192,6 +213,10 @@ func checkedSpecial(name, value string, invalid *sqlstate.Error) (string, error)
 			return "", invalid.WithHint("Skein writes dates in ISO style only.")
 		}
 		return "ISO, MDY", nil
+	case "synchronous_standby_names":
+		if _, err := commit.ParseStandbyNames(value); err != nil {
+			return "", invalid.WithDetail("%v", err)
+		}
 	case "timezone":
 		if _, err := timeZone(value); err != nil {
 			return "", invalid
@@ -218,10 +243,23 @@ func boolValue(value string, invalid error) (string, error) {
 	return "", invalid
 }
 
-// milliseconds reads "500", "500ms", "1.5s", "2min", "1h", "1d".
-func milliseconds(value string) (int64, error) {
+// unit is a unit that a setting may be given in; size counts in the setting's own unit.
+type unit struct {
+	name string
+	size float64
+}
+
+// units are those of each kind of setting that has one, the largest first.
+var units = map[string][]unit{
+	"ms": {{"d", 86_400_000}, {"h", 3_600_000}, {"min", 60_000}, {"s", 1000}, {"ms", 1}, {"us", 0.001}},
+	"s":  {{"d", 86_400}, {"h", 3600}, {"min", 60}, {"s", 1}, {"ms", 0.001}, {"us", 0.000_001}},
+	"MB": {{"TB", 1 << 20}, {"GB", 1 << 10}, {"MB", 1}, {"kB", 1.0 / (1 << 10)}, {"B", 1.0 / (1 << 20)}},
+}
+
+// quantity reads "500", "500ms", "1.5s", "2min", "64MB" in the units of a kind.
+func quantity(value, kind string) (int64, error) {
 	value = strings.TrimSpace(value)
-	digits := strings.IndexFunc(value, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+	digits := strings.IndexFunc(value, func(r rune) bool { return (r < '0' || r > '9') && r != '.' && r != '-' })
 	if digits < 0 {
 		digits = len(value)
 	}
@@ -229,11 +267,19 @@ func milliseconds(value string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	unit, ok := map[string]float64{"us": 0.001, "": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}[strings.TrimSpace(value[digits:])]
-	if !ok || n*unit > math.MaxInt32 {
-		return 0, fmt.Errorf("no duration: %q", value)
+	named := strings.TrimSpace(value[digits:])
+	size := 1.0
+	if named != "" {
+		i := slices.IndexFunc(units[kind], func(u unit) bool { return u.name == named })
+		if i < 0 {
+			return 0, fmt.Errorf("no unit of %s: %q", kind, named)
+		}
+		size = units[kind][i].size
 	}
-	return int64(math.Round(n * unit)), nil
+	if n *= size; math.Abs(n) > math.MaxInt32 {
+		return 0, fmt.Errorf("out of range: %q", value)
+	}
+	return int64(math.Round(n)), nil
 }
 
 // timeZone finds a zone by name, or by an offset as SET TIME ZONE takes it.
@@ -310,7 +356,7 @@ func (s *Session) set(name, value string, local bool) error {
 	case "role", "session_authorization":
 		return s.setRole(name, value)
 	}
-	value, err := checked(name, value)
+	value, err := checkedForSession(name, value)
 	if err != nil {
 		return err
 	}
@@ -321,13 +367,20 @@ func (s *Session) set(name, value string, local bool) error {
 // change sets a checked value. Within a transaction the old one is remembered: a rollback undoes SET,
 // the end of the transaction, or of a reading that stands alone, SET LOCAL.
 func (s *Session) change(name, value string, local bool) {
-	now := s.settings.get(name)
-	old := s.settings.put(name, value)
+	s.replace(setting{name, value, true}, local)
+}
+
+func (s *Session) replace(with setting, local bool) {
+	now := s.settings.get(with.name)
+	old := s.settings.put(with.name, with.value)
+	if !with.present {
+		s.settings.restore(with)
+	}
 	if s.tx.open() || local {
 		s.tx.changes = append(s.tx.changes, replaced{old, local})
 	}
-	if value != now {
-		s.applied(name)
+	if s.settings.get(with.name) != now {
+		s.applied(with.name)
 	}
 }
 
@@ -355,34 +408,24 @@ func (s *Session) applyToEnv(name, value string) {
 	}
 }
 
-// reset is RESET name.
-func (s *Session) reset(name string) error {
+// reset is RESET name: back to what the session began with, or to the cluster's value if that was none.
+func (s *Session) reset(name string, local bool) error {
 	name = strings.ToLower(name)
 	p := parameters[name]
-	if p == nil {
+	if p == nil && !strings.Contains(name, ".") {
 		return sqlstate.New(sqlstate.UndefinedObject, "unrecognized configuration parameter %q", name)
 	}
-	value, ok := s.startup[name]
-	if !ok {
-		value = p.value
-	}
-	if p.readOnly || name == "session_authorization" {
+	if p != nil && (p.readOnly || name == "session_authorization") {
 		return nil
 	}
-	s.change(name, value, false)
+	first, ok := s.startup[name]
+	s.replace(setting{name, first.value, ok}, local)
 	return nil
 }
 
 func (s *Session) resetAll() error {
 	for _, name := range slices.Sorted(maps.Keys(s.settings.values)) {
-		if strings.Contains(name, ".") {
-			s.settings.restore(setting{name: name})
-			continue
-		}
-		if name == "is_superuser" {
-			continue
-		}
-		if err := s.reset(name); err != nil {
+		if err := s.reset(name, false); err != nil {
 			return err
 		}
 	}
@@ -433,23 +476,24 @@ func (s *Session) show(name string) (string, bool) {
 		return s.user, true
 	}
 	value, ok := s.settings.lookup(name)
-	if p := parameters[name]; p != nil && p.kind == "ms" && value != "0" {
-		return spellMilliseconds(value), true
+	if p := parameters[name]; p != nil {
+		return spell(value, p.kind), true
 	}
 	return value, ok
 }
 
-func spellMilliseconds(value string) string {
-	n, _ := strconv.ParseInt(value, 10, 64)
-	for _, u := range []struct {
-		size int64
-		name string
-	}{{86_400_000, "d"}, {3_600_000, "h"}, {60_000, "min"}, {1000, "s"}} {
-		if n%u.size == 0 {
-			return strconv.FormatInt(n/u.size, 10) + u.name
+// spell writes a quantity with the largest unit that divides it.
+func spell(value, kind string) string {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n <= 0 {
+		return value
+	}
+	for _, u := range units[kind] {
+		if u.size >= 1 && n%int64(u.size) == 0 {
+			return strconv.FormatInt(n/int64(u.size), 10) + u.name
 		}
 	}
-	return value + "ms"
+	return value
 }
 
 func onOff(b bool) string {
@@ -476,14 +520,36 @@ func (s *Session) allSettings() []pgcatalog.Setting {
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
 		p := parameters[name]
 		value, _ := s.show(name)
-		e := pgcatalog.Setting{Name: p.name, Value: value, Default: p.value, Type: p.kind, Context: "user", EnumValues: p.choices}
-		if p.kind == "ms" {
-			e.Type, e.Unit = "integer", "ms"
+		if units[p.kind] != nil {
+			value = s.settings.get(name)
 		}
-		if p.readOnly {
+		e := pgcatalog.Setting{Name: p.name, Value: value, Default: p.value, Type: p.kind, Context: "user", EnumValues: p.choices}
+		e.Reset, e.Source = s.origin(name)
+		if units[p.kind] != nil {
+			e.Type, e.Unit = "integer", p.kind
+		}
+		switch {
+		case p.readOnly:
 			e.Context = "internal"
+		case p.node:
+			e.Context = "sighup"
 		}
 		all = append(all, e)
 	}
 	return all
+}
+
+// origin gives what RESET would make of a setting, and where its value comes from.
+func (s *Session) origin(name string) (reset, source string) {
+	reset, source = parameters[name].value, "default"
+	if value, ok := s.settings.cluster.values[name]; ok {
+		reset, source = value, "configuration file"
+	}
+	if first, ok := s.startup[name]; ok {
+		reset, source = first.value, first.source
+	}
+	if value, ok := s.settings.values[name]; ok && value != reset {
+		source = "session"
+	}
+	return reset, source
 }

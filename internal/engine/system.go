@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -24,10 +25,14 @@ import (
 
 // The system database holds what belongs to the whole cluster. It is a database like the others, so
 // that its changes go the same way: through the log, to every node, in order.
+//
+// Times are microseconds since 1970.
 const systemSchema = `
-CREATE TABLE databases (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, owner TEXT NOT NULL) STRICT;
-CREATE TABLE roles (name TEXT PRIMARY KEY, verifier TEXT NOT NULL, login INTEGER NOT NULL, superuser INTEGER NOT NULL, createdb INTEGER NOT NULL, createrole INTEGER NOT NULL) STRICT;
-CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT`
+CREATE TABLE IF NOT EXISTS databases (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, owner TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS roles (name TEXT PRIMARY KEY, verifier TEXT NOT NULL, login INTEGER NOT NULL, superuser INTEGER NOT NULL, createdb INTEGER NOT NULL, createrole INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS settings (database TEXT NOT NULL, role TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (database, role, name)) STRICT;
+CREATE TABLE IF NOT EXISTS degradations (id INTEGER PRIMARY KEY, began INTEGER NOT NULL, ended INTEGER NOT NULL, from_lsn INTEGER NOT NULL, to_lsn INTEGER NOT NULL, commits INTEGER NOT NULL, reason TEXT NOT NULL) STRICT`
 
 // scramIterations is PostgreSQL's scram_iterations.
 const scramIterations = 4096
@@ -37,17 +42,20 @@ type role struct {
 	verifier string // "" for none
 }
 
-// beginSystem fills the system database of a new node.
+// beginSystem fills the system database of a new node, and adds what one of an older version lacks.
 func (e *Engine) beginSystem(ctx context.Context) error {
 	lsn, err := e.system.write(ctx, nil, func(c *conn) error {
-		begun := false
-		if err := c.query("SELECT 1 FROM sqlite_schema WHERE name = 'databases'", func(*sqlite3.Stmt) { begun = true }); err != nil || begun {
+		begun, err := c.exists("databases")
+		if err != nil {
 			return err
 		}
 		for _, sql := range strings.Split(systemSchema, ";") {
 			if err := c.exec(sql); err != nil {
 				return err
 			}
+		}
+		if begun {
+			return nil
 		}
 		// Ids begin behind that of the system database itself.
 		if err := c.query("INSERT INTO databases VALUES (?1, ?2, ?3)", nil, fmt.Sprint(history.SystemDatabase+1), DefaultDatabase, DefaultRole); err != nil {
@@ -72,52 +80,186 @@ func (e *Engine) beginSystem(ctx context.Context) error {
 	return err
 }
 
-// loadSystem reads databases, roles and the secret.
-func (e *Engine) loadSystem(ctx context.Context) error {
-	c, err := e.system.reader(ctx)
+// systemState is what the system database says, but for what ALTER SYSTEM has set.
+type systemState struct {
+	databases map[string]listed
+	roles     map[string]role
+	stored    map[scope][]stored
+	secret    []byte
+}
+
+type listed struct {
+	id    history.DatabaseID
+	owner string
+}
+
+// readSystem runs fn on the system database in one reading transaction; not at all on a follower that has
+// no copy yet. at is the oldest state that will do; head asks for the newest, committed or not. The
+// connection is for once: what its cache has seen of the head may be taken back.
+func (e *Engine) readSystem(ctx context.Context, at history.LSN, head bool, fn func(*conn) error) error {
+	c, err := e.system.open()
 	if err != nil {
 		return err
 	}
-	defer e.system.giveReader(c)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	clear(e.roles)
-	if err := c.query("SELECT name, verifier, login, superuser, createdb, createrole FROM roles", func(st *sqlite3.Stmt) {
-		r := role{pgcatalog.Role{Name: st.ColumnText(0), Login: st.ColumnBool(2), Superuser: st.ColumnBool(3), CreateDB: st.ColumnBool(4), CreateRole: st.ColumnBool(5)}, st.ColumnText(1)}
-		e.roles[r.Name] = r
+	defer c.close()
+	c.begin(ctx, nil)
+	c.file.PinHead(head)
+	c.file.SetFloor(at)
+	if err := c.exec("BEGIN"); err != nil {
+		return err
+	}
+	begun, err := c.exists("settings")
+	if err == nil && begun {
+		err = fn(c)
+	}
+	return errors.Join(err, c.exec("ROLLBACK"))
+}
+
+// readState reads the state at or after an LSN. A leader that cannot show any yet, because no follower
+// has answered since it started, goes by its newest: somebody must be able to log in.
+func (e *Engine) readState(ctx context.Context, at history.LSN) (systemState, error) {
+	st := systemState{databases: map[string]listed{}, roles: map[string]role{}, stored: map[scope][]stored{}}
+	err := e.readSystem(ctx, at, false, st.read)
+	if err == nil && len(st.roles) == 0 && !e.storage.InRecovery() {
+		err = e.readSystem(ctx, at, true, st.read)
+	}
+	return st, err
+}
+
+func (st *systemState) read(c *conn) error {
+	if err := c.query("SELECT name, verifier, login, superuser, createdb, createrole FROM roles", func(row *sqlite3.Stmt) {
+		r := role{pgcatalog.Role{Name: row.ColumnText(0), Login: row.ColumnBool(2), Superuser: row.ColumnBool(3), CreateDB: row.ColumnBool(4), CreateRole: row.ColumnBool(5)}, row.ColumnText(1)}
+		st.roles[r.Name] = r
 	}); err != nil {
 		return err
 	}
-	if err := c.query("SELECT id, name, owner FROM databases", func(st *sqlite3.Stmt) {
-		id, name := history.DatabaseID(st.ColumnInt64(0)), st.ColumnText(1)
-		if d := e.databases[name]; d == nil || d.ID != id {
-			e.databases[name] = newDatabase(name, id, e.storage.URI(id), e.options.MaxConns)
-			e.databases[name].Owner = st.ColumnText(2)
-		}
+	if err := c.query("SELECT id, name, owner FROM databases", func(row *sqlite3.Stmt) {
+		st.databases[row.ColumnText(1)] = listed{history.DatabaseID(row.ColumnInt64(0)), row.ColumnText(2)}
 	}); err != nil {
 		return err
 	}
-	return c.query("SELECT value FROM secrets WHERE name = 'mock'", func(st *sqlite3.Stmt) {
-		e.secret, _ = base64.StdEncoding.DecodeString(st.ColumnText(0))
+	if err := c.query("SELECT database, role, name, value FROM settings WHERE database <> '' OR role <> '' ORDER BY name", func(row *sqlite3.Stmt) {
+		at := scope{row.ColumnText(0), row.ColumnText(1)}
+		st.stored[at] = append(st.stored[at], stored{row.ColumnText(2), row.ColumnText(3)})
+	}); err != nil {
+		return err
+	}
+	return c.query("SELECT value FROM secrets WHERE name = 'mock'", func(row *sqlite3.Stmt) {
+		st.secret, _ = base64.StdEncoding.DecodeString(row.ColumnText(0))
 	})
 }
 
-// changeSystem runs one change of the system database and waits until it is committed.
-func (s *Session) changeSystem(ctx context.Context, fn func(*conn) error) error {
-	switch {
-	case s.tx.block || s.tx.conn != nil:
-		return sqlstate.New(sqlstate.ActiveTransaction, "databases and roles cannot be changed inside a transaction block")
-	case s.readOnly():
-		return s.refuseWrite()
+// loadSystem makes the engine's databases and roles those of the system database as everybody sees it,
+// or as it was left by the change at an LSN.
+func (e *Engine) loadSystem(ctx context.Context, at history.LSN) error {
+	e.loading.Lock()
+	defer e.loading.Unlock()
+	unread, visible := e.unread.Load(), e.storage.Visible()
+	st, err := e.readState(ctx, at)
+	if err != nil {
+		return fmt.Errorf("read system database: %w", err)
 	}
-	lsn, err := s.engine.system.write(ctx, s, fn)
+	gone, err := e.take(st)
+	for _, d := range gone {
+		e.retire(d)
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.await(ctx, lsn, s.level()); err != nil {
+	if unread <= uint64(max(at, visible)) {
+		e.unread.CompareAndSwap(unread, 0)
+	}
+	return nil
+}
+
+// take makes a state the engine's own and gives the databases that it does not list any more.
+func (e *Engine) take(st systemState) (gone []*Database, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.roles, e.stored, e.secret = st.roles, st.stored, st.secret
+	for name, d := range e.databases {
+		if st.databases[name].id != d.ID {
+			delete(e.databases, name)
+			delete(e.schemas, d.ID)
+			gone = append(gone, d)
+		}
+	}
+	for name, l := range st.databases {
+		if e.databases[name] != nil {
+			continue
+		}
+		if err := e.storage.Create(l.id); err != nil {
+			return gone, err
+		}
+		d := newDatabase(name, l.id, e.storage.URI(l.id), e.options.MaxConns)
+		d.Owner = l.owner
+		// What the log holds above the visible LSN may change the schema unseen.
+		d.schema.Store(uint64(max(e.schemas[l.id], e.storage.Head())))
+		e.databases[name] = d
+	}
+	return gone, nil
+}
+
+// retire lets a database go that is not listed any more. Who still uses it is told.
+func (e *Engine) retire(d *Database) {
+	d.leaveTo(e.endSessions)
+	e.storage.Drop(d.ID)
+}
+
+// catchUp reads a change of the system database that nobody waited for to the end, once it is visible.
+func (e *Engine) catchUp() {
+	if lsn := e.unread.Load(); lsn == 0 || uint64(e.storage.Visible()) < lsn {
+		return
+	}
+	if err := e.loadSystem(context.Background(), 0); err != nil {
+		e.options.Logger.Error("the list of databases and roles is not up to date", "error", err)
+	}
+}
+
+// database finds a database by name, or nil.
+func (e *Engine) database(name string) *Database {
+	e.catchUp()
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.databases[name]
+}
+
+// writeSystem runs one change of the system database and gives its LSN.
+func (s *Session) writeSystem(ctx context.Context, fn func(*conn) error) (history.LSN, error) {
+	switch {
+	case s.tx.block || s.tx.conn != nil:
+		return 0, sqlstate.New(sqlstate.ActiveTransaction, "databases and roles cannot be changed inside a transaction block")
+	case s.readOnly():
+		return 0, s.refuseWrite()
+	}
+	lsn, err := s.engine.system.write(ctx, s, fn)
+	if err == nil {
+		raise(&s.engine.unread, uint64(lsn))
+	}
+	return lsn, err
+}
+
+// changeSystem runs one change of the system database and waits until everybody sees it: databases and
+// roles are the cluster's, so that the session's own level may ask for more, but not for less.
+func (s *Session) changeSystem(ctx context.Context, fn func(*conn) error) error {
+	lsn, err := s.writeSystem(ctx, fn)
+	if err != nil {
 		return err
 	}
-	return s.engine.loadSystem(ctx)
+	if err := s.await(ctx, lsn, max(s.level(), s.engine.cluster.Load().level())); err != nil {
+		return err
+	}
+	return s.engine.loadSystem(ctx, lsn)
+}
+
+// raise makes a watermark v, unless it is higher already.
+func raise(mark *atomic.Uint64, v uint64) {
+	for {
+		old := mark.Load()
+		if old >= v || mark.CompareAndSwap(old, v) {
+			return
+		}
+	}
 }
 
 func (s *Session) createDatabase(ctx context.Context, d *dialect.DatabaseStmt) error {
@@ -128,10 +270,7 @@ func (s *Session) createDatabase(ctx context.Context, d *dialect.DatabaseStmt) e
 	if self, _ := e.role(s.user); !self.Superuser && !self.CreateDB {
 		return sqlstate.New(sqlstate.InsufficientPrivilege, "permission denied to create database")
 	}
-	e.mu.RLock()
-	exists := e.databases[d.Name] != nil
-	e.mu.RUnlock()
-	if exists {
+	if e.database(d.Name) != nil {
 		return sqlstate.New(sqlstate.DuplicateDatabase, "database %q already exists", d.Name)
 	}
 	if d.Encoding != "" && !strings.EqualFold(strings.ReplaceAll(d.Encoding, "-", ""), "UTF8") {
@@ -153,9 +292,7 @@ func (s *Session) createDatabase(ctx context.Context, d *dialect.DatabaseStmt) e
 
 func (s *Session) dropDatabase(ctx context.Context, d *dialect.DatabaseStmt) error {
 	e := s.engine
-	e.mu.RLock()
-	target := e.databases[d.Name]
-	e.mu.RUnlock()
+	target := e.database(d.Name)
 	switch {
 	case target == nil && d.IfExists:
 		s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "database %q does not exist, skipping", d.Name))
@@ -168,23 +305,27 @@ func (s *Session) dropDatabase(ctx context.Context, d *dialect.DatabaseStmt) err
 	if self, _ := e.role(s.user); !self.Superuser && target.Owner != s.user {
 		return sqlstate.New(sqlstate.InsufficientPrivilege, "must be owner of database %s", d.Name)
 	}
+	if s.readOnly() {
+		return s.refuseWrite()
+	}
 	if err := e.detach(ctx, target, d.Force); err != nil {
 		return err
 	}
-	if err := s.changeSystem(ctx, func(c *conn) error {
-		return c.query("DELETE FROM databases WHERE name = ?1", nil, d.Name)
-	}); err != nil {
+	// Nothing may be written to it behind its end in the log.
+	err := target.shut(ctx)
+	if err == nil {
+		err = s.changeSystem(ctx, func(c *conn) error {
+			if err := c.query("DELETE FROM settings WHERE database = ?1", nil, d.Name); err != nil {
+				return err
+			}
+			return c.query("DELETE FROM databases WHERE name = ?1", nil, d.Name)
+		})
+	}
+	var unknown *sqlstate.Error
+	if err != nil && !(errors.As(err, &unknown) && unknown.Code == sqlstate.TransactionUnknown) {
 		target.attach()
-		return err
 	}
-	e.mu.Lock()
-	delete(e.databases, d.Name)
-	e.mu.Unlock()
-	if err := target.shut(ctx); err != nil {
-		return err
-	}
-	e.storage.Drop(target.ID)
-	return nil
+	return err
 }
 
 // detach keeps new sessions out of a database; those in it make it fail, unless force ends them. It waits
@@ -206,16 +347,21 @@ func (e *Engine) detach(ctx context.Context, d *Database, force bool) error {
 			WithHint("Use DROP DATABASE … WITH (FORCE) to end them.")
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.gone = true
+	d.mu.Unlock()
+	e.endSessions(d)
+	return nil
+}
+
+// endSessions ends the sessions in a database that takes no new ones.
+func (e *Engine) endSessions(d *Database) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for _, s := range e.sessions {
 		if s.db == d {
-			s.out.Terminate(sqlstate.New(sqlstate.AdminShutdown, "terminating connection because the database is being dropped"))
+			s.out.Terminate(errDatabaseEnds)
 		}
 	}
-	return nil
 }
 
 func (d *Database) closeIfUnused() bool {
@@ -241,6 +387,7 @@ func checkName(name string) error {
 // Roles.
 
 func (e *Engine) role(name string) (role, bool) {
+	e.catchUp()
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	r, ok := e.roles[name]
@@ -402,6 +549,9 @@ func (s *Session) dropRoles(ctx context.Context, names []string, ifExists bool) 
 	}
 	return s.changeSystem(ctx, func(c *conn) error {
 		for _, name := range names {
+			if err := c.query("DELETE FROM settings WHERE role = ?1", nil, name); err != nil {
+				return err
+			}
 			if err := c.query("DELETE FROM roles WHERE name = ?1", nil, name); err != nil {
 				return err
 			}

@@ -346,8 +346,7 @@ func (s *Session) commitSQLite(ctx context.Context) (lsn history.LSN, err error)
 	return 0, err
 }
 
-// await waits until an entry has reached the level. If that is interrupted nobody knows the outcome: it
-// is neither success nor failure.
+// await waits until an entry has reached the level.
 //
 // The session reads its own entry as soon as its level asks nothing of followers. Above that it does so
 // once they have answered: what a failover may still take back is shown to nobody.
@@ -359,17 +358,27 @@ func (s *Session) await(ctx context.Context, lsn history.LSN, level commit.Level
 		s.engine.storage.FlushSoon()
 		return nil
 	}
-	alone, err := s.engine.storage.Wait(ctx, lsn, level)
-	if err == nil {
-		s.floor = max(s.floor, lsn)
-		if alone {
-			s.out.Notice(sqlstate.New(sqlstate.Warning, "the transaction was acknowledged by the leader alone").
-				WithDetail("No follower has confirmed entry %s; replication is degraded.", lsn.PgLSN()).
-				WithHint("It is lost if the leader is lost before a follower has it. See skein_degradations."))
-		}
-		return nil
+	alone, err := s.reach(ctx, lsn, level)
+	if err != nil {
+		return err
 	}
-	return sqlstate.New(sqlstate.TransactionUnknown, "the outcome of the transaction is unknown: %v", err).
+	s.floor = max(s.floor, lsn)
+	if alone {
+		s.out.Notice(sqlstate.New(sqlstate.Warning, "the transaction was acknowledged by the leader alone").
+			WithDetail("No follower has confirmed entry %s; replication is degraded.", lsn.PgLSN()).
+			WithHint("It is lost if the leader is lost before a follower has it. See skein_degradations."))
+	}
+	return nil
+}
+
+// reach waits until an entry has reached the level. If that is interrupted nobody knows the outcome: it is
+// neither success nor failure.
+func (s *Session) reach(ctx context.Context, lsn history.LSN, level commit.Level) (alone bool, err error) {
+	alone, err = s.engine.storage.Wait(ctx, lsn, level)
+	if err == nil {
+		return alone, nil
+	}
+	return false, sqlstate.New(sqlstate.TransactionUnknown, "the outcome of the transaction is unknown: %v", err).
 		WithDetail("It was written to the log as entry %s, but whether that became durable was not learnt.", lsn.PgLSN()).
 		WithHint("Look whether its changes are there before you repeat it.")
 }

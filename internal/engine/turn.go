@@ -42,6 +42,15 @@ func (t *turn) take(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// try takes the turn if nobody has it.
+func (t *turn) try() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	free := !t.held
+	t.held = true
+	return free
+}
+
 // give hands the turn to whoever has waited longest.
 func (t *turn) give() {
 	t.mu.Lock()

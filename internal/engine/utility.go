@@ -117,9 +117,18 @@ func (p *portal) utility(ctx context.Context) (string, error) {
 		return st.Tag, s.dropDatabase(ctx, st.Database)
 	case dialect.CreateRole:
 		return st.Tag, s.createRole(ctx, st.Role)
+	case dialect.AlterSystem:
+		if err := s.alone(st.Tag); err != nil {
+			return "", err
+		}
+		return st.Tag, s.alterSystem(ctx, st.Set)
+	case dialect.AlterDatabase:
+		if st.Set != nil {
+			return st.Tag, s.alterDatabaseSetting(ctx, st.Database.Name, st.Set)
+		}
 	case dialect.AlterRole:
-		if st.Set != nil || st.Role == nil {
-			return "", sqlstate.New(sqlstate.FeatureNotSupported, "settings of roles are not supported")
+		if st.Set != nil {
+			return st.Tag, s.alterRoleSetting(ctx, st.Role.Name, st.Role.Database, st.Set)
 		}
 		role := *st.Role // statements are shared; alterRole resolves current_user
 		return st.Tag, s.alterRole(ctx, &role)
@@ -165,15 +174,11 @@ func (s *Session) runSet(st *dialect.Statement) error {
 	switch {
 	case v.Name == "all":
 		return s.resetAll()
-	case st.Kind == dialect.Reset || v.Default:
-		if strings.Contains(v.Name, ".") {
-			s.settings.restore(setting{name: v.Name})
-			return nil
-		}
-		return s.reset(v.Name)
 	case v.Local && !s.tx.open():
 		s.out.Notice(sqlstate.New(sqlstate.NoActiveTransaction, "SET LOCAL can only be used in transaction blocks"))
 		return nil
+	case st.Kind == dialect.Reset || v.Default:
+		return s.reset(v.Name, v.Local)
 	}
 	return s.set(v.Name, v.Value, v.Local)
 }

@@ -198,6 +198,7 @@ func (s storage) Wait(ctx context.Context, lsn history.LSN, _ commit.Level) (alo
 	return false, s.n.pipeline.Wait(ctx, lsn)
 }
 
+func (s storage) Head() history.LSN           { return s.n.pipeline.Log().Head().LSN }
 func (s storage) InRecovery() bool            { return false }
 func (s storage) Configure(commit.SyncConfig) {}
 

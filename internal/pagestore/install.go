@@ -3,7 +3,6 @@ package pagestore
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -45,12 +44,6 @@ func BeginInstall(dir string) (*Install, error) {
 		return nil, fmt.Errorf("begin to install databases: %w", err)
 	}
 	return &Install{dir: dir, files: map[history.DatabaseID]*installing{}}, fault.Hit("install.begun")
-}
-
-// Installing says whether an install was begun in dir and not committed: nothing can open it.
-func Installing(dir string) bool {
-	_, err := os.Lstat(filepath.Join(dir, installFile))
-	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Sums gives the hash of each page that an older copy of a database has; none if there is no copy. The

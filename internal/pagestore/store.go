@@ -62,8 +62,8 @@ func Open(dir string, options Options) (*Store, error) {
 	if err := replog.MakeDir(dir); err != nil {
 		return nil, err
 	}
-	if Installing(dir) {
-		return nil, ErrInstalling
+	if _, err := os.Lstat(filepath.Join(dir, installFile)); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(ErrInstalling, err)
 	}
 	var err error
 	if s.record, err = readRecord(dir); err != nil {

@@ -49,6 +49,15 @@ type array struct {
 	elements []element
 }
 
+// textArray writes texts as an array literal.
+func textArray(texts []string) string {
+	a := array{low: 1}
+	for _, t := range texts {
+		a.elements = append(a.elements, element{text: t})
+	}
+	return a.String()
+}
+
 // maxElements bounds what one literal may unfold to, as PostgreSQL's MaxArraySize does.
 const maxElements = 1 << 24
 

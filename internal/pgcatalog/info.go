@@ -309,12 +309,14 @@ func (nobody) Cluster() Cluster                { return noCluster{} }
 // noCluster is the cluster of nobody.
 type noCluster struct{}
 
-func (noCluster) Databases() []Database     { return nil }
-func (noCluster) Roles() []Role             { return nil }
-func (noCluster) Settings() []Setting       { return nil }
-func (noCluster) DatabaseSize(string) int64 { return 0 }
-func (noCluster) InRecovery() bool          { return false }
-func (noCluster) CurrentLSN() uint64        { return 0 }
-func (noCluster) WalBytes() uint64          { return 0 }
-func (noCluster) StartTime() time.Time      { return time.Time{} }
-func (noCluster) Replication() Replication  { return nil }
+func (noCluster) Databases() []Database            { return nil }
+func (noCluster) Roles() []Role                    { return nil }
+func (noCluster) Settings() []Setting              { return nil }
+func (noCluster) StoredSettings() []StoredSettings { return nil }
+func (noCluster) Degradations() []Degradation      { return nil }
+func (noCluster) DatabaseSize(string) int64        { return 0 }
+func (noCluster) InRecovery() bool                 { return false }
+func (noCluster) CurrentLSN() uint64               { return 0 }
+func (noCluster) WalBytes() uint64                 { return 0 }
+func (noCluster) StartTime() time.Time             { return time.Time{} }
+func (noCluster) Replication() Replication         { return nil }

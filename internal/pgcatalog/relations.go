@@ -92,7 +92,6 @@ var tableRelations = []relation{
 	{"pg_auth_members", 1261, "roleid oid, member oid, grantor oid, admin_option bool", nil},
 	{"pg_cast", 2605, "oid oid, castsource oid, casttarget oid, castfunc oid, castcontext \"char\", castmethod \"char\"", nil},
 	{"pg_conversion", 2607, "oid oid, conname name, connamespace oid, conowner oid, conforencoding int4, contoencoding int4, conproc regproc, condefault bool", nil},
-	{"pg_db_role_setting", 2964, "setdatabase oid, setrole oid, setconfig _text", nil},
 	{"pg_default_acl", 826, "oid oid, defaclrole oid, defaclnamespace oid, defaclobjtype \"char\", defaclacl _aclitem", nil},
 	{"pg_depend", 2608, "classid oid, objid oid, objsubid int4, refclassid oid, refobjid oid, refobjsubid int4, deptype \"char\"", nil},
 	{"pg_description", 2609, "objoid oid, classoid oid, objsubid int4, description text", nil},

@@ -17,10 +17,12 @@ func clusterRelations() []relation {
 		{"pg_user", 12016, "usename name, usesysid oid, usecreatedb bool, usesuper bool, userepl bool, usebypassrls bool, passwd text, valuntil timestamptz, useconfig _text", userRows},
 		{"pg_shadow", 12007, "usename name, usesysid oid, usecreatedb bool, usesuper bool, userepl bool, usebypassrls bool, passwd text, valuntil timestamptz, useconfig _text", userRows},
 		{"pg_group", 12012, "groname name, grosysid oid, grolist _oid", nil},
+		{"pg_db_role_setting", 2964, "setdatabase oid, setrole oid, setconfig _text", storedSettingsRows},
 		{"pg_settings", 12110, "name text, setting text, unit text, category text, short_desc text, extra_desc text, context text, vartype text, source text, min_val text, max_val text, enumvals _text, boot_val text, reset_val text, sourcefile text, sourceline int4, pending_restart bool", settingsRows},
 		{"pg_stat_database", 12268, "datid oid, datname name, numbackends int4, xact_commit int8, xact_rollback int8, blks_read int8, blks_hit int8, tup_returned int8, tup_fetched int8, tup_inserted int8, tup_updated int8, tup_deleted int8, conflicts int8, temp_files int8, temp_bytes int8, deadlocks int8, checksum_failures int8, checksum_last_failure timestamptz, blk_read_time float8, blk_write_time float8, session_time float8, active_time float8, idle_in_transaction_time float8, sessions int8, sessions_abandoned int8, sessions_fatal int8, sessions_killed int8, stats_reset timestamptz", statDatabaseRows},
 		{"pg_stat_wal", 12277, "wal_records int8, wal_fpi int8, wal_bytes numeric, wal_buffers_full int8, wal_write int8, wal_sync int8, wal_write_time float8, wal_sync_time float8, stats_reset timestamptz", statWalRows},
 		{"pg_stat_activity", 12224, "datid oid, datname name, pid int4, leader_pid int4, usesysid oid, usename name, application_name text, client_addr text, client_hostname text, client_port int4, backend_start timestamptz, xact_start timestamptz, query_start timestamptz, state_change timestamptz, wait_event_type text, wait_event text, state text, backend_xid xid, backend_xmin xid, query_id int8, query text, backend_type text", activityRows},
+		{"skein_degradations", 12903, "began timestamptz, ended timestamptz, from_lsn pg_lsn, to_lsn pg_lsn, commits int8, reason text", degradationRows},
 		{"pg_timezone_names", 12128, "name text, abbrev text, utc_offset interval, is_dst bool", timezoneRows},
 	}
 }
@@ -86,16 +88,18 @@ func authidRows(b *rowBuilder) {
 }
 
 func rolesRows(b *rowBuilder) {
+	stored := b.storedByRole()
 	for _, r := range b.roles() {
-		b.add(r.Name, r.Superuser, true, r.CreateRole, r.CreateDB, r.Login, r.Superuser, -1, "********", nil, r.Superuser, nil, b.roleOID(r.Name))
+		b.add(r.Name, r.Superuser, true, r.CreateRole, r.CreateDB, r.Login, r.Superuser, -1, "********", nil, r.Superuser, stored[r.Name], b.roleOID(r.Name))
 	}
 	b.add("pg_database_owner", false, true, false, false, false, false, -1, "********", nil, false, nil, ownerRole)
 }
 
 func userRows(b *rowBuilder) {
+	stored := b.storedByRole()
 	for _, r := range b.roles() {
 		if r.Login {
-			b.add(r.Name, b.roleOID(r.Name), r.CreateDB, r.Superuser, r.Superuser, r.Superuser, "********", nil, nil)
+			b.add(r.Name, b.roleOID(r.Name), r.CreateDB, r.Superuser, r.Superuser, r.Superuser, "********", nil, stored[r.Name])
 		}
 	}
 }
@@ -116,6 +120,36 @@ func (cat *catalog) roleName(o oid.OID) string {
 	return "unknown (OID=" + oidText(int64(o)) + ")"
 }
 
+func storedSettingsRows(b *rowBuilder) {
+	c := b.sess().Cluster()
+	if c == nil {
+		return
+	}
+	for _, s := range c.StoredSettings() {
+		database, role := oid.OID(0), oid.OID(0)
+		if s.Database != "" {
+			database = ObjectOID(KindDatabase, s.Database)
+		}
+		if s.Role != "" {
+			role = b.roleOID(s.Role)
+		}
+		b.add(database, role, textArray(s.Values))
+	}
+}
+
+// storedByRole gives the settings that a role has in every database, as an array literal; nil for none.
+func (cat *catalog) storedByRole() map[string]any {
+	stored := map[string]any{}
+	if c := cat.sess().Cluster(); c != nil {
+		for _, s := range c.StoredSettings() {
+			if s.Database == "" {
+				stored[s.Role] = textArray(s.Values)
+			}
+		}
+	}
+	return stored
+}
+
 func settingsRows(b *rowBuilder) {
 	c := b.sess().Cluster()
 	if c == nil {
@@ -129,7 +163,7 @@ func settingsRows(b *rowBuilder) {
 			enum = "{" + strings.Join(s.EnumValues, ",") + "}"
 		}
 		b.add(s.Name, s.Value, optional(s.Unit), or(s.Category, "Client Connection Defaults"), s.Description, nil, or(s.Context, "user"),
-			or(s.Type, "string"), "default", nil, nil, enum, s.Default, s.Default, nil, nil, false)
+			or(s.Type, "string"), or(s.Source, "default"), nil, nil, enum, s.Default, or(s.Reset, s.Default), nil, nil, false)
 	}
 	for _, s := range presets {
 		if !seen[s.name] {
@@ -184,6 +218,20 @@ func activityRows(b *rowBuilder) {
 	began := formatTimestamp(micros(s.Now()))
 	b.add(ObjectOID(KindDatabase, s.Database()), s.Database(), int64(s.PID()), nil, b.roleOID(s.User()), s.User(), s.ApplicationName(),
 		nil, nil, nil, began, began, formatTimestamp(micros(s.StatementTime())), began, nil, nil, "active", nil, nil, nil, nil, "client backend")
+}
+
+func degradationRows(b *rowBuilder) {
+	c := b.sess().Cluster()
+	if c == nil {
+		return
+	}
+	for _, d := range c.Degradations() {
+		var to any
+		if d.To > 0 {
+			to = lsn(d.To)
+		}
+		b.add(when(d.Began), when(d.Ended), lsn(d.From), to, d.Commits, optional(d.Reason))
+	}
 }
 
 func timezoneRows(b *rowBuilder) {

@@ -46,6 +46,10 @@ type Cluster interface {
 	Roles() []Role
 	// Settings lists every run-time parameter with its current value in this session.
 	Settings() []Setting
+	// StoredSettings lists what ALTER DATABASE and ALTER ROLE have SET, in any order.
+	StoredSettings() []StoredSettings
+	// Degradations lists when commits were acknowledged without followers, the first one first.
+	Degradations() []Degradation
 	// DatabaseSize is in bytes, 0 when unknown.
 	DatabaseSize(name string) int64
 	// InRecovery is true on a follower.
@@ -74,11 +78,28 @@ type Role struct {
 	Login      bool
 }
 
+// StoredSettings is one row of pg_db_role_setting.
+type StoredSettings struct {
+	Database string   // "" for every one
+	Role     string   // "" for every one
+	Values   []string // name=value
+}
+
+// Degradation is one row of skein_degradations: a time in which the leader did not wait for followers.
+type Degradation struct {
+	Began, Ended time.Time // Ended is zero while it lasts
+	From, To     history.LSN
+	Commits      int64 // that the leader alone has acknowledged
+	Reason       string
+}
+
 // Setting is one row of pg_settings. Empty fields get PostgreSQL's neutral values.
 type Setting struct {
 	Name        string
 	Value       string
 	Default     string
+	Reset       string // what RESET gives
+	Source      string // default, configuration file, database, user, database user, client, session
 	Unit        string
 	Category    string
 	Description string
