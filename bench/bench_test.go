@@ -45,7 +45,7 @@ func TestTableHasRatiosAndVerdicts(t *testing.T) {
 		})},
 		Memory: &memory{Sessions: 1000, Servers: map[string]serverMemory{"PostgreSQL": {With: 2000 << 20}, "Skein": {With: 100 << 20}}},
 	}
-	table := r.markdown()
+	table := r.table().markdown()
 	for _, want := range []string{
 		"| updates, per second | 1000 | 2000 | 2.00 | ≥ 3 | missed |",
 		"| updates, log bytes each | 400 | 200 | 0.50 | < 1 | met |",
@@ -55,26 +55,29 @@ func TestTableHasRatiosAndVerdicts(t *testing.T) {
 			t.Errorf("no line %s in\n%s", want, table)
 		}
 	}
-	if !strings.Contains(r.text(), "missed") {
+	if !strings.Contains(r.table().text(), "missed") {
 		t.Error("the terminal's table has no verdicts")
 	}
 }
 
 func TestTableIsReplacedBetweenTheMarks(t *testing.T) {
-	page := "# Title\n" + beginMark + "old\n" + endMark + "\nrest\n"
-	got, err := replaceTable(page, "new\n")
-	if err != nil || got != "# Title\n"+beginMark+"\nnew\n\n"+endMark+"\nrest\n" {
+	m := serverMarks
+	page := "# Title\n" + m.begin + "old\n" + m.end + "\nrest\n"
+	got, err := m.replace(page, "new\n")
+	if err != nil || got != "# Title\n"+m.begin+"\nnew\n\n"+m.end+"\nrest\n" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := replaceTable("no marks", "new"); err == nil {
+	if _, err := m.replace("no marks", "new"); err == nil {
 		t.Error("a page without marks was taken")
 	}
 	published, err := os.ReadFile(filepath.Join("..", performanceFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := replaceTable(string(published), "new"); err != nil {
-		t.Errorf("%s: %v", performanceFile, err)
+	for _, m := range []marks{serverMarks, replicationMarks} {
+		if _, err := m.replace(string(published), "new"); err != nil {
+			t.Errorf("%s: %v", performanceFile, err)
+		}
 	}
 }
 

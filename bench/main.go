@@ -4,6 +4,7 @@
 //	go run ./bench                    about ten minutes
 //	go run ./bench -duration 2s -rounds 1 -run 'reads'
 //	go run ./bench -update            also rewrites the table in docs/PERFORMANCE.md
+//	go run ./bench -replication       what followers cost and how far they lag; about half an hour
 //
 // Both servers are its own: a fresh cluster and a fresh directory, deleted at the end. Only one of
 // them has work at a time, and they take turns within each workload, so that whatever else the
@@ -25,17 +26,21 @@ import (
 )
 
 type options struct {
-	duration time.Duration
-	rounds   int
-	scale    int
-	run      *regexp.Regexp
-	all      bool
-	sessions int
-	large    int
-	dir      string
-	pgBin    string
-	json     string
-	update   bool
+	duration    time.Duration
+	rounds      int
+	scale       int
+	run         *regexp.Regexp
+	only        string
+	all         bool
+	sessions    int
+	large       int
+	replication bool
+	commits     int
+	megabytes   int
+	dir         string
+	pgBin       string
+	json        string
+	update      bool
 }
 
 func parseFlags() (options, error) {
@@ -45,18 +50,31 @@ func parseFlags() (options, error) {
 	flag.IntVar(&o.rounds, "rounds", 3, "runs of each workload on each server; the median counts")
 	flag.IntVar(&o.scale, "scale", 10, "pgbench's scale: 100 000 accounts each")
 	flag.StringVar(&run, "run", "", "only workloads whose name matches this regular expression")
+	flag.StringVar(&o.only, "only", "", "only this server: PostgreSQL or Skein")
 	flag.BoolVar(&o.all, "all", false, "also the workloads without a target: simple and extended protocol, tpcb")
 	flag.IntVar(&o.sessions, "sessions", 1000, "idle sessions for the memory measurement; 0 leaves it out")
 	flag.IntVar(&o.large, "large", 0, "rows of a table to load and index, such as 10000000; 0 leaves it out")
+	flag.BoolVar(&o.replication, "replication", false, "measure replication instead of single servers")
+	flag.IntVar(&o.commits, "commits", 1_000_000, "with -replication: commits during which a follower is away")
+	flag.IntVar(&o.megabytes, "megabytes", 2048, "with -replication: size of the database that a new follower copies")
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "where both servers keep their data while they run")
 	flag.StringVar(&o.pgBin, "postgres", "/usr/lib/postgresql/15/bin", "PostgreSQL's programs")
-	flag.StringVar(&o.json, "json", "bench-results.json", "file for the results")
+	flag.StringVar(&o.json, "json", "", "file for the results; bench-results.json or bench-replication.json")
 	flag.BoolVar(&o.update, "update", false, "rewrite the table in "+performanceFile)
 	flag.Parse()
 
 	var err error
 	if o.run, err = regexp.Compile(run); err != nil {
 		return o, fmt.Errorf("-run: %w", err)
+	}
+	if o.only != "" && o.only != "PostgreSQL" && o.only != "Skein" {
+		return o, errors.New("-only takes PostgreSQL or Skein")
+	}
+	if o.json == "" {
+		o.json = "bench-results.json"
+		if o.replication {
+			o.json = "bench-replication.json"
+		}
 	}
 	if o.rounds < 1 || o.scale < 1 || o.duration < time.Second {
 		return o, errors.New("-rounds and -scale are at least 1, -duration at least 1s")
@@ -94,8 +112,8 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 
-	postgres, skein := newPostgres(o.pgBin, dir), newSkein(dir)
-	servers := []server{postgres, skein}
+	servers := []server{newPostgres(o.pgBin, dir), newSkein(dir)}
+	servers = slices.DeleteFunc(servers, func(s server) bool { return o.only != "" && s.name() != o.only })
 	defer func() {
 		for _, s := range servers {
 			_ = s.stop()
@@ -104,11 +122,22 @@ func bench(ctx context.Context, o options) error {
 	if err := prepare(ctx, o, servers); err != nil {
 		return err
 	}
-
-	r := newReport(o, dir)
-	if r.Postgres, err = serverVersion(ctx, postgres); err != nil {
-		return err
+	under := newConditions(o, dir)
+	if servers[0].name() == "PostgreSQL" {
+		if under.Postgres, err = query(ctx, servers[0], "SHOW server_version"); err != nil {
+			return err
+		}
 	}
+	if o.replication {
+		return benchReplication(ctx, o, under, servers)
+	}
+	return benchServers(ctx, o, under, servers)
+}
+
+// benchServers measures one server beside the other.
+func benchServers(ctx context.Context, o options, under conditions, servers []server) error {
+	var err error
+	r := &report{conditions: under}
 	for _, w := range workloads(o) {
 		result, err := compare(ctx, o, w, servers)
 		if err != nil {
@@ -126,7 +155,7 @@ func bench(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	return r.publish(o)
+	return publish(o, r, r.table(), serverMarks)
 }
 
 // prepare starts both servers and fills them with the same data.

@@ -80,28 +80,39 @@ func resident(pid int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	running, err := children(pid)
 	if err != nil {
 		return 0, err
 	}
-	for _, list := range lists {
-		children, err := os.ReadFile(list)
-		if err != nil {
-			continue // a thread that has just ended has no children
-		}
-		for child := range strings.FieldsSeq(string(children)) {
-			id, err := strconv.Atoi(child)
-			if err != nil {
-				return 0, err
-			}
-			part, err := proportional(id)
-			if err != nil {
-				continue // nor has a child that has just ended any memory
-			}
+	for _, child := range running {
+		if part, err := proportional(child); err == nil { // one that has just ended has no memory
 			sum += part
 		}
 	}
 	return sum, nil
+}
+
+// children are the processes that a process has started and that run.
+func children(pid int) ([]int, error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return nil, err
+	}
+	var all []int
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			continue // a thread that has just ended has no children
+		}
+		for child := range strings.FieldsSeq(string(text)) {
+			id, err := strconv.Atoi(child)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, id)
+		}
+	}
+	return all, nil
 }
 
 var pssLine = regexp.MustCompile(`(?m)^Pss:\s+([0-9]+) kB`)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -16,8 +17,11 @@ type workload struct {
 	name   string
 	target float64 // of transactions per second; 0: none
 	log    bool    // compare the bytes of log per transaction too
+	level  string  // of synchronous_commit; "": the server's default
 	script string  // instead of a built-in one
 	args   []string
+
+	transactions int // of each client; 0: as many as fit into the duration
 }
 
 // updateScript changes one row by its primary key.
@@ -26,11 +30,17 @@ const updateScript = `\set aid random(1, 100000 * :scale)
 UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
 `
 
+// updates are one-row updates by the number of clients, over prepared statements.
+func updates(clients int) workload {
+	threads := strconv.Itoa(min(2, clients))
+	return workload{script: updateScript, args: []string{"-M", "prepared", "-c", strconv.Itoa(clients), "-j", threads}}
+}
+
 func workloads(o options) []workload {
 	all := []workload{
 		{name: "point reads, 16 clients", target: 1.6, args: []string{"-S", "-M", "prepared", "-c", "16", "-j", "2"}},
-		{name: "one-row updates, 64 clients", target: 3, log: true, script: updateScript, args: []string{"-M", "prepared", "-c", "64", "-j", "2"}},
-		{name: "one-row updates, 1 client", target: 2, script: updateScript, args: []string{"-M", "prepared", "-c", "1", "-j", "1"}},
+		{name: "one-row updates, 64 clients", target: 3, log: true, script: updateScript, args: updates(64).args},
+		{name: "one-row updates, 1 client", target: 2, script: updateScript, args: updates(1).args},
 		{name: "update, select, insert (-N), 16 clients", target: 1, args: []string{"-N", "-M", "prepared", "-c", "16", "-j", "2"}},
 		{name: "tpcb, 16 clients", args: []string{"-M", "prepared", "-c", "16", "-j", "2"}},
 	}
@@ -69,7 +79,11 @@ func (w workload) run(ctx context.Context, o options, s server) (run, error) {
 	if _, err := query(ctx, s, "CHECKPOINT"); err != nil {
 		return run{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	args := append([]string{"-T", strconv.Itoa(int(o.duration.Seconds())), "-s", strconv.Itoa(o.scale)}, w.args...)
+	length := []string{"-T", strconv.Itoa(int(o.duration.Seconds()))}
+	if w.transactions > 0 {
+		length = []string{"-t", strconv.Itoa(w.transactions)}
+	}
+	args := slices.Concat(length, []string{"-s", strconv.Itoa(o.scale)}, w.args)
 	if w.script != "" {
 		script, err := os.CreateTemp("", "skein-bench-*.sql")
 		if err != nil {
@@ -88,7 +102,11 @@ func (w workload) run(ctx context.Context, o options, s server) (run, error) {
 	if err != nil {
 		return run{}, err
 	}
-	output, err := pgbench(ctx, o, s, args...)
+	var environment []string
+	if w.level != "" {
+		environment = append(environment, "PGOPTIONS=-c synchronous_commit="+w.level)
+	}
+	output, err := pgbench(ctx, o, s, environment, args...)
 	if err != nil {
 		return run{}, err
 	}
@@ -103,12 +121,13 @@ func (w workload) run(ctx context.Context, o options, s server) (run, error) {
 // initialise fills the server with pgbench's tables; the same steps for both.
 func initialise(ctx context.Context, o options, s server) (time.Duration, error) {
 	start := time.Now()
-	_, err := pgbench(ctx, o, s, "-i", "-q", "-s", strconv.Itoa(o.scale))
+	_, err := pgbench(ctx, o, s, nil, "-i", "-q", "-s", strconv.Itoa(o.scale))
 	return time.Since(start), err
 }
 
-func pgbench(ctx context.Context, o options, s server, args ...string) (string, error) {
+func pgbench(ctx context.Context, o options, s server, environment []string, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, filepath.Join(o.pgBin, "pgbench"), append(args, s.address().url())...)
+	command.Env = append(os.Environ(), environment...)
 	output, err := command.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("pgbench %v: %w\n%s", args, err, output)

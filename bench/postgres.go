@@ -15,8 +15,11 @@ import (
 // user that Debian's package made.
 type postgres struct {
 	bin     string
+	dir     string
 	data    string
 	log     string
+	node    string
+	leader  *postgres // whom this one follows; nil: it leads
 	at      address
 	process *process
 }
@@ -35,7 +38,15 @@ var settings = []string{
 }
 
 func newPostgres(bin, dir string) *postgres {
-	return &postgres{bin: bin, data: filepath.Join(dir, "postgres"), log: filepath.Join(dir, "postgres.log")}
+	return &postgres{bin: bin, dir: dir, data: filepath.Join(dir, "postgres"), log: filepath.Join(dir, "postgres.log"), node: "leader"}
+}
+
+// follower is a standby with a slot of its own, so that it can be away.
+func (p *postgres) follower(name string) server {
+	s := newPostgres(p.bin, p.dir)
+	s.data, s.log = filepath.Join(p.dir, "postgres-"+name), filepath.Join(p.dir, "postgres-"+name+".log")
+	s.node, s.leader = name, p
+	return s
 }
 
 func (p *postgres) name() string     { return "PostgreSQL" }
@@ -55,14 +66,17 @@ func (p *postgres) create(ctx context.Context) error {
 			return err
 		}
 	}
+	if p.at.port, err = freePort(); err != nil {
+		return err
+	}
+	if p.leader != nil {
+		return p.copyLeader(ctx, attributes)
+	}
 	initdb := exec.CommandContext(ctx, filepath.Join(p.bin, "initdb"),
 		"--pgdata", p.data, "--username", "skein", "--auth", "trust", "--encoding", "UTF8", "--locale", "C")
 	initdb.SysProcAttr, initdb.Dir = attributes, p.data
 	if output, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, output)
-	}
-	if p.at.port, err = freePort(); err != nil {
-		return err
 	}
 
 	single := exec.CommandContext(ctx, filepath.Join(p.bin, "postgres"), "--single", "-D", p.data, "postgres")
@@ -77,6 +91,18 @@ func (p *postgres) create(ctx context.Context) error {
 	}()
 	if output, err := single.CombinedOutput(); err != nil {
 		return fmt.Errorf("create database: %w\n%s", err, output)
+	}
+	return nil
+}
+
+// copyLeader fills the empty directory from the running leader and makes a slot there.
+func (p *postgres) copyLeader(ctx context.Context, attributes *syscall.SysProcAttr) error {
+	leader := fmt.Sprintf("host=127.0.0.1 port=%d user=skein sslmode=disable application_name=%s", p.leader.at.port, p.node)
+	backup := exec.CommandContext(ctx, filepath.Join(p.bin, "pg_basebackup"), "--pgdata", p.data, "--dbname", leader,
+		"--checkpoint", "fast", "--wal-method", "stream", "--create-slot", "--slot", p.node, "--write-recovery-conf")
+	backup.SysProcAttr, backup.Dir = attributes, p.data
+	if output, err := backup.CombinedOutput(); err != nil {
+		return fmt.Errorf("pg_basebackup: %w\n%s", err, output)
 	}
 	return nil
 }
@@ -102,6 +128,8 @@ func (p *postgres) stop() error {
 	p.process = nil
 	return running.stop(syscall.SIGINT)
 }
+
+func (p *postgres) remove() error { return os.RemoveAll(p.data) }
 
 func (p *postgres) logMeter(ctx context.Context) (meter, error) {
 	before, err := query(ctx, p, "SELECT pg_current_wal_insert_lsn()")

@@ -15,23 +15,34 @@ import (
 
 const (
 	performanceFile = "docs/PERFORMANCE.md"
-	beginMark       = "<!-- bench: begin; `go run ./bench -update` rewrites what follows -->\n"
-	endMark         = "<!-- bench: end -->"
 
 	// memoryTarget is what Skein may take with the idle sessions.
 	memoryTarget = 200 << 20
 )
 
-// report is the result file, and what the tables are made from.
+// marks stand around a table in performanceFile.
+type marks struct{ begin, end string }
+
+var serverMarks = marks{
+	begin: "<!-- bench: begin; `go run ./bench -update` rewrites what follows -->\n",
+	end:   "<!-- bench: end -->",
+}
+
+// conditions are those under which the figures were taken; without them they mean little.
+type conditions struct {
+	Time     time.Time `json:"time"`
+	CPUs     int       `json:"cpus"`
+	Kernel   string    `json:"kernel"`
+	Tmpfs    bool      `json:"tmpfs"`
+	Postgres string    `json:"postgres,omitempty"`
+	Scale    int       `json:"scale"`
+	Seconds  float64   `json:"seconds"`
+	Rounds   int       `json:"rounds"`
+}
+
+// report is the result file of the single servers, and what their table is made from.
 type report struct {
-	Time      time.Time    `json:"time"`
-	CPUs      int          `json:"cpus"`
-	Kernel    string       `json:"kernel"`
-	Tmpfs     bool         `json:"tmpfs"`
-	Postgres  string       `json:"postgres"`
-	Scale     int          `json:"scale"`
-	Seconds   float64      `json:"seconds"`
-	Rounds    int          `json:"rounds"`
+	conditions
 	Workloads []comparison `json:"workloads"`
 	Memory    *memory      `json:"memory,omitempty"`
 	Large     *large       `json:"large,omitempty"`
@@ -53,11 +64,18 @@ type line struct {
 	ratio                 float64 // 0: there is none
 	target                string  // "≥ 1.6"; "" when there is none
 	met                   bool
+	unmeasured            bool // on one of the two, so that there is no verdict
 }
 
-func newReport(o options, dir string) *report {
+// table is what is printed and published.
+type table struct {
+	setting string
+	lines   []line
+}
+
+func newConditions(o options, dir string) conditions {
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return &report{
+	return conditions{
 		Time: time.Now().UTC().Truncate(time.Second), CPUs: runtime.NumCPU(), Kernel: strings.TrimSpace(string(kernel)),
 		Tmpfs: onTmpfs(dir), Scale: o.scale, Seconds: o.duration.Seconds(), Rounds: o.rounds,
 	}
@@ -77,6 +95,8 @@ func median(runs []run) run {
 	sorted := slices.SortedFunc(slices.Values(runs), func(a, b run) int { return int(a.TPS - b.TPS) })
 	return sorted[len(sorted)/2]
 }
+
+func (r *report) table() table { return table{r.setting(), r.lines()} }
 
 func (r *report) lines() []line {
 	var lines []line
@@ -125,11 +145,10 @@ func (m *memory) line() line {
 
 func megabytes(n int64) float64 { return float64(n) / (1 << 20) }
 
-// setting says under which conditions the figures were taken; without them they mean little.
-func (r *report) setting() string {
+func (c conditions) setting() string {
 	text := fmt.Sprintf("%s, %d CPUs, Linux %s, PostgreSQL %s, pgbench scale %d, median of %d runs of %gs.",
-		r.Time.Format(time.DateOnly), r.CPUs, r.Kernel, r.Postgres, r.Scale, r.Rounds, r.Seconds)
-	if r.Tmpfs {
+		c.Time.Format(time.DateOnly), c.CPUs, c.Kernel, c.Postgres, c.Scale, c.Rounds, c.Seconds)
+	if c.Tmpfs {
 		text += " The data lay on tmpfs, where fsync costs nothing: say nothing about commits from these figures."
 	}
 	return text
@@ -139,6 +158,8 @@ func (l line) verdict() string {
 	switch {
 	case l.target == "":
 		return ""
+	case l.unmeasured:
+		return "not measured"
 	case l.met:
 		return "met"
 	}
@@ -153,30 +174,32 @@ func (l line) times() string {
 }
 
 // text is the table for a terminal.
-func (r *report) text() string {
+func (t table) text() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "workload\tPostgreSQL\tSkein\tratio\ttarget\t")
-	for _, l := range r.lines() {
+	for _, l := range t.lines {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.name, l.postgres, l.skein, l.times(), l.target, l.verdict())
 	}
 	_ = w.Flush() // a Builder takes everything
-	return r.setting() + "\n\n" + b.String()
+	return t.setting + "\n\n" + b.String()
 }
 
 // markdown is the table for docs/PERFORMANCE.md.
-func (r *report) markdown() string {
+func (t table) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n| workload | PostgreSQL | Skein | ratio | target | |\n| --- | ---: | ---: | ---: | --- | --- |\n", r.setting())
-	for _, l := range r.lines() {
+	fmt.Fprintf(&b, "%s\n\n| workload | PostgreSQL | Skein | ratio | target | |\n| --- | ---: | ---: | ---: | --- | --- |\n", t.setting)
+	for _, l := range t.lines {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", l.name, l.postgres, l.skein, l.times(), l.target, l.verdict())
 	}
 	return b.String()
 }
 
-func (r *report) publish(o options) error {
-	fmt.Println(r.text())
-	encoded, err := json.MarshalIndent(r, "", "  ")
+// publish prints the table, writes the results to the file of -json and, with -update, puts the table
+// between its marks in performanceFile.
+func publish(o options, results any, t table, between marks) error {
+	fmt.Println(t.text())
+	encoded, err := json.MarshalIndent(results, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -190,19 +213,19 @@ func (r *report) publish(o options) error {
 	if err != nil {
 		return err
 	}
-	updated, err := replaceTable(string(page), r.markdown())
+	updated, err := between.replace(string(page), t.markdown())
 	if err != nil {
 		return fmt.Errorf("%s: %w", performanceFile, err)
 	}
 	return os.WriteFile(performanceFile, []byte(updated), 0o644)
 }
 
-// replaceTable puts the table between the marks of a page and leaves the rest as it is.
-func replaceTable(page, table string) (string, error) {
-	before, rest, found := strings.Cut(page, beginMark)
-	_, after, ended := strings.Cut(rest, endMark)
+// replace puts the table between the marks of a page and leaves the rest as it is.
+func (m marks) replace(page, table string) (string, error) {
+	before, rest, found := strings.Cut(page, m.begin)
+	_, after, ended := strings.Cut(rest, m.end)
 	if !found || !ended {
 		return "", errors.New("the marks between which the table stands are missing")
 	}
-	return before + beginMark + "\n" + table + "\n" + endMark + after, nil
+	return before + m.begin + "\n" + table + "\n" + m.end + after, nil
 }

@@ -17,8 +17,8 @@ import (
 const (
 	// usualSessions is PostgreSQL's max_connections for everything but the memory measurement.
 	usualSessions = 200
-	startWait     = time.Minute
-	startPace     = 50 * time.Millisecond
+	startWait     = 5 * time.Minute // a new follower may copy everything first
+	startPace     = 5 * time.Millisecond
 	stopWait      = time.Minute
 )
 
@@ -32,12 +32,16 @@ type server interface {
 	address() address
 	logMeter(ctx context.Context) (meter, error) // counts what it writes to its log from now on
 	pid() int                                    // of the process that listens
+	follower(name string) server                 // one of the same kind that follows this one
+	remove() error                               // deletes the data of one that is stopped
 }
 
 // meter gives the bytes written since it was made.
 type meter func() (int64, error)
 
 type address struct{ port int }
+
+func (a address) String() string { return fmt.Sprintf("127.0.0.1:%d", a.port) }
 
 func (a address) url() string {
 	return fmt.Sprintf("postgres://skein@127.0.0.1:%d/skein?sslmode=disable", a.port)
@@ -102,13 +106,18 @@ func (p *process) output() string {
 	return strings.TrimSpace(string(text[max(0, len(text)-2000):]))
 }
 
-// query runs one statement over a connection of its own and gives the first column of its first row.
+// query asks over a connection of its own.
 func query(ctx context.Context, s server, sql string) (string, error) {
 	conn, err := pgconn.Connect(ctx, s.address().url())
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = conn.Close(ctx) }()
+	return ask(ctx, conn, sql)
+}
+
+// ask gives the first column of the first row, "" when there is none.
+func ask(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		return "", err
@@ -117,10 +126,6 @@ func query(ctx context.Context, s server, sql string) (string, error) {
 		return "", nil
 	}
 	return string(results[0].Rows[0][0]), nil
-}
-
-func serverVersion(ctx context.Context, s server) (string, error) {
-	return query(ctx, s, "SHOW server_version")
 }
 
 func freePort() (int, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -14,12 +15,19 @@ type skein struct {
 	dir     string
 	binary  string
 	data    string
+	node    string
+	leader  *skein // whom this one follows; nil: it leads
 	at      address
+	peer    address // where nodes connect
 	process *process
 }
 
 func newSkein(dir string) *skein {
-	return &skein{dir: dir, binary: filepath.Join(dir, "skein"), data: filepath.Join(dir, "skein-data")}
+	return &skein{dir: dir, binary: filepath.Join(dir, "skein"), data: filepath.Join(dir, "skein-data"), node: "leader"}
+}
+
+func (s *skein) follower(name string) server {
+	return &skein{dir: s.dir, binary: s.binary, data: filepath.Join(s.dir, "skein-"+name), node: name, leader: s}
 }
 
 func (s *skein) name() string     { return "Skein" }
@@ -27,21 +35,30 @@ func (s *skein) address() address { return s.at }
 func (s *skein) pid() int         { return s.process.command.Process.Pid }
 
 func (s *skein) create(ctx context.Context) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", s.binary, "skein/cmd/skein")
-	if output, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, output)
+	if s.leader == nil {
+		build := exec.CommandContext(ctx, "go", "build", "-o", s.binary, "skein/cmd/skein")
+		if output, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build: %w\n%s", err, output)
+		}
 	}
 	var err error
-	s.at.port, err = freePort()
+	if s.at.port, err = freePort(); err != nil {
+		return err
+	}
+	s.peer.port, err = freePort()
 	return err
 }
 
 func (s *skein) start(ctx context.Context, maxSessions int) error {
-	command := exec.Command(s.binary, "serve",
-		"--dir", s.data, "--pg-addr", "127.0.0.1:"+strconv.Itoa(s.at.port), "--trust-loopback",
-		"--max-connections", strconv.Itoa(maxSessions))
+	args := []string{
+		"serve", "--dir", s.data, "--name", s.node, "--pg-addr", s.at.String(), "--peer-addr", s.peer.String(),
+		"--trust-loopback", "--max-connections", strconv.Itoa(maxSessions),
+	}
+	if s.leader != nil {
+		args = append(args, "--follow", s.leader.peer.String())
+	}
 	var err error
-	s.process, err = startProcess(ctx, command, filepath.Join(s.dir, "skein.log"), s.at)
+	s.process, err = startProcess(ctx, exec.Command(s.binary, args...), s.data+".log", s.at)
 	return err
 }
 
@@ -50,6 +67,8 @@ func (s *skein) stop() error {
 	s.process = nil
 	return running.stop(syscall.SIGTERM)
 }
+
+func (s *skein) remove() error { return os.RemoveAll(s.data) }
 
 func (s *skein) logMeter(ctx context.Context) (meter, error) {
 	before, err := s.logBytes(ctx)
