@@ -12,6 +12,11 @@
 // Wait may be called from any goroutine; entries are ordered by Append's lock. What Flushed has passed survives a power
 // cut; what it has not may be missing, but never in the middle: an entry is only found again if
 // every one before it is.
+//
+// A Reader gives the frames as they are on disk, from any entry on, to be sent to other nodes or
+// to be applied here; AppendFrames takes what another node's reader gave, so that logs are equal byte for
+// byte but for each node's own hints. What a reader may have is what a flush has taken: it travels
+// while it is being written. Cut takes back a tail that the leader's log does not have.
 package replog
 
 import (
@@ -20,8 +25,8 @@ import (
 	"skein/internal/history"
 )
 
-// FormatVersion stands in the first bytes of every segment. A log with a higher one is refused.
-const FormatVersion = 1
+// FormatVersion stands in the first bytes of every segment. A log with another one is refused.
+const FormatVersion = 2
 
 // Kind says what an entry is.
 type Kind uint8
@@ -49,10 +54,16 @@ type Entry struct {
 	More     bool   // further pieces follow
 }
 
-// Errors of this package. ErrDamaged and ErrNewerFormat are wrapped with the place and the remedy.
+// Errors of this package. ErrDamaged and the errors of formats are wrapped with the place and the remedy.
 var (
 	ErrDamaged     = errors.New("replication log is damaged")
 	ErrNewerFormat = errors.New("replication log was written by a newer version of Skein")
+	ErrOlderFormat = errors.New("replication log was written by an older version of Skein")
 	ErrForeign     = errors.New("replication log belongs to another cluster")
 	ErrClosed      = errors.New("replication log is closed")
+	ErrTrimmed     = errors.New("replication log no longer holds the entry")
+	ErrNotYet      = errors.New("replication log does not hold the entry yet")
+	ErrNotNext     = errors.New("entry does not follow the log's last one")
+	ErrCut         = errors.New("replication log was cut below what has been read")
+	ErrExists      = errors.New("directory holds a replication log already")
 )

@@ -23,6 +23,9 @@ const (
 
 	flagCompressed = 1
 	flagMore       = 2
+
+	hintAt   = 52 // in a frame's header: see putHint
+	hintBits = 20
 )
 
 var (
@@ -33,10 +36,9 @@ var (
 
 func align(n int) int { return (n + frameAlign - 1) &^ (frameAlign - 1) }
 
-// appendFrame encodes one frame of e and gives its header's hash. unflushed is how far the disk was
-// behind e.LSN: it proves, to a recovery that finds this frame after a bad one, which of those
-// before it had been durable.
-func appendFrame(dst []byte, e *Entry, unflushed uint32) ([]byte, history.Hash, error) {
+// appendFrame encodes one frame of e and gives its header's hash. unflushed is how far this node's disk
+// was behind e.LSN, see putHint.
+func appendFrame(dst []byte, e *Entry, unflushed history.LSN) ([]byte, history.Hash, error) {
 	if len(e.Body) > MaxChunk+2*PageSize {
 		return dst, 0, errTooLarge
 	}
@@ -62,14 +64,92 @@ func appendFrame(dst []byte, e *Entry, unflushed uint32) ([]byte, history.Hash, 
 	le.PutUint16(h[38:], e.Chunk)
 	le.PutUint64(h[40:], uint64(e.Time))
 	le.PutUint32(h[48:], e.Pages)
-	le.PutUint32(h[52:], unflushed)
 	le.PutUint64(h[56:], e.Checksum)
 	le.PutUint32(h[4:], crc32.Checksum(dst[start+8:], castagnoli))
 	sum := history.Hash(xxh3.Hash(h))
+	putHint(h, e.LSN, unflushed)
 	for len(dst)%frameAlign != start%frameAlign {
 		dst = append(dst, 0)
 	}
 	return dst, sum, nil
+}
+
+// putHint notes in a frame's header how many entries before it, and itself, were not yet on this node's
+// disk when it was appended. That proves, to a recovery that finds this frame after a bad one, which of
+// those before it had been durable. Each node writes its own, so these four bytes count as zeros for the CRC
+// and the chain hash, which are the same on all nodes, and carry their own check. A count that does not
+// fit proves nothing, as does one that is not valid.
+func putHint(header []byte, lsn, unflushed history.LSN) {
+	hint := uint32(0)
+	if unflushed < 1<<hintBits {
+		hint = uint32(unflushed) | hintCheck(lsn, unflushed)<<hintBits
+	}
+	binary.LittleEndian.PutUint32(header[hintAt:], hint)
+}
+
+// hintOf gives what putHint noted, or 0 where that proves nothing: an entry itself always counts.
+func hintOf(header []byte) (unflushed history.LSN) {
+	lsn := history.LSN(binary.LittleEndian.Uint64(header[16:]))
+	hint := binary.LittleEndian.Uint32(header[hintAt:])
+	n := history.LSN(hint & (1<<hintBits - 1))
+	if n > lsn || hint>>hintBits != hintCheck(lsn, n) {
+		return 0
+	}
+	return n
+}
+
+// hintCheck is twelve bits that follow from the two numbers.
+func hintCheck(lsn, unflushed history.LSN) uint32 {
+	x := (uint64(lsn)<<hintBits ^ uint64(unflushed)) * 0x9e3779b97f4a7c15
+	x = (x ^ x>>29) * 0xbf58476d1ce4e5b9
+	return uint32(x >> (32 + hintBits))
+}
+
+// frame is what a header says, as far as the log itself needs it.
+type frame struct {
+	size    int // in bytes, padding included
+	epoch   history.Epoch
+	lsn     history.LSN
+	chain   history.Hash
+	chunk   uint16
+	more    bool
+	content int // bytes of the body as stored
+}
+
+// readFrame reads the header at the start of b. It is false if the frame is not all there or its length is
+// impossible; whether its bytes are right only intact tells.
+func readFrame(b []byte) (f frame, ok bool) {
+	if len(b) < frameHeader {
+		return f, false
+	}
+	le := binary.LittleEndian
+	f = frame{
+		epoch: history.Epoch(le.Uint64(b[8:])), lsn: history.LSN(le.Uint64(b[16:])), chain: history.Hash(le.Uint64(b[24:])),
+		chunk: le.Uint16(b[38:]), more: b[37]&flagMore != 0,
+	}
+	n := le.Uint32(b)
+	if n > MaxChunk+2*PageSize || len(b) < align(frameHeader+int(n)) || f.lsn == 0 {
+		return f, false
+	}
+	f.content, f.size = int(n), align(frameHeader+int(n))
+	return f, true
+}
+
+// intact says whether the frame at the start of b, with so many bytes of body, has the right CRC.
+func intact(b []byte, content int) bool {
+	var h [frameHeader]byte
+	copy(h[:], b)
+	clear(h[hintAt : hintAt+4])
+	crc := crc32.Update(crc32.Checksum(h[8:], castagnoli), castagnoli, b[frameHeader:frameHeader+content])
+	return crc == binary.LittleEndian.Uint32(b[4:])
+}
+
+// headerHash is what the next frame's chain hash must be.
+func headerHash(b []byte) history.Hash {
+	var h [frameHeader]byte
+	copy(h[:], b)
+	clear(h[hintAt : hintAt+4])
+	return history.Hash(xxh3.Hash(h[:]))
 }
 
 // compress appends body to dst in s2 form, preceded by its plain length, or gives nil if that
@@ -89,38 +169,31 @@ func compress(dst, body []byte) []byte {
 
 // decodeFrame reads the frame at the start of b. size is how many bytes it takes, padding included.
 // e.Body aliases b, or scratch where it was compressed.
-func decodeFrame(b []byte, e *Entry, scratch *[]byte) (size int, sum history.Hash, unflushed uint32, err error) {
-	if len(b) < frameHeader {
-		return 0, 0, 0, errNoFrame
+func decodeFrame(b []byte, e *Entry, scratch *[]byte) (size int, sum history.Hash, err error) {
+	f, ok := readFrame(b)
+	if !ok || !intact(b, f.content) {
+		return 0, 0, errNoFrame
 	}
 	le := binary.LittleEndian
-	n := int(le.Uint32(b))
-	if n > MaxChunk+2*PageSize || len(b) < frameHeader+n {
-		return 0, 0, 0, errNoFrame
-	}
-	if le.Uint64(b[16:]) == 0 || crc32.Checksum(b[8:frameHeader+n], castagnoli) != le.Uint32(b[4:]) {
-		return 0, 0, 0, errNoFrame
-	}
 	*e = Entry{
-		Epoch:    history.Epoch(le.Uint64(b[8:])),
-		LSN:      history.LSN(le.Uint64(b[16:])),
-		Chain:    history.Hash(le.Uint64(b[24:])),
+		Epoch:    f.epoch,
+		LSN:      f.lsn,
+		Chain:    f.chain,
 		Database: history.DatabaseID(le.Uint32(b[32:])),
 		Kind:     Kind(b[36]),
-		Chunk:    le.Uint16(b[38:]),
+		Chunk:    f.chunk,
 		Time:     int64(le.Uint64(b[40:])),
 		Pages:    le.Uint32(b[48:]),
 		Checksum: le.Uint64(b[56:]),
-		Body:     b[frameHeader : frameHeader+n],
-		More:     b[37]&flagMore != 0,
+		Body:     b[frameHeader : frameHeader+f.content],
+		More:     f.more,
 	}
 	if b[37]&flagCompressed != 0 {
 		if e.Body, err = expand(e.Body, scratch); err != nil {
-			return 0, 0, 0, err
+			return 0, 0, err
 		}
 	}
-	size = min(align(frameHeader+n), len(b))
-	return size, history.Hash(xxh3.Hash(b[:frameHeader])), le.Uint32(b[52:]), nil
+	return f.size, headerHash(b), nil
 }
 
 func expand(packed []byte, scratch *[]byte) ([]byte, error) {

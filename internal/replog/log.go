@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -32,7 +33,12 @@ type Options struct {
 	Cluster      Cluster
 	SegmentBytes int64 // 0: DefaultSegmentBytes
 
-	disk disk // nil: the machine's
+	// OnFlush, if any, is called after Flushed has advanced, by whoever flushed, without any lock of
+	// the log held. Commits wait for it: it must be quick.
+	OnFlush func()
+
+	disk      disk // nil: the machine's
+	ringBytes int  // 0: defaultRingBytes
 }
 
 // Log is the log of one node. Its methods may be called from any goroutine.
@@ -43,19 +49,22 @@ type Log struct {
 	// Flushed is the LSN up to which every entry is on this disk.
 	Flushed watermark.Watermark
 
-	bytes atomic.Int64 // appended since Open
+	bytes    atomic.Int64  // appended since Open
+	received atomic.Uint64 // the head's LSN
 
 	// order is held from an entry's first frame to its last, so that entries do not mix and LSNs
 	// are given in the order of the bytes.
-	order sync.Mutex
-	head  history.Position // of the last appended entry
-	tail  *segment         // where the next frame goes
-	at    int64            // and at which byte
+	order  sync.Mutex
+	thread                // its head is the last appended entry; pieces are of one that is being received
+	tail   *segment       // where the next frame goes
+	at     int64          // and at which byte
+	epochs history.Epochs // as saved: may begin one at head+1, see begin; replaced, never changed
 
 	flushing sync.Mutex // held by whoever writes and syncs, across that I/O and nothing else
 
 	mu       sync.Mutex // guards what follows; never held across I/O
 	segments []*segment // oldest first, the tail last
+	end      int64      // of the tail, once what is pending is written
 	spares   []*segment
 	number   uint64 // for the next spare file
 	pending  []run
@@ -64,7 +73,12 @@ type Log struct {
 	drained  *sync.Cond    // waiting went down, or failed was set
 	making   bool          // a spare is being made in the background
 	failed   error         // set once; the log takes nothing more
+	ring     ring          // what readers may have, as far as it is in memory
+	sleepers []*Reader     // that wait for a release
+	cuts     []history.LSN // what the log was cut to since Open, oldest first
 	spareWG  sync.WaitGroup
+
+	trimming sync.Mutex // held while segments go, at either end
 }
 
 // run is bytes to be written at one place; the flusher takes runs in order.
@@ -72,6 +86,7 @@ type run struct {
 	segment *segment
 	at      int64
 	data    []byte
+	begins  history.LSN // the entry that begins at its first byte, 0 if none does
 	last    history.LSN // the newest entry that is complete with this run
 }
 
@@ -87,14 +102,14 @@ func (l *Log) Append(e *Entry, publish func(history.LSN)) (history.LSN, error) {
 // AppendChunks is Append for an entry whose body comes in pieces of at most MaxChunk bytes, each of
 // whole page changes; size bounds their sum and is reserved on disk before the first is written.
 func (l *Log) AppendChunks(e *Entry, size int64, chunks func(emit func([]byte) error) error, publish func(history.LSN)) (history.LSN, error) {
-	l.order.Lock()
-	defer l.order.Unlock()
-	if ahead := l.head.LSN - l.Flushed.Load(); ahead > maxUnflushed {
-		if err := l.Wait(context.Background(), l.head.LSN-maxUnflushed/2); err != nil {
-			return 0, err
-		}
+	if err := l.lockOrder(); err != nil {
+		return 0, err
 	}
+	defer l.order.Unlock()
 	if err := l.reserve(size); err != nil {
+		return 0, err
+	}
+	if err := l.begin(e.Epoch); err != nil {
 		return 0, err
 	}
 	e.LSN, e.Chain, e.Chunk = l.head.LSN+1, l.head.Chain, 0
@@ -108,6 +123,9 @@ func (l *Log) AppendChunks(e *Entry, size int64, chunks func(emit func([]byte) e
 		sum, err := l.put(e, held, true, nil)
 		if err != nil {
 			return err
+		}
+		if e.Chunk == math.MaxUint16 {
+			return errTooLarge
 		}
 		e.Chunk, e.Chain = e.Chunk+1, sum
 		held = b
@@ -123,11 +141,25 @@ func (l *Log) AppendChunks(e *Entry, size int64, chunks func(emit func([]byte) e
 	return e.LSN, nil
 }
 
+// lockOrder takes the lock for appending, once the disk is near enough behind.
+func (l *Log) lockOrder() error {
+	for {
+		l.order.Lock()
+		if l.head.LSN <= l.Flushed.Load()+maxUnflushed {
+			return nil
+		}
+		enough := l.head.LSN - maxUnflushed/2
+		l.order.Unlock() // OnFlush may ask for the head
+		if err := l.Wait(context.Background(), enough); err != nil {
+			return err
+		}
+	}
+}
+
 // put encodes one frame, hands it to the flusher and gives its header's hash.
 func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) (history.Hash, error) {
 	e.Body, e.More = body, more
-	unflushed := uint32(min(e.LSN-l.Flushed.Load(), 1<<32-1))
-	frame, sum, err := appendFrame(make([]byte, 0, align(frameHeader+len(body)+16)), e, unflushed)
+	frame, sum, err := appendFrame(make([]byte, 0, align(frameHeader+len(body)+16)), e, e.LSN-l.Flushed.Load())
 	if err != nil {
 		return 0, err
 	}
@@ -137,17 +169,23 @@ func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) (
 		}
 	}
 	r := run{segment: l.tail, at: l.at, data: frame}
+	if e.Chunk == 0 {
+		r.begins = e.LSN
+	}
 	if !more {
 		r.last = e.LSN
 		if publish != nil {
 			publish(e.LSN)
 		}
-		l.head = history.Position{Epoch: e.Epoch, LSN: e.LSN, Chain: sum}
+		l.thread = thread{head: history.Position{Epoch: e.Epoch, LSN: e.LSN, Chain: sum}}
 	}
 	l.at += int64(len(frame))
 	l.bytes.Add(int64(len(frame)))
 	if err := l.enqueue(r, more); err != nil && more {
 		return 0, err
+	}
+	if !more {
+		l.received.Store(uint64(e.LSN))
 	}
 	return sum, nil // of a log that failed just now whoever waits for the entry, which is the head, learns
 }
@@ -162,6 +200,8 @@ func (l *Log) enqueue(r run, throttle bool) error {
 	if l.failed != nil {
 		return l.failed
 	}
+	r.segment.note(r.begins, r.at)
+	l.end = r.at + int64(len(r.data))
 	if n := len(l.pending); n > 0 && l.pending[n-1].segment == r.segment && l.pending[n-1].at+int64(len(l.pending[n-1].data)) == r.at {
 		last := &l.pending[n-1]
 		last.data = append(last.data, r.data...)
@@ -195,12 +235,13 @@ func (l *Log) Wait(ctx context.Context, lsn history.LSN) error {
 		l.FlushSoon()
 		return l.Flushed.Wait(ctx, lsn)
 	}
-	err := l.flushPending()
+	advanced, err := l.flushPending()
 	l.flushing.Unlock()
 	if err != nil {
 		l.FlushSoon() // Run must end and say why
 		return err
 	}
+	l.onFlush(advanced)
 	return l.Flushed.Wait(ctx, lsn)
 }
 
@@ -281,7 +322,9 @@ func (l *Log) roll(first history.LSN) error {
 	}
 	s := l.spares[0]
 	l.spares = l.spares[1:]
-	s.number, s.first = l.segments[len(l.segments)-1].number+1, first
+	last := l.segments[len(l.segments)-1]
+	last.end = l.end
+	s.number, s.first, s.before = last.number+1, first, l.head
 	l.segments = append(l.segments, s)
 	l.mu.Unlock()
 	l.tail, l.at = s, segmentHeader
@@ -294,6 +337,9 @@ func (l *Log) Head() history.Position {
 	defer l.order.Unlock()
 	return l.head
 }
+
+// Received is the LSN of the newest entry appended.
+func (l *Log) Received() history.LSN { return history.LSN(l.received.Load()) }
 
 // Bytes counts what has been appended since Open.
 func (l *Log) Bytes() int64 { return l.bytes.Load() }
@@ -310,36 +356,51 @@ func (l *Log) Run(ctx context.Context) error {
 			stop = true
 		}
 		l.flushing.Lock()
-		err := l.flushPending()
+		advanced, err := l.flushPending()
 		l.flushing.Unlock()
+		l.onFlush(advanced)
 		if err != nil || stop {
 			return err
 		}
 	}
 }
 
-// flushPending writes and syncs what has been appended. The flushing lock is held.
-func (l *Log) flushPending() error {
+// flushPending writes and syncs what has been appended, and says whether Flushed has advanced. The
+// flushing lock is held; onFlush follows when it no longer is.
+func (l *Log) flushPending() (advanced bool, err error) {
 	l.mu.Lock()
 	failed := l.failed
 	l.mu.Unlock()
 	if failed != nil {
-		return failed
+		return false, failed
 	}
-	if err := l.flush(l.take()); err != nil {
+	last, err := l.flush(l.take())
+	if err != nil {
 		err = fmt.Errorf("flush log: %w", err)
 		l.fail(err)
-		return err
+		return false, err
 	}
-	return nil
+	return last > 0, nil
 }
 
+func (l *Log) onFlush(advanced bool) {
+	if advanced && l.options.OnFlush != nil {
+		l.options.OnFlush()
+	}
+}
+
+// take gives the flusher what has been appended. Readers may have it from now on, so that it travels
+// while it is being written.
 func (l *Log) take() []run {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	runs := l.pending
 	l.pending, l.waiting = nil, 0
 	l.drained.Broadcast()
+	l.ring.add(runs, l.options.ringBytes)
+	if len(runs) > 0 {
+		l.wakeReaders()
+	}
 	return runs
 }
 
@@ -347,36 +408,36 @@ func (l *Log) fail(err error) {
 	l.mu.Lock()
 	l.failed = err
 	l.drained.Broadcast()
+	l.wakeReaders()
 	l.mu.Unlock()
 	l.Flushed.Fail(err)
 }
 
 // flush writes runs in order. A segment is synced before the next is written to, so that the log on
-// disk never has a hole.
-func (l *Log) flush(runs []run) error {
-	var last history.LSN
+// disk never has a hole. It gives the newest entry that is complete with them, 0 if none is.
+func (l *Log) flush(runs []run) (last history.LSN, err error) {
 	for i, r := range runs {
 		if err := l.writeRun(r); err != nil {
-			return err
+			return 0, err
 		}
 		last = max(last, r.last)
 		if i+1 < len(runs) && runs[i+1].segment == r.segment {
 			continue
 		}
 		if err := fault.Hit("log.beforeSync"); err != nil {
-			return err
+			return 0, err
 		}
 		if err := l.options.disk.sync(r.segment.file); err != nil {
-			return err
+			return 0, err
 		}
 		if err := fault.Hit("log.afterSync"); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if last > 0 {
 		l.Flushed.Advance(last)
 	}
-	return nil
+	return last, nil
 }
 
 func (l *Log) writeRun(r run) error {
@@ -409,6 +470,8 @@ func (l *Log) name(s *segment) error {
 // Trim gives up segments whose entries are all below keep, which is at most Flushed. One is kept as a spare: writing
 // over a file that has its blocks is cheaper than making a new one.
 func (l *Log) Trim(keep history.LSN) error {
+	l.trimming.Lock()
+	defer l.trimming.Unlock()
 	l.mu.Lock()
 	var drop []*segment
 	for len(l.segments) > 1 && l.segments[1].first < keep {
@@ -455,6 +518,7 @@ func (l *Log) Close(clean bool) error {
 	l.mu.Lock()
 	failed := l.failed
 	l.failed = ErrClosed
+	l.wakeReaders()
 	l.mu.Unlock()
 	l.Flushed.Fail(ErrClosed)
 	var err error

@@ -229,6 +229,9 @@ func TestLog_A10_FlippedBitInTheMiddleIsDamageEvenAfterACrash(t *testing.T) {
 	}
 	o.stop(false)
 	for at := int64(frame2); at < frame2+frameHeader+1; at++ {
+		if at >= frame2+hintAt && at < frame2+hintAt+4 {
+			continue // it says nothing about its own frame
+		}
 		flip(t, lastSegment(t, dir), at)
 		if _, err := open(t, dir); !errors.Is(err, ErrDamaged) {
 			t.Fatalf("bit flipped in byte %d of entry 2: error %v, want %v", at-frame2, err, ErrDamaged)
@@ -376,6 +379,6 @@ func FuzzDecodeFrame(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		var e Entry
 		var scratch []byte
-		_, _, _, _ = decodeFrame(b, &e, &scratch)
+		_, _, _ = decodeFrame(b, &e, &scratch)
 	})
 }

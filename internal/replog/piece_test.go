@@ -14,7 +14,7 @@ import (
 func (o *opened) appendLarge(t *testing.T, rng *rand.Rand, pieces int) (history.LSN, []byte) {
 	t.Helper()
 	var whole []byte
-	lsn, err := o.AppendChunks(&Entry{Epoch: 1, Kind: Transaction}, int64(pieces)*MaxChunk, func(emit func([]byte) error) error {
+	lsn, err := o.AppendChunks(&Entry{Epoch: max(o.Head().Epoch, 1), Kind: Transaction}, int64(pieces)*MaxChunk, func(emit func([]byte) error) error {
 		for range pieces {
 			piece := make([]byte, MaxChunk)
 			for i := range piece {
@@ -55,7 +55,7 @@ func TestLog_A08_PiecesOfAnEarlierAttemptAreNeverReadOn(t *testing.T) {
 			t.Fatalf("the second attempt begins at %d of segment %d, want %d of %d", first.at, first.segment.number, at, tail.number)
 		}
 		var e Entry
-		size, _, _, err := decodeFrame(first.data, &e, new([]byte))
+		size, _, err := decodeFrame(first.data, &e, new([]byte))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"skein/internal/history"
@@ -24,6 +25,7 @@ var errPowerLoss = errors.New("the power has gone")
 // simDisk is a disk that loses its power after so many steps, and with it whatever was not synced: of the
 // bytes of a file any part, of names everything after some step.
 type simDisk struct {
+	mu     sync.Mutex // spares are made beside the appends
 	left   int
 	inodes map[*os.File]*inode
 	names  map[string]*inode // that are durable
@@ -85,6 +87,8 @@ func (d *simDisk) of(f *os.File) *inode {
 }
 
 func (d *simDisk) create(name string) (*os.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.step(); err != nil {
 		return nil, err
 	}
@@ -99,6 +103,8 @@ func (d *simDisk) create(name string) (*os.File, error) {
 }
 
 func (d *simDisk) writeAt(f *os.File, b []byte, at int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.step(); err != nil {
 		return err
 	}
@@ -108,6 +114,8 @@ func (d *simDisk) writeAt(f *os.File, b []byte, at int64) error {
 }
 
 func (d *simDisk) sync(f *os.File) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.step(); err != nil {
 		return err
 	}
@@ -127,6 +135,8 @@ func (i *inode) put(at int64, b []byte) {
 }
 
 func (d *simDisk) rename(from, to string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.step(); err != nil {
 		return err
 	}
@@ -138,6 +148,8 @@ func (d *simDisk) rename(from, to string) error {
 }
 
 func (d *simDisk) remove(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.step(); err != nil {
 		return err
 	}
@@ -146,6 +158,8 @@ func (d *simDisk) remove(name string) error {
 }
 
 func (d *simDisk) syncDir(string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.step(); err != nil {
 		return err
 	}

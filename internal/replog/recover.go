@@ -35,12 +35,7 @@ type Recovery struct {
 // ErrDamaged if the log was closed cleanly beyond it, or if a later entry proves that it had
 // been flushed: a log with a hole is never shortened to hide it.
 func Open(dir string, from history.LSN, options Options, replay func(e *Entry) error) (*Log, Recovery, error) {
-	if options.SegmentBytes == 0 {
-		options.SegmentBytes = DefaultSegmentBytes
-	}
-	if options.disk == nil {
-		options.disk = osDisk{}
-	}
+	options = options.withDefaults()
 	if options.SegmentBytes < 4*MaxChunk {
 		return nil, Recovery{}, fmt.Errorf("log segments of %d bytes are too small: want at least %d", options.SegmentBytes, 4*MaxChunk)
 	}
@@ -51,15 +46,33 @@ func Open(dir string, from history.LSN, options Options, replay func(e *Entry) e
 	}
 	rec, err := l.load(from, replay)
 	if err != nil {
-		for _, s := range append(l.segments, l.spares...) {
-			_ = s.file.Close()
-		}
+		_ = l.closeFiles()
 		return nil, rec, err
 	}
 	return l, rec, nil
 }
 
+func (o Options) withDefaults() Options {
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = DefaultSegmentBytes
+	}
+	if o.ringBytes == 0 {
+		o.ringBytes = defaultRingBytes
+	}
+	if o.disk == nil {
+		o.disk = osDisk{}
+	}
+	return o
+}
+
 func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, err error) {
+	if err := l.finishCut(); err != nil {
+		return rec, err
+	}
+	saved, err := readEpochs(l.dir)
+	if err != nil {
+		return rec, err
+	}
 	if err := l.openSpares(); err != nil {
 		return rec, err
 	}
@@ -78,14 +91,18 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 		if clean || from > 0 {
 			return rec, fmt.Errorf("%w: %s holds no segment but entry %d had been written; restore the files or the node from a backup", ErrDamaged, l.dir, max(from, mark.LSN))
 		}
-		return rec, l.create()
+		if err := l.create(history.Position{}); err != nil {
+			return rec, err
+		}
+		l.goOn(thread{}, segmentHeader)
+		return rec, l.settleEpochs(nil, saved, true)
 	}
 	if !clean {
 		if err := l.settle(l.segments[len(l.segments)-1].file); err != nil {
 			return rec, err
 		}
 	}
-	s := scanner{log: l, from: from, replay: replay, head: before, rec: &rec}
+	s := scanner{log: l, from: from, replay: replay, head: before, saved: saved, rec: &rec}
 	if err := s.scan(); err != nil {
 		return rec, err
 	}
@@ -99,13 +116,23 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 	if err := l.takeBack(unborn, s.head.LSN); err != nil {
 		return rec, err
 	}
-	l.head, l.tail, l.at = s.head, l.segments[len(l.segments)-1], s.at
+	l.goOn(thread{head: s.head}, s.at)
 	rec.TornBytes = s.torn
 	if err := l.cutTail(); err != nil {
 		return rec, err
 	}
+	if err := l.settleEpochs(s.epochs, saved, clean); err != nil {
+		return rec, err
+	}
 	l.Flushed.Advance(l.head.LSN)
 	return rec, removeCleanMark(l.dir)
+}
+
+// goOn makes a byte of the last segment the one where the next frame goes.
+func (l *Log) goOn(t thread, at int64) {
+	l.thread, l.tail, l.at, l.end = t, l.segments[len(l.segments)-1], at, at
+	l.ring.end = place{l.tail, at}
+	l.received.Store(uint64(t.head.LSN))
 }
 
 func (l *Log) openSpares() error {
@@ -155,7 +182,7 @@ func (l *Log) openSegments() (before history.Position, unborn *os.File, err erro
 		if (errors.Is(err, errNoSegment) || stale) && begun {
 			return before, f, nil
 		}
-		s := &segment{number: number, first: first, file: f}
+		s := &segment{number: number, first: first, before: prev, file: f}
 		l.segments = append(l.segments, s)
 		st, serr := f.Stat()
 		if serr != nil {
@@ -171,7 +198,7 @@ func (l *Log) openSegments() (before history.Position, unborn *os.File, err erro
 			return before, nil, fmt.Errorf("%w: the segment before %s is missing; restore the log or the node from a backup", ErrDamaged, path)
 		}
 		if i == 0 {
-			before = history.Position{Epoch: prev.Epoch, LSN: first - 1, Chain: prev.Chain}
+			before = prev
 		}
 	}
 	return before, nil, nil
@@ -217,26 +244,6 @@ func blank(f *os.File) bool {
 	return len(bytes.Trim(b[:n], "\x00")) == 0
 }
 
-// create begins a new, empty log.
-func (l *Log) create() error {
-	s, err := l.newSpare()
-	if err != nil {
-		return err
-	}
-	s.number, s.first = 1, 1
-	if err := l.name(s); err != nil {
-		return err
-	}
-	if err := l.options.disk.writeAt(s.file, encodeSegmentHeader(l.options.Cluster, 1, 1, history.Position{}), 0); err != nil {
-		return err
-	}
-	if err := l.options.disk.sync(s.file); err != nil {
-		return err
-	}
-	l.segments, l.tail, l.at = []*segment{s}, s, segmentHeader
-	return nil
-}
-
 // cutTail makes sure that nothing behind the last entry is ever read as one: neither the rest of a
 // torn entry nor what a recycled file held before.
 func (l *Log) cutTail() error {
@@ -259,6 +266,8 @@ type scanner struct {
 	from   history.LSN
 	replay func(*Entry) error
 	head   history.Position // of the last complete entry
+	saved  history.Epochs   // as the file has them
+	epochs history.Epochs   // up to head
 	at     int64            // in the last segment, behind the last entry's end
 	torn   int64
 	rec    *Recovery
@@ -282,19 +291,13 @@ func (s *scanner) scan() error {
 			start = i
 		}
 	}
-	if start > 0 {
-		header := make([]byte, segmentHeader)
-		if _, err := s.log.segments[start].file.ReadAt(header, 0); err != nil {
-			return err
-		}
-		_, first, prev, err := decodeSegmentHeader(header, s.log.options.Cluster)
-		if err != nil {
-			return err
-		}
-		s.head = history.Position{Epoch: prev.Epoch, LSN: first - 1, Chain: prev.Chain}
-	}
+	s.head = s.log.segments[start].before
 	if first := s.log.segments[start].first; first > s.from+1 {
 		return fmt.Errorf("%w: it begins at entry %d, but the databases stand at %d; restore the log or the node from a backup", ErrDamaged, first, s.from)
+	}
+	var err error
+	if s.epochs, err = pastEpochs(s.saved, s.head); err != nil {
+		return err
 	}
 	for i := start; i < len(s.log.segments); i++ {
 		if err := s.segment(i); err != nil {
@@ -317,9 +320,12 @@ func (s *scanner) segment(i int) error {
 	s.at = segmentHeader
 	for at < len(data) {
 		var e Entry
-		size, sum, _, err := decodeFrame(data[at:], &e, &s.scratch)
+		size, sum, err := decodeFrame(data[at:], &e, &s.scratch)
 		if err != nil || !s.continues(&e) {
 			break
+		}
+		if e.Chunk == 0 {
+			seg.note(e.LSN, int64(at))
 		}
 		if err := s.take(&e, sum, piece{seg.file, int64(at), size}); err != nil {
 			return err
@@ -331,6 +337,7 @@ func (s *scanner) segment(i int) error {
 	}
 	s.rec.Bytes += int64(at)
 	if i < len(s.log.segments)-1 {
+		seg.end = int64(at)
 		return nil // the next one's header tells whether it follows
 	}
 	if lsn := provenBeyond(data[at:], s.head.LSN); lsn > 0 {
@@ -359,7 +366,7 @@ func (s *scanner) continues(e *Entry) bool {
 // follows says whether the segment's header continues the log as read so far.
 func (s *scanner) follows(data []byte) bool {
 	_, first, prev, err := decodeSegmentHeader(data, s.log.options.Cluster)
-	return err == nil && first == s.head.LSN+1 && prev.Chain == s.head.Chain && (prev.Epoch == s.head.Epoch || s.head.LSN == 0)
+	return err == nil && first == s.head.LSN+1 && prev == s.head
 }
 
 // take hands a complete entry on. The pieces of a large one are only noted until its last has been
@@ -385,6 +392,9 @@ func (s *scanner) take(e *Entry, sum history.Hash, p piece) error {
 		s.rec.Entries++
 	}
 	s.pieces, s.link = s.pieces[:0], 0
+	if e.Epoch > s.head.Epoch {
+		s.epochs = s.epochs.With(history.Start{Epoch: e.Epoch, LSN: e.LSN})
+	}
 	s.head = history.Position{Epoch: e.Epoch, LSN: e.LSN, Chain: sum}
 	return nil
 }
@@ -397,7 +407,7 @@ func (s *scanner) replayPieces() error {
 			return err
 		}
 		var e Entry
-		if _, _, _, err := decodeFrame(buf, &e, &scratch); err != nil {
+		if _, _, err := decodeFrame(buf, &e, &scratch); err != nil {
 			return err
 		}
 		if err := s.replay(&e); err != nil {
@@ -418,8 +428,11 @@ func provenBeyond(rest []byte, head history.LSN) history.LSN {
 			continue
 		}
 		var e Entry
-		_, _, unflushed, err := decodeFrame(rest[at:], &e, &scratch)
-		if err == nil && e.LSN-history.LSN(unflushed) > head {
+		unflushed := hintOf(rest[at:])
+		if unflushed == 0 || lsn-unflushed <= head {
+			continue
+		}
+		if _, _, err := decodeFrame(rest[at:], &e, &scratch); err == nil {
 			return head + 1
 		}
 	}

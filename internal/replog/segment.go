@@ -28,10 +28,13 @@ type Cluster [16]byte
 // segment is one file of the log. The flusher alone writes to it.
 type segment struct {
 	number uint64
-	first  history.LSN // of the first frame in it
+	first  history.LSN      // of the first frame in it
+	before history.Position // of the entry before the one of the first frame
 	file   *os.File
 	size   int64  // of the file: it may come from a time when segments had another
 	spare  string // its name before it became a segment; renamed by the flusher, then empty
+	end    int64  // behind its last frame, once another segment follows; 0 if that is not known
+	marks  []mark // where some entries begin, in order
 }
 
 func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, segmentSuffix) }
@@ -63,8 +66,11 @@ func decodeSegmentHeader(h []byte, c Cluster) (number uint64, first history.LSN,
 	if len(h) < segmentHeader || string(h[:8]) != segmentMagic {
 		return 0, 0, before, errNoSegment
 	}
-	if v := le.Uint32(h[8:]); v > FormatVersion {
-		return 0, 0, before, fmt.Errorf("%w: format %d, this one reads up to %d", ErrNewerFormat, v, FormatVersion)
+	switch v := le.Uint32(h[8:]); {
+	case v > FormatVersion:
+		return 0, 0, before, fmt.Errorf("%w: format %d, this one reads %d", ErrNewerFormat, v, FormatVersion)
+	case v < FormatVersion && v > 0:
+		return 0, 0, before, fmt.Errorf("%w: format %d, this one reads %d; dump the databases with that version and restore them into a new directory", ErrOlderFormat, v, FormatVersion)
 	}
 	if le.Uint32(h[12:]) != segmentCRC(h) {
 		return 0, 0, before, errNoSegment
@@ -73,7 +79,7 @@ func decodeSegmentHeader(h []byte, c Cluster) (number uint64, first history.LSN,
 		return 0, 0, before, ErrForeign
 	}
 	first = history.LSN(le.Uint64(h[32:]))
-	before = history.Position{Epoch: history.Epoch(le.Uint64(h[40:])), Chain: history.Hash(le.Uint64(h[48:]))}
+	before = history.Position{Epoch: history.Epoch(le.Uint64(h[40:])), LSN: first - 1, Chain: history.Hash(le.Uint64(h[48:]))}
 	return le.Uint64(h[56:]), first, before, nil
 }
 
@@ -88,7 +94,7 @@ func makeSpare(d disk, dir string, n uint64, size int64) (*os.File, string, erro
 	if err != nil {
 		return nil, "", fmt.Errorf("create log segment: %w", err)
 	}
-	if err := fillZero(d, f, size); err != nil {
+	if err := fillZero(d, f, 0, size); err != nil {
 		_ = f.Close()
 		_ = d.remove(name)
 		return nil, "", fmt.Errorf("create log segment: %w", err)
@@ -96,9 +102,10 @@ func makeSpare(d disk, dir string, n uint64, size int64) (*os.File, string, erro
 	return f, name, nil
 }
 
-func fillZero(d disk, f *os.File, size int64) error {
+// fillZero overwrites a file from a byte on, and syncs it.
+func fillZero(d disk, f *os.File, at, size int64) error {
 	zero := make([]byte, 1<<20)
-	for at := int64(0); at < size; at += int64(len(zero)) {
+	for ; at < size; at += int64(len(zero)) {
 		if err := d.writeAt(f, zero[:min(int64(len(zero)), size-at)], at); err != nil {
 			return err
 		}

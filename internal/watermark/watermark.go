@@ -10,7 +10,7 @@ import (
 	"skein/internal/history"
 )
 
-// Watermark is an LSN that only grows, or that has failed for good. The zero value stands at zero.
+// Watermark is an LSN that only grows, but for Lower, or that has failed for good. The zero value stands at zero.
 type Watermark struct {
 	at atomic.Uint64
 
@@ -45,6 +45,16 @@ func (w *Watermark) Advance(lsn history.LSN) {
 	}
 	clear(w.waiters[len(kept):])
 	w.waiters = kept
+}
+
+// Lower takes the mark back to lsn, if that is lower: what lies above was taken back, and has to be reached
+// anew. Whoever was told of it before must be told otherwise.
+func (w *Watermark) Lower(lsn history.LSN) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if uint64(lsn) < w.at.Load() {
+		w.at.Store(uint64(lsn))
+	}
 }
 
 // Fail ends every wait beyond the present mark with err, now and later. The first error stays.

@@ -1,0 +1,550 @@
+package replog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"skein/internal/history"
+)
+
+// openWith is open with options and from an entry on.
+func openWith(t *testing.T, dir string, from history.LSN, options Options) (*opened, error) {
+	t.Helper()
+	o := &opened{}
+	body := []byte{}
+	l, rec, err := Open(dir, from, options, func(e *Entry) error {
+		body = append(body, e.Body...)
+		if !e.More {
+			o.got = append(o.got, fmt.Sprintf("%d %s", e.LSN, short(body)))
+			body = body[:0]
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	o.Log, o.rec = l, rec
+	o.stop = func(clean bool) {
+		cancel()
+		if err := errors.Join(<-done, l.Close(clean)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return o, nil
+}
+
+func mustOpenWith(t *testing.T, dir string, from history.LSN, options Options) *opened {
+	t.Helper()
+	o, err := openWith(t, dir, from, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// put appends an entry of an epoch and does not wait.
+func (o *opened) put(t *testing.T, epoch history.Epoch, kind Kind, body string) history.LSN {
+	t.Helper()
+	lsn, err := o.Append(&Entry{Epoch: epoch, Kind: kind, Database: 2, Body: []byte(body)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lsn
+}
+
+func (o *opened) flush(t *testing.T) {
+	t.Helper()
+	if err := o.Wait(t.Context(), o.Received()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (o *opened) reader(t *testing.T, after history.LSN) *Reader {
+	t.Helper()
+	r, err := o.NewReader(after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// drain gives everything that a reader can have, with its entries spelled out.
+func drain(t *testing.T, r *Reader, size int) (frames []byte, entries []string) {
+	t.Helper()
+	var scratch, body []byte
+	for {
+		b, ok, err := r.TryNext(size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return frames, entries
+		}
+		if len(b.Frames) == 0 {
+			t.Fatal("an empty batch")
+		}
+		last := history.LSN(0)
+		if err := EachFrame(b.Frames, &scratch, func(e *Entry) error {
+			if e.Chunk == 0 {
+				body = body[:0]
+			}
+			body = append(body, e.Body...)
+			if !e.More {
+				entries = append(entries, fmt.Sprintf("%d %s", e.LSN, short(body)))
+				last = e.LSN
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if last != b.Last {
+			t.Fatalf("the batch's last entry is %d, it says %d", last, b.Last)
+		}
+		frames = append(frames, b.Frames...)
+	}
+}
+
+// fill appends entries of many sizes, some in pieces, some given up.
+func (o *opened) fill(t *testing.T, rng *rand.Rand, epoch history.Epoch, n int) {
+	t.Helper()
+	for range n {
+		pieces, size := 1, rng.IntN(3000)
+		if rng.IntN(8) == 0 {
+			pieces, size = 1+rng.IntN(6), MaxChunk-rng.IntN(9)
+		}
+		giveUp := pieces > 1 && rng.IntN(3) == 0
+		_, err := o.AppendChunks(&Entry{Epoch: epoch, Kind: Transaction, Database: 2}, int64(pieces)*MaxChunk, func(emit func([]byte) error) error {
+			for range pieces {
+				if err := emit(noise(rng, size)); err != nil {
+					return err
+				}
+			}
+			if giveUp {
+				return errGivenUp
+			}
+			return nil
+		}, nil)
+		if err != nil && !errors.Is(err, errGivenUp) {
+			t.Fatal(err)
+		}
+		if rng.IntN(4) == 0 {
+			o.flush(t)
+		}
+	}
+	o.flush(t)
+}
+
+func noise(rng *rand.Rand, size int) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte('a' + rng.IntN(16))
+	}
+	return b
+}
+
+// A follower's log, fed in batches of any size and restarted now and then, is the leader's.
+func TestFollower_FramesArriveAsTheyAre(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 1))
+	for _, ringBytes := range []int{1, 300 << 10, defaultRingBytes} { // all from files, some, none
+		options := testOptions
+		options.ringBytes = ringBytes
+		leader := mustOpenWith(t, t.TempDir(), 0, options)
+		dir := t.TempDir()
+		follower := mustOpenWith(t, dir, 0, options)
+		r := leader.reader(t, 0)
+		for round := range 12 {
+			leader.fill(t, rng, history.Epoch(1+round/4), 20)
+			for {
+				b, ok, err := r.TryNext(1 + rng.IntN(600<<10))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !ok {
+					break
+				}
+				head, err := follower.AppendFrames(b.Frames)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want, err := leader.At(head.LSN); err != nil || head != want {
+					t.Fatalf("the follower stands at %v, the leader's entry at %v, %v", head, want, err)
+				}
+				if rng.IntN(20) > 0 {
+					continue
+				}
+				follower.flush(t)
+				follower.stop(rng.IntN(2) == 0)
+				follower = mustOpenWith(t, dir, 0, options)
+				if follower.Head() != head {
+					t.Fatalf("after a restart the follower stands at %v, not at %v", follower.Head(), head)
+				}
+				r = leader.reader(t, head.LSN)
+			}
+		}
+		follower.flush(t)
+		if follower.Head() != leader.Head() || !slices.Equal(follower.Epochs(), leader.Epochs()) || follower.Received() != leader.Head().LSN {
+			t.Fatalf("follower %v %v, leader %v %v", follower.Head(), follower.Epochs(), leader.Head(), leader.Epochs())
+		}
+		_, want := drain(t, leader.reader(t, 0), 1<<20)
+		_, got := drain(t, follower.reader(t, 0), 100<<10)
+		if !slices.Equal(got, want) {
+			t.Fatalf("the follower's entries differ: %d of them, the leader has %d", len(got), len(want))
+		}
+		leader.stop(true)
+		follower.stop(true)
+	}
+}
+
+// From any entry on, a reader gives what one from the beginning gives, and At the position of each.
+func TestReader_BeginsAtAnyEntry(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 2))
+	for _, ringBytes := range []int{1, 400 << 10, defaultRingBytes} {
+		options := testOptions
+		options.ringBytes = ringBytes
+		dir := t.TempDir()
+		o := mustOpenWith(t, dir, 0, options)
+		o.fill(t, rng, 1, 60)
+		o.fill(t, rng, 3, 20)
+		for range 2 {
+			_, all := drain(t, o.reader(t, 0), 1<<20)
+			if len(all) != int(o.Received()) {
+				t.Fatalf("%d entries of %d", len(all), o.Received())
+			}
+			since := int64(1 << 60)
+			for after := range o.Received() + 1 {
+				frames, got := drain(t, o.reader(t, after), 200<<10)
+				if !slices.Equal(got, all[after:]) {
+					t.Fatalf("after %d: %v, want %v", after, got, all[after:])
+				}
+				p, err := o.At(after)
+				if err != nil || p.LSN != after || after > 0 && len(frames) > 0 && !chains(frames, p) {
+					t.Fatalf("entry %d is at %v, %v", after, p, err)
+				}
+				bytes := o.BytesSince(after)
+				if bytes > since || (bytes == 0) != (after == o.Received()) {
+					t.Fatalf("%d bytes after entry %d, %d after the one before", bytes, after, since)
+				}
+				if off := bytes - int64(len(frames)); off > 8*MaxChunk || off < -8*MaxChunk {
+					t.Fatalf("%d bytes after entry %d, not %d", bytes, after, len(frames))
+				}
+				since = bytes
+			}
+			if _, err := o.NewReader(o.Received() + 1); !errors.Is(err, ErrNotYet) {
+				t.Fatalf("beyond the head: error %v, want %v", err, ErrNotYet)
+			}
+			if _, err := o.At(o.Received() + 1); !errors.Is(err, ErrNotYet) {
+				t.Fatalf("beyond the head: error %v, want %v", err, ErrNotYet)
+			}
+			o.stop(true)
+			o = mustOpenWith(t, dir, 0, options)
+		}
+		o.stop(true)
+	}
+}
+
+func chains(frames []byte, p history.Position) bool {
+	f, ok := readFrame(frames)
+	return ok && f.chain == p.Chain && f.lsn == p.LSN+1
+}
+
+func TestReader_WaitsForTheFlushThatTakesTheEntry(t *testing.T) {
+	o := mustOpen(t, t.TempDir())
+	defer o.stop(true)
+	r := o.reader(t, 0)
+	got := make(chan string)
+	go func() {
+		for {
+			b, err := r.Next(t.Context(), 1<<20)
+			if err != nil {
+				close(got)
+				return
+			}
+			var scratch []byte
+			_ = EachFrame(b.Frames, &scratch, func(e *Entry) error {
+				got <- string(e.Body)
+				return nil
+			})
+		}
+	}()
+	for i := range 200 {
+		want := fmt.Sprint("entry ", i)
+		o.put(t, 1, Transaction, want)
+		o.FlushSoon()
+		if g := <-got; g != want {
+			t.Fatalf("read %q, want %q", g, want)
+		}
+	}
+}
+
+func TestReader_EndsWithItsContextAndWithTheLog(t *testing.T) {
+	o := mustOpen(t, t.TempDir())
+	r := o.reader(t, 0)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	cancel(enough)
+	if _, err := r.Next(ctx, 1); !errors.Is(err, enough) {
+		t.Fatalf("error %v, want %v", err, enough)
+	}
+	if len(o.sleepers) != 0 {
+		t.Fatal("the log still wakes a reader that has gone")
+	}
+	ended := make(chan error)
+	go func() { _, err := r.Next(t.Context(), 1); ended <- err }()
+	o.stop(true)
+	if err := <-ended; !errors.Is(err, ErrClosed) {
+		t.Fatalf("error %v, want %v", err, ErrClosed)
+	}
+}
+
+func TestFollower_RefusesWhatIsNotNext(t *testing.T) {
+	leader := mustOpen(t, t.TempDir())
+	defer leader.stop(true)
+	rng := rand.New(rand.NewPCG(5, 3))
+	leader.put(t, 1, EpochStart, "")
+	leader.put(t, 1, Transaction, "a")
+	leader.put(t, 2, EpochStart, "")
+	leader.appendLarge(t, rng, 3)
+	leader.flush(t)
+	all, _ := drain(t, leader.reader(t, 0), 8<<20)
+	var frames [][]byte
+	for rest := all; len(rest) > 0; {
+		f, _ := readFrame(rest)
+		frames, rest = append(frames, rest[:f.size]), rest[f.size:]
+	}
+	follower := mustOpen(t, t.TempDir())
+	defer follower.stop(true)
+	refused := func(what string, b []byte) {
+		t.Helper()
+		before, pieces, bytes := follower.Head(), follower.chunk, follower.Bytes()
+		head, err := follower.AppendFrames(b)
+		if !errors.Is(err, ErrNotNext) || head != before || follower.Head() != before || follower.chunk != pieces || follower.Bytes() != bytes {
+			t.Fatalf("%s: error %v, head %v; before %v", what, err, head, before)
+		}
+	}
+	accepted := func(b []byte) {
+		t.Helper()
+		if _, err := follower.AppendFrames(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused("the second entry first", frames[1])
+	accepted(frames[0])
+	refused("the first entry again", frames[0])
+	refused("an entry too far", frames[2])
+	for at := range frames[1] {
+		if at >= hintAt && at < hintAt+4 || at >= frameHeader+1 {
+			continue // the leader's own hint, and padding
+		}
+		b := bytes.Clone(frames[1])
+		b[at] ^= 1
+		refused(fmt.Sprint("a flipped bit in byte ", at), b)
+	}
+	for n := 1; n < len(frames[1]); n++ {
+		refused("part of a frame", frames[1][:n])
+	}
+	// A good frame before a bad one stays.
+	head, err := follower.AppendFrames(slices.Concat(frames[1], frames[0]))
+	if !errors.Is(err, ErrNotNext) || head.LSN != 2 || follower.Received() != 2 {
+		t.Fatalf("error %v, head %v, received %d", err, head, follower.Received())
+	}
+	accepted(frames[2])
+	refused("the second piece first", frames[4])
+	accepted(frames[3])
+	refused("the third piece after the first", frames[5])
+	accepted(frames[4])
+	accepted(slices.Concat(frames[3], frames[4])) // it begins again, on a new connection
+	accepted(frames[5])
+	if follower.Head() != leader.Head() {
+		t.Fatalf("follower %v, leader %v", follower.Head(), leader.Head())
+	}
+	other := mustOpen(t, t.TempDir())
+	defer other.stop(true)
+	other.put(t, 3, EpochStart, "")
+	for range 4 {
+		other.put(t, 3, Transaction, "x")
+	}
+	other.flush(t)
+	if b, _ := drain(t, other.reader(t, 4), 8<<20); true {
+		refused("an entry of another history", b)
+	}
+	if _, err := follower.Append(&Entry{Epoch: 1}, nil); !errors.Is(err, ErrNotNext) {
+		t.Fatalf("an entry of an epoch that is over: error %v, want %v", err, ErrNotNext)
+	}
+}
+
+// fullDisk has no room for new files.
+type fullDisk struct {
+	osDisk
+	full bool
+}
+
+func (d *fullDisk) create(name string) (*os.File, error) {
+	if d.full {
+		return nil, &os.PathError{Op: "create", Path: name, Err: syscall.ENOSPC}
+	}
+	return d.osDisk.create(name)
+}
+
+func TestFollower_AFullDiskRefusesABatchWholeAndTakesItLater(t *testing.T) {
+	leader := mustOpen(t, t.TempDir())
+	defer leader.stop(true)
+	d := &fullDisk{}
+	options := testOptions
+	options.disk = d
+	follower := mustOpenWith(t, t.TempDir(), 0, options)
+	defer follower.stop(true)
+	rng := rand.New(rand.NewPCG(5, 4))
+	leader.put(t, 1, EpochStart, "")
+	leader.flush(t)
+	r := leader.reader(t, 0)
+	d.full = true
+	b, _ := drain(t, r, 1<<20)
+	if _, err := follower.AppendFrames(b); !errors.Is(err, syscall.ENOSPC) || follower.Received() != 0 {
+		t.Fatalf("no room for the history of epochs: error %v, received %d", err, follower.Received())
+	}
+	d.full = false
+	if _, err := follower.AppendFrames(b); err != nil {
+		t.Fatal(err)
+	}
+	follower.spareWG.Wait()
+	d.full = true
+	refusals := 0
+	for range 40 {
+		leader.fill(t, rng, 1, 1)
+		b, _ := drain(t, r, 1<<20)
+		before := follower.Head()
+		head, err := follower.AppendFrames(b)
+		follower.spareWG.Wait()
+		if errors.Is(err, syscall.ENOSPC) {
+			if refusals++; head != before {
+				t.Fatalf("the head went from %v to %v", before, head)
+			}
+			d.full = false
+			_, err = follower.AppendFrames(b)
+			follower.spareWG.Wait()
+			d.full = true
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if refusals == 0 || follower.Head() != leader.Head() {
+		t.Fatalf("%d refusals, follower %v, leader %v", refusals, follower.Head(), leader.Head())
+	}
+}
+
+func TestEpochsOutliveTheEntriesThatBeganThem(t *testing.T) {
+	dir := t.TempDir()
+	o := mustOpen(t, dir)
+	rng := rand.New(rand.NewPCG(5, 5))
+	want := history.Epochs{}
+	for _, epoch := range []history.Epoch{1, 2, 5} {
+		want = append(want, history.Start{Epoch: epoch, LSN: o.put(t, epoch, EpochStart, "")})
+		o.fill(t, rng, epoch, 40)
+	}
+	for clean := range 2 {
+		from := o.Received()
+		if err := o.Trim(from); err != nil {
+			t.Fatal(err)
+		}
+		if got := o.Epochs(); !slices.Equal(got, want) {
+			t.Fatalf("epochs %v, want %v", got, want)
+		}
+		o.stop(clean == 0)
+		o = mustOpenWith(t, dir, from, testOptions)
+	}
+	if got := o.Epochs(); !slices.Equal(got, want) || o.First() < 10 {
+		t.Fatalf("epochs %v, want %v; the log begins at %d", got, want, o.First())
+	}
+	o.stop(true)
+	if err := os.Remove(filepath.Join(dir, epochsFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openWith(t, dir, o.Received(), testOptions); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("without the file: error %v, want %v", err, ErrDamaged)
+	}
+}
+
+func TestACreatedLogGoesOnBehindItsPosition(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	at := history.Position{Epoch: 4, LSN: 1000, Chain: 77}
+	epochs := history.Epochs{{Epoch: 1, LSN: 1}, {Epoch: 4, LSN: 900}}
+	if err := Create(dir, testOptions, at, epochs); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(dir, testOptions, at, epochs); !errors.Is(err, ErrExists) {
+		t.Fatalf("error %v, want %v", err, ErrExists)
+	}
+	for range 2 {
+		o := mustOpenWith(t, dir, at.LSN, testOptions)
+		if o.Head() != at || !slices.Equal(o.Epochs(), epochs) || o.First() != 1001 {
+			t.Fatalf("head %v, epochs %v, first %d", o.Head(), o.Epochs(), o.First())
+		}
+		if p, err := o.At(1000); err != nil || p != at {
+			t.Fatalf("position %v, %v", p, err)
+		}
+		if _, err := o.At(999); !errors.Is(err, ErrTrimmed) {
+			t.Fatalf("error %v, want %v", err, ErrTrimmed)
+		}
+		if _, err := o.NewReader(999); !errors.Is(err, ErrTrimmed) {
+			t.Fatalf("error %v, want %v", err, ErrTrimmed)
+		}
+		o.stop(false)
+	}
+	o := mustOpenWith(t, dir, at.LSN, testOptions)
+	r := o.reader(t, 1000)
+	if lsn := o.put(t, 4, Transaction, "next"); lsn != 1001 {
+		t.Fatalf("the next entry is %d", lsn)
+	}
+	o.flush(t)
+	if _, got := drain(t, r, 1<<20); fmt.Sprint(got) != "[1001 next]" {
+		t.Fatalf("read %v", got)
+	}
+	o.stop(true)
+	if err := Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(dir, testOptions, history.Position{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	o = mustOpen(t, dir)
+	defer o.stop(true)
+	if o.Head() != (history.Position{}) {
+		t.Fatalf("head %v", o.Head())
+	}
+}
+
+func TestOnFlushFollowsEachFlush(t *testing.T) {
+	var o *opened
+	seen := make(chan history.LSN, 1)
+	options := testOptions
+	options.OnFlush = func() {
+		// No lock is held: this would not return otherwise.
+		_ = o.Head()
+		seen <- o.Flushed.Load()
+	}
+	o = mustOpenWith(t, t.TempDir(), 0, options)
+	defer o.stop(true)
+	for range 3 {
+		lsn := o.add(t, "by whoever waits")
+		if got := <-seen; got < lsn {
+			t.Fatalf("flushed %d, want %d", got, lsn)
+		}
+		lsn = o.put(t, 1, Transaction, "by the flusher")
+		o.FlushSoon()
+		if got := <-seen; got < lsn {
+			t.Fatalf("flushed %d, want %d", got, lsn)
+		}
+	}
+}
