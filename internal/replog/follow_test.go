@@ -548,3 +548,30 @@ func TestOnFlushFollowsEachFlush(t *testing.T) {
 		}
 	}
 }
+
+func TestALogThatEndsBeforeWhatIsKnownToBeFlushedIsLeftAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	o := mustOpen(t, dir)
+	o.add(t, "a")
+	o.add(t, "b")
+	o.stop(false)
+	path := lastSegment(t, dir)
+	flip(t, path, frame2+frameHeader)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := testOptions
+	options.Flushed = 2
+	if _, err := openWith(t, dir, 0, options); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("error %v, want %v", err, ErrDamaged)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+		t.Fatalf("the segment was changed, or %v", err)
+	}
+	if _, err := openWith(t, t.TempDir(), 0, options); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("no log: error %v, want %v", err, ErrDamaged)
+	}
+	options.Flushed = 1
+	mustOpenWith(t, dir, 0, options).stop(true)
+}

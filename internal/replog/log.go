@@ -33,6 +33,10 @@ type Options struct {
 	Cluster      Cluster
 	SegmentBytes int64 // 0: DefaultSegmentBytes
 
+	// Flushed is known from elsewhere to have been on disk, up to this entry: a log that ends before it
+	// is damaged, and left as it is.
+	Flushed history.LSN
+
 	// OnFlush, if any, is called after Flushed has advanced, by whoever flushed, without any lock of
 	// the log held. Commits wait for it: it must be quick.
 	OnFlush func()

@@ -88,8 +88,8 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 		if err := l.takeBack(unborn, 0); err != nil {
 			return rec, err
 		}
-		if clean || from > 0 {
-			return rec, fmt.Errorf("%w: %s holds no segment but entry %d had been written; restore the files or the node from a backup", ErrDamaged, l.dir, max(from, mark.LSN))
+		if known := max(from, l.options.Flushed); clean || known > 0 {
+			return rec, fmt.Errorf("%w: %s holds no segment but entry %d had been written; restore the files or the node from a backup", ErrDamaged, l.dir, max(known, mark.LSN))
 		}
 		if err := l.create(history.Position{}); err != nil {
 			return rec, err
@@ -112,6 +112,9 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 	}
 	if s.head.LSN < from {
 		return rec, fmt.Errorf("%w: it ends at entry %d, but the databases stand at %d; restore the log or the node from a backup", ErrDamaged, s.head.LSN, from)
+	}
+	if s.head.LSN < l.options.Flushed {
+		return rec, fmt.Errorf("%w: it ends at entry %d, but had been flushed up to %d; restore the log or the node from a backup", ErrDamaged, s.head.LSN, l.options.Flushed)
 	}
 	if err := l.takeBack(unborn, s.head.LSN); err != nil {
 		return rec, err
