@@ -18,8 +18,8 @@ type postgres struct {
 	dir     string
 	data    string
 	log     string
-	node    string
 	leader  *postgres // whom this one follows; nil: it leads
+	node    string    // the name that the leader knows a follower by
 	at      address
 	process *process
 }
@@ -38,14 +38,14 @@ var settings = []string{
 }
 
 func newPostgres(bin, dir string) *postgres {
-	return &postgres{bin: bin, dir: dir, data: filepath.Join(dir, "postgres"), log: filepath.Join(dir, "postgres.log"), node: "leader"}
+	return &postgres{bin: bin, dir: dir, data: filepath.Join(dir, "postgres"), log: filepath.Join(dir, "postgres.log")}
 }
 
 // follower is a standby with a slot of its own, so that it can be away.
 func (p *postgres) follower(name string) server {
 	s := newPostgres(p.bin, p.dir)
 	s.data, s.log = filepath.Join(p.dir, "postgres-"+name), filepath.Join(p.dir, "postgres-"+name+".log")
-	s.node, s.leader = name, p
+	s.leader, s.node = p, name
 	return s
 }
 

@@ -15,19 +15,19 @@ type skein struct {
 	dir     string
 	binary  string
 	data    string
-	node    string
 	leader  *skein // whom this one follows; nil: it leads
+	node    string // the name that the leader knows a follower by
 	at      address
 	peer    address // where nodes connect
 	process *process
 }
 
 func newSkein(dir string) *skein {
-	return &skein{dir: dir, binary: filepath.Join(dir, "skein"), data: filepath.Join(dir, "skein-data"), node: "leader"}
+	return &skein{dir: dir, binary: filepath.Join(dir, "skein"), data: filepath.Join(dir, "skein-data")}
 }
 
 func (s *skein) follower(name string) server {
-	return &skein{dir: s.dir, binary: s.binary, data: filepath.Join(s.dir, "skein-"+name), node: name, leader: s}
+	return &skein{dir: s.dir, binary: s.binary, data: filepath.Join(s.dir, "skein-"+name), leader: s, node: name}
 }
 
 func (s *skein) name() string     { return "Skein" }
@@ -51,11 +51,11 @@ func (s *skein) create(ctx context.Context) error {
 
 func (s *skein) start(ctx context.Context, maxSessions int) error {
 	args := []string{
-		"serve", "--dir", s.data, "--name", s.node, "--pg-addr", s.at.String(), "--peer-addr", s.peer.String(),
+		"serve", "--dir", s.data, "--pg-addr", s.at.String(), "--peer-addr", s.peer.String(),
 		"--trust-loopback", "--max-connections", strconv.Itoa(maxSessions),
 	}
 	if s.leader != nil {
-		args = append(args, "--follow", s.leader.peer.String())
+		args = append(args, "--name", s.node, "--follow", s.leader.peer.String())
 	}
 	var err error
 	s.process, err = startProcess(ctx, exec.Command(s.binary, args...), s.data+".log", s.at)
