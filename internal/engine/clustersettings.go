@@ -44,10 +44,20 @@ func (c *clusterSettings) node() map[string]string {
 	all := map[string]string{}
 	for name, p := range parameters {
 		if p.node {
-			all[name] = c.get(name)
+			all[name] = inSmallest(c.get(name), p.kind)
 		}
 	}
 	return all
+}
+
+// inSmallest turns seconds into milliseconds and megabytes into bytes. What is negative is no quantity.
+func inSmallest(value, kind string) string {
+	factor := map[string]int64{"s": 1000, "MB": 1 << 20}[kind]
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || factor == 0 || n < 0 {
+		return value
+	}
+	return strconv.FormatInt(n*factor, 10)
 }
 
 // rule is the rule of acknowledging. What cannot be read was checked by another version; it asks for more

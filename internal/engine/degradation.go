@@ -21,7 +21,7 @@ const keptDegradations = 1000
 func (e *Engine) RecordDegraded(ctx context.Context, from history.LSN, reason string) error {
 	return e.record(ctx, func(c *conn) error {
 		now := strconv.FormatInt(time.Now().UnixMicro(), 10)
-		if err := c.query("UPDATE degradations SET ended = CAST(?1 AS INTEGER), to_lsn = CAST(?2 AS INTEGER) WHERE ended = 0", nil, now, lsnText(from)); err != nil {
+		if err := c.query("UPDATE degradations SET ended = CAST(?1 AS INTEGER) WHERE ended = 0", nil, now); err != nil {
 			return err
 		}
 		if err := c.query("INSERT INTO degradations VALUES (NULL, CAST(?1 AS INTEGER), 0, CAST(?2 AS INTEGER), 0, 0, ?3)", nil, now, lsnText(from), reason); err != nil {
@@ -31,12 +31,12 @@ func (e *Engine) RecordDegraded(ctx context.Context, from history.LSN, reason st
 	})
 }
 
-// RecordRestored writes down that from an LSN on followers are waited for again, and how many commits the
-// leader alone has acknowledged.
-func (e *Engine) RecordRestored(ctx context.Context, to history.LSN, commits int64) error {
+// RecordRestored writes down that followers are waited for again, how many commits the leader alone has
+// acknowledged, and the first and the last of them; zeros if there was none.
+func (e *Engine) RecordRestored(ctx context.Context, first, last history.LSN, commits int64) error {
 	return e.record(ctx, func(c *conn) error {
-		return c.query("UPDATE degradations SET ended = CAST(?1 AS INTEGER), to_lsn = CAST(?2 AS INTEGER), commits = CAST(?3 AS INTEGER) WHERE ended = 0", nil,
-			strconv.FormatInt(time.Now().UnixMicro(), 10), lsnText(to), strconv.FormatInt(commits, 10))
+		return c.query("UPDATE degradations SET ended = CAST(?1 AS INTEGER), from_lsn = max(from_lsn, CAST(?2 AS INTEGER)), to_lsn = CAST(?3 AS INTEGER), commits = CAST(?4 AS INTEGER) WHERE ended = 0", nil,
+			strconv.FormatInt(time.Now().UnixMicro(), 10), lsnText(first), lsnText(last), strconv.FormatInt(commits, 10))
 	})
 }
 

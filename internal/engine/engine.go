@@ -66,9 +66,9 @@ type Options struct {
 	MaxConns int           // SQLite connections per database, besides the writer's; 0: 64
 	DropWait time.Duration // how long DROP DATABASE waits for sessions that are ending; 0: 5 s
 	Logger   *slog.Logger  // nil: nothing is logged
-	// OnSettings is told the cluster's settings that are not those of sessions: all of them, by name, each
-	// as pg_settings shows it, in its unit (ms, s, MB) and with its default where it was not set. It is
-	// called by Open and with every change, one call at a time, and must not call the engine.
+	// OnSettings is told the cluster's settings that are not those of sessions: all of them, by name in
+	// lower case, durations in milliseconds, sizes in bytes, with its default where one was not set. It
+	// is called by Open and with every change, one call at a time, and must not call the engine.
 	OnSettings func(map[string]string)
 	// Replication is what the catalog shows of the streaming between nodes; nil: this node stands alone.
 	Replication pgcatalog.Replication

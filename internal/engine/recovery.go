@@ -49,10 +49,11 @@ func (e *Engine) begun() bool {
 // Replicated says that readers see, up to an LSN, entries of a database that came from elsewhere. For the
 // system database, databases, roles and settings are read again: new databases open, the sessions in
 // those that were dropped end. It returns when that is done, and may be called for every entry.
-func (e *Engine) Replicated(ctx context.Context, db history.DatabaseID, lsn history.LSN) {
+func (e *Engine) Replicated(db history.DatabaseID, lsn history.LSN) {
 	if db != history.SystemDatabase {
 		return
 	}
+	ctx := context.Background()
 	err := e.loadSystem(ctx, 0)
 	if err == nil {
 		err = e.loadCluster(ctx)

@@ -185,6 +185,25 @@ func (r *rig) allGone() {
 	})
 }
 
+// arrive makes a change as one that the node has received.
+func (r *rig) arrive(database, sql string) {
+	r.t.Helper()
+	d := r.engine.system
+	if database != "system" {
+		d = r.database(database)
+	}
+	ctx := r.t.Context()
+	r.engine.SchemaChanged(d.ID, r.pipeline.Log().Head().LSN+1)
+	lsn, err := d.write(ctx, nil, func(c *conn) error { return c.exec(sql) })
+	if err == nil {
+		err = r.pipeline.Log().Wait(ctx, lsn)
+	}
+	if err != nil {
+		r.t.Fatal(sql, err)
+	}
+	r.engine.Replicated(d.ID, lsn)
+}
+
 func (r *rig) onSettings(all map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

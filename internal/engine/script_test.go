@@ -41,6 +41,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	close NAME                drops the connection and waits until the session has ended
 //	drop NAME                 drops the connection of a session that waits, and will not notice yet
 //	follow, lead              has the node follow another from now on, or not any more
+//	arrive DATABASE SQL       a change of this database, or of "system", arrives from another node
 //	node                      shows the settings that the node below was told last
 //	restart                   stops the node, reads what that means for each session, and starts it again
 //
@@ -136,6 +137,8 @@ func (s *script) line(line string) {
 		s.drop(words[1])
 	case "restart":
 		s.restart()
+	case "arrive":
+		s.rig.arrive(words[1], strings.Join(words[2:], " "))
 	case "node":
 		s.got = append(s.got, s.rig.told()...)
 	case "follow", "lead":

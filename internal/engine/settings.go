@@ -69,7 +69,7 @@ var parameters = indexParameters([]parameter{
 	{name: "max_identifier_length", value: "63", kind: "integer", readOnly: true},
 	{name: "max_index_keys", value: "32", kind: "integer", readOnly: true},
 	// Not PostgreSQL's -1, which lets a follower that never returns fill the leader's disk.
-	{name: "max_slot_wal_keep_size", value: "4096", kind: "MB", node: true},
+	{name: "max_slot_wal_keep_size", value: "10240", kind: "MB", node: true},
 	{name: "password_encryption", value: "scram-sha-256", kind: "enum", choices: []string{"scram-sha-256"}},
 	{name: "role", value: "none", kind: "string"},
 	{name: "row_security", value: "on", kind: "bool"},

@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"skein/internal/history"
+)
+
+func TestAFollowerWithoutACopyAdmitsNobodyUntilItHasOne(t *testing.T) {
+	r := &rig{t: t, dir: t.TempDir()}
+	r.following.Store(true)
+	r.start()
+	t.Cleanup(func() { r.stop() })
+	if n := r.pipeline.Log().Head().LSN; n != 0 {
+		t.Fatalf("the follower has written %d entries", n)
+	}
+	var refused *pgconn.PgError
+	if _, err := pgconn.Connect(t.Context(), r.dsn()); !errors.As(err, &refused) || refused.Code != "57P03" {
+		t.Fatalf("connecting without a copy: %v, want 57P03", err)
+	}
+	if err := r.engine.beginSystem(t.Context()); err != nil { // the leader's first entry arrives
+		t.Fatal(err)
+	}
+	r.engine.Replicated(history.SystemDatabase, r.pipeline.Log().Head().LSN)
+	c := r.dial()
+	if code, value := run(t, c, "SELECT pg_is_in_recovery()"); code != "" || value != "t" {
+		t.Fatalf("with a copy: %q %q", code, value)
+	}
+	c.Close(t.Context())
+	r.allGone()
+}
+
+func TestDegradationsAreRecorded(t *testing.T) {
+	r := newRig(t)
+	c, err := pgx.Connect(t.Context(), r.dsn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context())
+	shown := func() string {
+		rows, err := c.Query(t.Context(), "SELECT began IS NOT NULL, ended IS NULL, from_lsn::text, coalesce(to_lsn::text, '-'), commits::text, reason FROM skein_degradations")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+			var began, lasts bool
+			var from, to, commits, reason string
+			err := row.Scan(&began, &lasts, &from, &to, &commits, &reason)
+			if !began {
+				t.Error("a degradation without a beginning")
+			}
+			state := "over"
+			if lasts {
+				state = "lasts"
+			}
+			return strings.Join([]string{state, from, to, commits, reason}, " "), err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(lines, "\n")
+	}
+	want := func(what, lines string) {
+		t.Helper()
+		if got := shown(); got != lines {
+			t.Errorf("%s: got\n%s\nwant\n%s", what, got, lines)
+		}
+	}
+	want("at first", "")
+	ctx, e := t.Context(), r.engine
+	if err := e.RecordDegraded(ctx, 7, "nobody answers"); err != nil {
+		t.Fatal(err)
+	}
+	want("degraded", "lasts 0/7 - 0 nobody answers")
+	if err := e.RecordRestored(ctx, 8, 20, 13); err != nil {
+		t.Fatal(err)
+	}
+	want("restored", "over 0/8 0/14 13 nobody answers")
+	if err := errors.Join(e.RecordDegraded(ctx, 30, "again"), e.RecordDegraded(ctx, 40, "after a crash")); err != nil {
+		t.Fatal(err)
+	}
+	want("the leader was lost while degraded", "over 0/8 0/14 13 nobody answers\nover 0/1E - 0 again\nlasts 0/28 - 0 after a crash")
+	for range keptDegradations {
+		if err := e.RecordDegraded(ctx, 50, "and again"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(shown(), "\n") + 1; n != keptDegradations {
+		t.Errorf("%d degradations are kept, want %d", n, keptDegradations)
+	}
+}
