@@ -129,8 +129,21 @@ func (e *Engine) loadCluster(ctx context.Context) error {
 	return nil
 }
 
-// adopt takes up what ALTER SYSTEM has changed since the session's last message.
+// clusterSettings gives a new session what ALTER SYSTEM has set.
+func (s *Session) clusterSettings() {
+	s.settings.cluster = s.engine.cluster.Load()
+	for name := range s.settings.cluster.values {
+		s.applyToEnv(name, s.settings.get(name))
+	}
+}
+
+// adopt takes up what ALTER SYSTEM, or a change of the node's role, has changed since the session's last
+// message.
 func (s *Session) adopt() {
+	if now := s.following(); now != s.standby {
+		s.standby = now
+		s.applied("in_hot_standby")
+	}
 	now, old := s.engine.cluster.Load(), s.settings.cluster
 	if now == old {
 		return

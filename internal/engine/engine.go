@@ -179,12 +179,12 @@ func (e *Engine) Connect(_ context.Context, out *pgwire.Conn, st pgwire.Startup)
 		return nil, err
 	}
 	s := &Session{
-		engine: e, db: d, out: out, user: st.User, startup: map[string]first{}, began: time.Now(),
+		engine: e, db: d, out: out, user: st.User, startup: map[string]first{}, standby: e.storage.InRecovery(), began: time.Now(),
 		statements: map[string]*prepared{}, portals: map[string]*portal{}, cursors: map[string]*portal{},
 	}
 	s.settings.put("session_authorization", st.User)
 	s.settings.put("is_superuser", onOff(r.Superuser))
-	s.adopt()
+	s.clusterSettings()
 	s.storedSettings()
 	if err := s.startupSettings(st.Params); err != nil {
 		d.leave()

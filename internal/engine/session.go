@@ -20,6 +20,7 @@ type Session struct {
 	out     *pgwire.Conn
 	user    string
 	startup map[string]first
+	standby bool // the client was told that this node follows another
 
 	settings             settings
 	statements           map[string]*prepared

@@ -386,8 +386,8 @@ func (s *Session) replace(with setting, local bool) {
 
 // applied tells the client and the value formats of a changed setting.
 func (s *Session) applied(name string) {
-	value := s.settings.get(name)
-	s.applyToEnv(name, value)
+	value, _ := s.show(name)
+	s.applyToEnv(name, s.settings.get(name))
 	if p := parameters[name]; p != nil && p.report {
 		s.out.ParameterStatus(p.name, value)
 	}

@@ -46,6 +46,9 @@ var (
 
 const readCommitted = "read committed"
 
+// clientCheckInterval is how often a session that waits for followers looks whether its client is there.
+const clientCheckInterval = time.Second
+
 func (t *transaction) open() bool { return t.block || t.implicit }
 
 // start begins a transaction without touching SQLite yet.
@@ -374,6 +377,9 @@ func (s *Session) await(ctx context.Context, lsn history.LSN, level commit.Level
 // reach waits until an entry has reached the level. If that is interrupted nobody knows the outcome: it is
 // neither success nor failure.
 func (s *Session) reach(ctx context.Context, lsn history.LSN, level commit.Level) (alone bool, err error) {
+	if level > commit.Local && s.engine.cluster.Load().get("synchronous_standby_names") != "" {
+		defer s.out.WatchClient(clientCheckInterval)() // followers may be away for long
+	}
 	alone, err = s.engine.storage.Wait(ctx, lsn, level)
 	if err == nil {
 		return alone, nil
