@@ -33,6 +33,7 @@ var layers = [][]string{
 	{"replication"},
 	{"router"},
 	{"node"},
+	{"nodetest"},
 	{"clustertest", "crashtest", "demo", "shell"},
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"skein/internal/nodetest"
 )
 
 const diskFull = "53100"
@@ -44,19 +46,19 @@ func fillDisk(t *testing.T, piece func(*rand.Rand) string) {
 		t.Fatal(err)
 	}
 	data := filepath.Join(dir, "data")
-	n := mustStart(t, data)
-	l := newLedger(seed(t))
-	l.prepare(t, n)
-	conn := connect(t, n, "skein")
+	n := nodetest.MustStart(t, data)
+	l := nodetest.NewLedger(seed(t))
+	l.Prepare(t, n)
+	conn := nodetest.Connect(t, n, "skein")
 
 	pad := ""
 	for len(pad) < 200_000 {
-		pad += piece(l.rng)
+		pad += piece(l.Rand)
 	}
 	insert := func(size int) error {
-		id := l.number()
+		id := l.Number()
 		_, err := conn.PgConn().Exec(t.Context(), fmt.Sprintf("INSERT INTO ids VALUES (%d, '%s')", id, pad[:size])).ReadAll()
-		note(l, l.ids, id, err)
+		l.Inserted(id, err)
 		return err
 	}
 	inserted, failures, bytes := 0, 0, 0
@@ -70,7 +72,7 @@ func fillDisk(t *testing.T, piece func(*rand.Rand) string) {
 		case ok && e.Code == diskFull:
 			failures++
 		default:
-			t.Fatalf("a write on a full disk: %v, want SQLSTATE %s\n%s", err, diskFull, n.log.String())
+			t.Fatalf("a write on a full disk: %v, want SQLSTATE %s\n%s", err, diskFull, n.Log())
 		}
 		if bytes > 60<<20 {
 			t.Fatal("the memory fills in place of the disk")
@@ -81,27 +83,27 @@ func fillDisk(t *testing.T, piece func(*rand.Rand) string) {
 		t.Fatal(err)
 	}
 	t.Logf("%d rows, then %d refused; %d bytes free", inserted, failures, stat.Bavail*uint64(stat.Bsize))
-	l.check(t, n)
+	l.Check(t, n)
 
-	n.kill() // recovery must not need the room either
-	n = mustStart(t, data)
-	l.check(t, n)
-	conn = connect(t, n, "skein")
+	n.Kill() // recovery must not need the room either
+	n = nodetest.MustStart(t, data)
+	l.Check(t, n)
+	conn = nodetest.Connect(t, n, "skein")
 
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
 		if err := insert(200_000); err != nil {
-			t.Fatalf("a write with room again: %v\n%s", err, n.log.String())
+			t.Fatalf("a write with room again: %v\n%s", err, n.Log())
 		}
 	}
-	l.check(t, n)
-	n.kill()
-	n = mustStart(t, data)
-	l.check(t, n)
-	n.stop(t)
-	n = mustStart(t, data)
-	l.check(t, n)
-	n.stop(t)
+	l.Check(t, n)
+	n.Kill()
+	n = nodetest.MustStart(t, data)
+	l.Check(t, n)
+	n.Stop(t)
+	n = nodetest.MustStart(t, data)
+	l.Check(t, n)
+	n.Stop(t)
 }

@@ -3,22 +3,10 @@ package crashtest
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
-)
 
-// seed of everything random here; CRASHTEST_SEED repeats a run, as far as the scheduler allows.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	s, err := strconv.ParseUint(os.Getenv("CRASHTEST_SEED"), 10, 64)
-	if err != nil {
-		s = rand.Uint64()
-	}
-	t.Logf("CRASHTEST_SEED=%d", s)
-	return s
-}
+	"skein/internal/nodetest"
+)
 
 // points are the places of package fault and about how often a short run passes each.
 var points = []struct {
@@ -44,17 +32,17 @@ var points = []struct {
 type rig struct {
 	t      *testing.T
 	dir    string
-	ledger *ledger
+	ledger *nodetest.Ledger
 	rounds int
 	fired  int // runs that the fault has ended
 }
 
 func newRig(t *testing.T, dir string, rounds int) *rig {
-	r := &rig{t: t, dir: dir, ledger: newLedger(seed(t)), rounds: rounds}
-	n := mustStart(t, dir)
-	r.ledger.prepare(t, n)
-	r.ledger.work(n, rounds, r.ledger.rng.Uint64())
-	n.kill()
+	r := &rig{t: t, dir: dir, ledger: nodetest.NewLedger(seed(t)), rounds: rounds}
+	n := nodetest.MustStart(t, dir)
+	r.ledger.Prepare(t, n)
+	r.ledger.Work(n, rounds, r.ledger.Rand.Uint64())
+	n.Kill()
 	return r
 }
 
@@ -63,43 +51,43 @@ func (r *rig) crash(faults string) {
 	r.t.Helper()
 	n, err := start(r.t, r.dir, faults)
 	switch {
-	case errors.Is(err, errEndedStarting):
+	case errors.Is(err, nodetest.ErrEndedStarting):
 		r.fired++
 		return
 	case err != nil:
 		r.t.Fatal(err)
 	}
-	if r.ledger.work(n, r.rounds, r.ledger.rng.Uint64()) {
+	if r.ledger.Work(n, r.rounds, r.ledger.Rand.Uint64()) {
 		r.fired++
 	}
-	n.kill()
+	n.Kill()
 }
 
 // recover starts a node without faults, sometimes after others were killed while they recovered, and
 // checks it. Every other one is stopped in order.
 func (r *rig) recover() {
 	r.t.Helper()
-	for r.ledger.rng.IntN(3) == 0 {
+	for r.ledger.Rand.IntN(3) == 0 {
 		during := []string{"log.cut=kill:1", "checkpoint.page=kill:2", "checkpoint.afterSync=kill:1", "file.rename=kill:1", "log.write=kill:1", "log.spare=kill:1"}
-		n, err := start(r.t, r.dir, during[r.ledger.rng.IntN(len(during))])
-		if err != nil && !errors.Is(err, errEndedStarting) {
+		n, err := start(r.t, r.dir, during[r.ledger.Rand.IntN(len(during))])
+		if err != nil && !errors.Is(err, nodetest.ErrEndedStarting) {
 			r.t.Fatal(err)
 		}
-		n.kill()
+		n.Kill()
 	}
-	n := mustStart(r.t, r.dir)
-	r.ledger.check(r.t, n)
-	if r.ledger.rng.IntN(2) == 0 {
-		n.stop(r.t)
+	n := nodetest.MustStart(r.t, r.dir)
+	r.ledger.Check(r.t, n)
+	if r.ledger.Rand.IntN(2) == 0 {
+		n.Stop(r.t)
 	} else {
-		n.kill()
+		n.Kill()
 	}
 }
 
 func TestNode_B01_KilledAtEveryPoint(t *testing.T) {
 	r := newRig(t, t.TempDir(), 4)
 	for _, p := range points {
-		for _, nth := range []int{1, 1 + r.ledger.rng.IntN(p.often)} {
+		for _, nth := range []int{1, 1 + r.ledger.Rand.IntN(p.often)} {
 			faults := fmt.Sprintf("%s=kill:%d", p.name, nth)
 			before := r.fired
 			r.crash(faults)
@@ -118,19 +106,19 @@ func TestNode_A15_KilledAtItsFirstStart(t *testing.T) {
 		dir := t.TempDir()
 		for _, nth := range []int{1, 2, 1} {
 			n, err := start(t, dir, fmt.Sprintf("%s=kill:%d", p.name, nth))
-			if err != nil && !errors.Is(err, errEndedStarting) {
+			if err != nil && !errors.Is(err, nodetest.ErrEndedStarting) {
 				t.Fatal(err)
 			}
-			n.kill()
+			n.Kill()
 		}
-		n := mustStart(t, dir)
-		l := newLedger(1)
-		l.prepare(t, n)
-		l.work(n, 1, 1)
-		l.check(t, n)
-		n.kill()
-		n = mustStart(t, dir)
-		l.check(t, n)
-		n.stop(t)
+		n := nodetest.MustStart(t, dir)
+		l := nodetest.NewLedger(1)
+		l.Prepare(t, n)
+		l.Work(n, 1, 1)
+		l.Check(t, n)
+		n.Kill()
+		n = nodetest.MustStart(t, dir)
+		l.Check(t, n)
+		n.Stop(t)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"skein/internal/nodetest"
 )
 
 const (
@@ -94,17 +96,17 @@ func TestPowerCut_A19_EverythingAcknowledgedIsThere(t *testing.T) {
 	data := filepath.Join(d.path, "data")
 	r := newRig(t, data, 4)
 	for i := range cuts {
-		p := points[r.ledger.rng.IntN(len(points))]
-		faults := fmt.Sprintf("%s=kill:%d", p.name, 1+r.ledger.rng.IntN(p.often))
+		p := points[r.ledger.Rand.IntN(len(points))]
+		faults := fmt.Sprintf("%s=kill:%d", p.name, 1+r.ledger.Rand.IntN(p.often))
 		r.crash(faults)
 		d.cut()
-		if r.ledger.rng.IntN(4) == 0 {
-			r.crash(fmt.Sprintf("%s=kill:1", points[r.ledger.rng.IntN(len(points))].name))
+		if r.ledger.Rand.IntN(4) == 0 {
+			r.crash(fmt.Sprintf("%s=kill:1", points[r.ledger.Rand.IntN(len(points))].name))
 			d.cut()
 		}
-		n := mustStart(t, data)
-		r.ledger.check(t, n)
-		n.kill()
+		n := nodetest.MustStart(t, data)
+		r.ledger.Check(t, n)
+		n.Kill()
 		t.Logf("cut %d at %s", i+1, faults)
 	}
 }

@@ -21,10 +21,10 @@ func TestSoakKilledAtAnyPoint(t *testing.T) {
 	r := newRig(t, t.TempDir(), 6)
 	runs := 0
 	for end := time.Now().Add(d); time.Now().Before(end); runs++ {
-		p := points[r.ledger.rng.IntN(len(points))]
-		faults := fmt.Sprintf("%s=kill:%d", p.name, 1+r.ledger.rng.IntN(2*p.often))
+		p := points[r.ledger.Rand.IntN(len(points))]
+		faults := fmt.Sprintf("%s=kill:%d", p.name, 1+r.ledger.Rand.IntN(2*p.often))
 		r.crash(faults)
 		r.recover()
 	}
-	t.Logf("%d runs, %d ended by their fault, %d rows", runs, r.fired, len(r.ledger.ids))
+	t.Logf("%d runs, %d ended by their fault, %d rows", runs, r.fired, r.ledger.Rows())
 }

@@ -1,11 +1,13 @@
-package crashtest
+package nodetest
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +27,18 @@ const (
 		CREATE TABLE bulk (batch int NOT NULL, pad bytea)`
 )
 
+// Seed is that of everything random in a test; the environment variable repeats a run, as far as the
+// scheduler allows.
+func Seed(t testing.TB, variable string) uint64 {
+	t.Helper()
+	s, err := strconv.ParseUint(os.Getenv(variable), 10, 64)
+	if err != nil {
+		s = rand.Uint64()
+	}
+	t.Logf("%s=%d", variable, s)
+	return s
+}
+
 // outcome is what a client knows of a change that it asked for.
 type outcome int
 
@@ -34,9 +48,9 @@ const (
 	refused
 )
 
-// ledger is what the clients know. It outlives every node.
-type ledger struct {
-	rng *rand.Rand // for what is decided between runs
+// Ledger is what the clients know. It outlives every node.
+type Ledger struct {
+	Rand *rand.Rand // for what is decided between runs
 
 	mu        sync.Mutex
 	next      int // of every kind of number
@@ -48,48 +62,58 @@ type ledger struct {
 	gone      map[string]outcome
 }
 
-func newLedger(seed uint64) *ledger {
-	return &ledger{
-		rng: rand.New(rand.NewPCG(seed, 1)), ids: map[int]outcome{}, batches: map[int]outcome{},
+// NewLedger gives an empty one. Equal seeds make equal decisions.
+func NewLedger(seed uint64) *Ledger {
+	return &Ledger{
+		Rand: rand.New(rand.NewPCG(seed, 1)), ids: map[int]outcome{}, batches: map[int]outcome{},
 		tables: map[string]outcome{}, dropped: map[string]outcome{}, databases: map[string]outcome{}, gone: map[string]outcome{},
 	}
 }
 
-// prepare makes the tables of a new node.
-func (l *ledger) prepare(t *testing.T, n *node) {
+// Prepare makes the tables of a new node.
+func (l *Ledger) Prepare(t testing.TB, n *Node) {
 	t.Helper()
-	conn := connect(t, n, "skein")
+	conn := Connect(t, n, "skein")
 	defer func() { _ = conn.Close(t.Context()) }()
-	execute(t, conn, schema)
+	Execute(t, conn, schema)
 	for i := range accounts {
-		execute(t, conn, fmt.Sprintf("INSERT INTO accounts VALUES (%d, %d)", i, balance))
+		Execute(t, conn, fmt.Sprintf("INSERT INTO accounts VALUES (%d, %d)", i, balance))
 	}
 }
 
-func connect(t *testing.T, n *node, database string) *pgx.Conn {
+// Connect opens a connection that the caller closes.
+func Connect(t testing.TB, n *Node, database string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), n.url(database))
+	conn, err := pgx.Connect(t.Context(), n.URL(database))
 	if err != nil {
 		t.Fatalf("connect to %s: %v\n", database, err)
 	}
 	return conn
 }
 
-func execute(t *testing.T, conn *pgx.Conn, sql string) {
+// Execute runs statements that must succeed.
+func Execute(t testing.TB, conn *pgx.Conn, sql string) {
 	t.Helper()
 	if _, err := conn.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
 
-func (l *ledger) number() int {
+// Number gives one that was not used before, of anything.
+func (l *Ledger) Number() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.next++
 	return l.next
 }
 
-func note[K comparable](l *ledger, m map[K]outcome, key K, err error) outcome {
+// Inserted notes what a client was told of its row in ids.
+func (l *Ledger) Inserted(id int, err error) { note(l, l.ids, id, err) }
+
+// Rows is how many rows of ids were asked for.
+func (l *Ledger) Rows() int { return len(l.ids) }
+
+func note[K comparable](l *Ledger, m map[K]outcome, key K, err error) outcome {
 	o := promised
 	if err != nil {
 		o = unknown
@@ -108,21 +132,21 @@ func definite(code string) bool {
 	return code != "40003" && !strings.HasPrefix(code, "08") && !strings.HasPrefix(code, "57P")
 }
 
-// work runs the clients for so many rounds each, or until the node has ended: then it says so.
-func (l *ledger) work(n *node, rounds int, seed uint64) (ended bool) {
+// Work runs the clients for so many rounds each, or until the node has ended: then it says so.
+func (l *Ledger) Work(n *Node, rounds int, seed uint64) (ended bool) {
 	ctx := context.Background()
 	var lost atomic.Bool
 	clients := []func(*client){(*client).insert, (*client).insert, (*client).transfer, (*client).alter, (*client).load}
 	var wg sync.WaitGroup
 	for i, step := range clients {
 		wg.Go(func() {
-			conn, err := pgx.Connect(ctx, n.url("skein"))
+			conn, err := pgx.Connect(ctx, n.URL("skein"))
 			if err != nil {
 				lost.Store(true)
 				return
 			}
 			defer func() { _ = conn.Close(ctx) }()
-			c := &client{ledger: l, node: n, conn: conn, ctx: ctx, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
+			c := &client{Ledger: l, node: n, conn: conn, ctx: ctx, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
 			for range rounds {
 				step(c)
 				if conn.IsClosed() {
@@ -134,14 +158,14 @@ func (l *ledger) work(n *node, rounds int, seed uint64) (ended bool) {
 	}
 	wg.Wait()
 	if lost.Load() {
-		<-n.ended
+		<-n.Ended
 	}
 	return lost.Load()
 }
 
 type client struct {
-	*ledger
-	node *node
+	*Ledger
+	node *Node
 	conn *pgx.Conn
 	ctx  context.Context
 	rng  *rand.Rand
@@ -158,8 +182,8 @@ func (c *client) do(sql string) error {
 
 func (c *client) insert() {
 	for range 5 {
-		id := c.number()
-		note(c.ledger, c.ids, id, c.do(fmt.Sprintf("INSERT INTO ids VALUES (%d, '%s')", id, strings.Repeat("x", c.rng.IntN(600)))))
+		id := c.Number()
+		c.Inserted(id, c.do(fmt.Sprintf("INSERT INTO ids VALUES (%d, '%s')", id, strings.Repeat("x", c.rng.IntN(600)))))
 		if c.conn.IsClosed() {
 			return
 		}
@@ -178,16 +202,16 @@ func (c *client) transfer() {
 
 // alter makes and drops tables and databases.
 func (c *client) alter() {
-	name := fmt.Sprintf("t%d", c.number())
+	name := fmt.Sprintf("t%d", c.Number())
 	create := fmt.Sprintf("BEGIN; CREATE TABLE %[1]s (a int, b text); INSERT INTO %[1]s VALUES (1, 'x'), (2, 'y'); CREATE INDEX %[1]s_a ON %[1]s (a); ALTER TABLE %[1]s ADD COLUMN c int; COMMIT", name)
-	if note(c.ledger, c.tables, name, c.do(create)) == promised && c.rng.IntN(2) == 0 {
-		note(c.ledger, c.dropped, name, c.do("DROP TABLE "+name))
+	if note(c.Ledger, c.tables, name, c.do(create)) == promised && c.rng.IntN(2) == 0 {
+		note(c.Ledger, c.dropped, name, c.do("DROP TABLE "+name))
 	}
-	name = fmt.Sprintf("d%d", c.number())
-	if note(c.ledger, c.databases, name, c.do("CREATE DATABASE "+name)) != promised {
+	name = fmt.Sprintf("d%d", c.Number())
+	if note(c.Ledger, c.databases, name, c.do("CREATE DATABASE "+name)) != promised {
 		return
 	}
-	conn, err := pgx.Connect(c.ctx, c.node.url(name))
+	conn, err := pgx.Connect(c.ctx, c.node.URL(name))
 	if err != nil {
 		return
 	}
@@ -195,13 +219,13 @@ func (c *client) alter() {
 	_ = conn.Close(c.ctx)
 	<-conn.PgConn().CleanupDone()
 	if err == nil && c.rng.IntN(4) > 0 {
-		note(c.ledger, c.gone, name, c.do("DROP DATABASE "+name+" WITH (FORCE)"))
+		note(c.Ledger, c.gone, name, c.do("DROP DATABASE "+name+" WITH (FORCE)"))
 	}
 }
 
 // load copies a batch in, and now and then deletes old ones and vacuums.
 func (c *client) load() {
-	batch := c.number()
+	batch := c.Number()
 	rows := make([][]any, bulkRows)
 	for i := range rows {
 		pad := make([]byte, 6000)
@@ -211,7 +235,7 @@ func (c *client) load() {
 		rows[i] = []any{batch, pad}
 	}
 	_, err := c.conn.CopyFrom(c.ctx, pgx.Identifier{"bulk"}, []string{"batch", "pad"}, pgx.CopyFromRows(rows))
-	note(c.ledger, c.batches, batch, err)
+	note(c.Ledger, c.batches, batch, err)
 	if c.rng.IntN(2) == 0 && !c.conn.IsClosed() {
 		old := batch - 30
 		c.mu.Lock()
@@ -228,16 +252,16 @@ func (c *client) load() {
 	}
 }
 
-// check compares a node with what was promised.
-func (l *ledger) check(t *testing.T, n *node) {
+// Check compares a node with what was promised.
+func (l *Ledger) Check(t testing.TB, n *Node) {
 	t.Helper()
-	conn := connect(t, n, "skein")
+	conn := Connect(t, n, "skein")
 	defer func() { _ = conn.Close(t.Context()) }()
 
-	if got := texts(t, conn, "PRAGMA integrity_check"); !slices.Equal(got, []string{"ok"}) {
+	if got := Texts(t, conn, "PRAGMA integrity_check"); !slices.Equal(got, []string{"ok"}) {
 		t.Errorf("integrity_check: %v", got)
 	}
-	have := counts(t, conn, "SELECT id, count(*) FROM ids GROUP BY id")
+	have := Counts(t, conn, "SELECT id, count(*) FROM ids GROUP BY id")
 	for id, o := range l.ids {
 		compare(t, "id", id, o, have[id], 1)
 	}
@@ -246,30 +270,30 @@ func (l *ledger) check(t *testing.T, n *node) {
 			t.Errorf("id %d is there and was never asked for", id)
 		}
 	}
-	have = counts(t, conn, "SELECT batch, count(*) FROM bulk GROUP BY batch")
+	have = Counts(t, conn, "SELECT batch, count(*) FROM bulk GROUP BY batch")
 	for batch, o := range l.batches {
 		compare(t, "batch", batch, o, have[batch], bulkRows)
 	}
-	if got := texts(t, conn, "SELECT sum(balance)::text || '/' || count(*)::text FROM accounts"); !slices.Equal(got, []string{fmt.Sprintf("%d/%d", accounts*balance, accounts)}) {
+	if got := Texts(t, conn, "SELECT sum(balance)::text || '/' || count(*)::text FROM accounts"); !slices.Equal(got, []string{fmt.Sprintf("%d/%d", accounts*balance, accounts)}) {
 		t.Errorf("the bank has %v, want %d in %d accounts", got, accounts*balance, accounts)
 	}
-	tables := texts(t, conn, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+	tables := Texts(t, conn, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
 	lasting(t, "table", l.tables, l.dropped, tables)
 	for _, name := range tables {
 		if _, ours := l.tables[name]; ours {
-			if got := texts(t, conn, "SELECT count(*)::text || max(b) FROM "+name+" WHERE c IS NULL"); !slices.Equal(got, []string{"2y"}) {
+			if got := Texts(t, conn, "SELECT count(*)::text || max(b) FROM "+name+" WHERE c IS NULL"); !slices.Equal(got, []string{"2y"}) {
 				t.Errorf("table %s holds %v", name, got)
 			}
 		}
 	}
-	databases := texts(t, conn, "SELECT datname FROM pg_database")
+	databases := Texts(t, conn, "SELECT datname FROM pg_database")
 	lasting(t, "database", l.databases, l.gone, databases)
 	for _, name := range databases {
 		if _, ours := l.databases[name]; !ours {
 			continue
 		}
-		other := connect(t, n, name)
-		if got := texts(t, other, "PRAGMA integrity_check"); !slices.Equal(got, []string{"ok"}) {
+		other := Connect(t, n, name)
+		if got := Texts(t, other, "PRAGMA integrity_check"); !slices.Equal(got, []string{"ok"}) {
 			t.Errorf("integrity_check of %s: %v", name, got)
 		}
 		if err := other.Close(t.Context()); err != nil {
@@ -283,7 +307,7 @@ func (l *ledger) check(t *testing.T, n *node) {
 }
 
 // settle makes what was read a promise: it may not change any more.
-func (l *ledger) settle(batches map[int]int) {
+func (l *Ledger) settle(batches map[int]int) {
 	for batch := range l.batches {
 		if batches[batch] == 0 {
 			delete(l.batches, batch)
@@ -293,7 +317,7 @@ func (l *ledger) settle(batches map[int]int) {
 	}
 }
 
-func compare(t *testing.T, what string, key int, o outcome, have, whole int) {
+func compare(t testing.TB, what string, key int, o outcome, have, whole int) {
 	t.Helper()
 	switch {
 	case o == promised && have != whole:
@@ -306,7 +330,7 @@ func compare(t *testing.T, what string, key int, o outcome, have, whole int) {
 }
 
 // lasting checks names that were made and dropped.
-func lasting(t *testing.T, what string, made, dropped map[string]outcome, have []string) {
+func lasting(t testing.TB, what string, made, dropped map[string]outcome, have []string) {
 	t.Helper()
 	for name, o := range made {
 		there := slices.Contains(have, name)
@@ -322,7 +346,8 @@ func lasting(t *testing.T, what string, made, dropped map[string]outcome, have [
 	}
 }
 
-func texts(t *testing.T, conn *pgx.Conn, sql string) []string {
+// Texts gives the only column of a query.
+func Texts(t testing.TB, conn *pgx.Conn, sql string) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), sql)
 	if err != nil {
@@ -335,7 +360,8 @@ func texts(t *testing.T, conn *pgx.Conn, sql string) []string {
 	return got
 }
 
-func counts(t *testing.T, conn *pgx.Conn, sql string) map[int]int {
+// Counts gives the second column of a query by the first.
+func Counts(t testing.TB, conn *pgx.Conn, sql string) map[int]int {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), sql)
 	if err != nil {
