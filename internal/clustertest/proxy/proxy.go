@@ -212,7 +212,7 @@ func (p *Proxy) serve(client net.Conn) {
 		running.Go(f.write)
 	}
 	running.Wait()
-	c.reset()
+	c.close()
 	p.mu.Lock()
 	delete(p.conns, c)
 	p.mu.Unlock()
@@ -235,6 +235,15 @@ type link struct {
 	pipes          [2]*pipe
 	gone           chan struct{} // closed when it was reset
 	once           sync.Once
+}
+
+// close ends a link whose both directions have ended; what was passed on still arrives.
+func (c *link) close() {
+	c.once.Do(func() {
+		close(c.gone)
+		_ = c.client.Close()
+		_ = c.server.Close()
+	})
 }
 
 // reset ends both sides at once, whatever is still on its way.

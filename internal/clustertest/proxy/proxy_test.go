@@ -54,7 +54,7 @@ func expect(t *testing.T, c net.Conn, want []byte) {
 	t.Helper()
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("got %q, error %v; want %q", got, err, want)
+		t.Fatalf("got %.20q, error %v; want %d bytes: %.20q", got, err, len(want), want)
 	}
 }
 
@@ -138,7 +138,12 @@ func TestProxyRefusesAndCuts(t *testing.T) {
 	send(t, old, []byte("a"))
 	expect(t, old, []byte("a"))
 	p.Refuse(true)
-	if _, err := dial(t, p).Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+	refused, err := net.Dial("tcp", p.Address())
+	if err == nil {
+		_, err = refused.Read(make([]byte, 1))
+		_ = refused.Close()
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("error %v, want a reset", err)
 	}
 	p.Cut()
@@ -149,7 +154,9 @@ func TestProxyRefusesAndCuts(t *testing.T) {
 
 func TestProxyDelays(t *testing.T) {
 	p := New(t, echo(t))
-	p.Each(func(int) (up, down Plan) { return Plan{Delay: 20 * time.Millisecond}, Plan{Delay: 20 * time.Millisecond} })
+	p.Each(func(int) (up, down Plan) {
+		return Plan{Delay: 20 * time.Millisecond}, Plan{Delay: 20 * time.Millisecond}
+	})
 	c := dial(t, p)
 	began := time.Now()
 	send(t, c, []byte("honk"))
