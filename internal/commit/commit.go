@@ -1,15 +1,19 @@
-// Package commit is the order in which one transaction becomes real: its page changes become an
-// entry, the entry is appended to the log, its pages become the head that only the writer sees, the
-// flusher makes it durable, it is committed under the cluster's rule, readers see it, and the client is
-// answered. Recovery is the same order read backwards: databases as of their checkpoint, then
-// every entry after it.
+// Package commit is the order in which one transaction becomes real. On the leader: its page changes
+// become an entry, the entry is appended to the log, its pages become the head that only the writer
+// sees, the flusher makes it durable while followers receive it, it is committed under the cluster's rule, readers
+// see it, and the client is answered. On a follower: frames are received, appended and flushed as they
+// came; the applier makes pages of them; readers see what the leader says is committed. Recovery is
+// the same order read backwards: databases as of their checkpoint, then every entry after it.
 //
-// Commit is called by the one writer of a database, in any goroutine; Wait and Visible by everybody.
-// Run owns the flusher and the checkpointer. A power cut keeps every entry that Flushed had passed.
+// On every node head ≥ flushed, and visible ≤ flushed, applied and committed; visible never goes
+// down, and base files hold nothing above it.
+//
+// Commit is called by the one writer of a database, in any goroutine; Wait and Visible by everybody;
+// Receive by the one that reads from the leader. Run owns the flusher and the checkpointer, Follow is the applier. A
+// power cut keeps every entry that Flushed had passed.
 package commit
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,10 +28,14 @@ import (
 	"skein/internal/history"
 	"skein/internal/pagestore"
 	"skein/internal/replog"
+	"skein/internal/watermark"
 )
 
 // ErrDiskFull means that the transaction found no room and left no trace; later ones may succeed.
 var ErrDiskFull = errors.New("no space left on the node's disk")
+
+// ErrNotLeading refuses a commit on a node that follows.
+var ErrNotLeading = errors.New("this node is not the leader")
 
 // Options of a pipeline.
 type Options struct {
@@ -36,17 +44,32 @@ type Options struct {
 	MaxVersionBytes    int64 // page versions in memory; 0: the store's default
 	CheckpointLogBytes int64 // log since the last checkpoint that starts the next; 0: 256 MB
 	Logger             *slog.Logger
+
+	// Damaged is called once for each page that a read has found damaged; nil: nobody is told.
+	Damaged func(db history.DatabaseID, page pagestore.PageNo, want uint64)
 }
 
 // Pipeline joins the log and the page store of one node.
 type Pipeline struct {
+	dir     string
 	options Options
 	log     *replog.Log
 	store   *pagestore.Store
-	epoch   history.Epoch
+	hint    *hint
 	kick    chan struct{} // one slot: look whether a checkpoint is due
 	full    atomic.Bool   // the last checkpoint has found the disk full
 	done    atomic.Int64  // bytes of log that had been appended at the last checkpoint
+	retain  atomic.Pointer[func() history.LSN]
+
+	epoch     atomic.Uint64                 // of this leadership, 0 while following
+	rule      rule                          // while leading
+	awaited   [RemoteApply + 1]atomic.Int64 // clients that wait for standbys, by level
+	degrading degrading
+	applier   applier // while following
+
+	visible  watermark.Watermark // what readers see
+	learnt   atomic.Uint64       // following: committed, as far as the leader has said
+	progress atomic.Pointer[func()]
 }
 
 // Recovery says what Open found.
@@ -67,23 +90,68 @@ func Open(dir string, o Options) (*Pipeline, Recovery, error) {
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o700)); err != nil {
 		return nil, rec, err
 	}
-	store, err := pagestore.Open(filepath.Join(dir, "db"), pagestore.Options{TempDir: tmp, MaxBytes: o.MaxVersionBytes})
+	store, err := pagestore.Open(filepath.Join(dir, "db"), pagestore.Options{TempDir: tmp, MaxBytes: o.MaxVersionBytes, OnDamage: o.Damaged})
 	if err != nil {
 		return nil, rec, fmt.Errorf("open databases: %w", err)
 	}
-	rec.From = store.CheckpointLSN()
-	log, found, err := replog.Open(filepath.Join(dir, "log"), rec.From, replog.Options{Cluster: o.Cluster, SegmentBytes: o.SegmentBytes}, store.Redo)
-	rec.Recovery = found
-	if err != nil {
-		return nil, rec, errors.Join(fmt.Errorf("open log: %w", err), store.Close())
-	}
-	if err := store.Verify(); err != nil {
-		return nil, rec, errors.Join(err, store.Close(), log.Close(false))
+	p := &Pipeline{dir: dir, options: o, store: store, kick: make(chan struct{}, 1)}
+	p.degrading.ask = make(chan history.LSN, 1)
+	p.applier.init()
+	if err := p.recover(&rec); err != nil {
+		return nil, rec, errors.Join(err, store.Close())
 	}
 	rec.Took = time.Since(start)
-	p := &Pipeline{options: o, log: log, store: store, epoch: max(found.Head.Epoch, 1), kick: make(chan struct{}, 1)}
 	return p, rec, nil
 }
+
+// recover replays the log. What readers had been shown before is redone in place; of what lies above,
+// nobody knows whether it was committed: it becomes versions that nobody sees until that is known.
+func (p *Pipeline) recover(rec *Recovery) error {
+	logDir := LogDir(p.dir)
+	if err := replog.MakeDir(logDir); err != nil {
+		return err
+	}
+	h, shown, err := openHint(filepath.Join(logDir, hintFile))
+	if err != nil {
+		return err
+	}
+	rec.From = p.store.CheckpointLSN()
+	shown = max(shown, rec.From)
+	verified := false
+	verify := func() error {
+		if verified {
+			return nil
+		}
+		verified = true
+		return p.store.Verify()
+	}
+	replay := func(e *replog.Entry) error {
+		if e.LSN <= shown {
+			return p.store.Redo(e)
+		}
+		if err := verify(); err != nil {
+			return err
+		}
+		return p.store.Apply(e, shown)
+	}
+	options := replog.Options{Cluster: p.options.Cluster, SegmentBytes: p.options.SegmentBytes, OnFlush: p.advance, Flushed: shown}
+	log, found, err := replog.Open(logDir, rec.From, options, replay)
+	rec.Recovery = found
+	if err != nil {
+		return errors.Join(fmt.Errorf("open log: %w", err), h.close())
+	}
+	if err := verify(); err != nil {
+		return errors.Join(err, log.Close(false), h.close())
+	}
+	p.log, p.hint = log, h
+	p.applier.applied.Store(uint64(found.Head.LSN))
+	p.learnt.Store(uint64(shown))
+	p.visible.Advance(shown)
+	return nil
+}
+
+// LogDir is where the node in dir keeps its log.
+func LogDir(dir string) string { return filepath.Join(dir, "log") }
 
 // TempDir is where the node in dir keeps files that do not outlive it.
 func TempDir(dir string) string { return filepath.Join(dir, "tmp") }
@@ -94,12 +162,48 @@ func (p *Pipeline) Store() *pagestore.Store { return p.store }
 // Log gives the log.
 func (p *Pipeline) Log() *replog.Log { return p.log }
 
-// Visible is the LSN up to which transactions are committed: what a new reader sees.
-func (p *Pipeline) Visible() history.LSN { return p.log.Flushed.Load() }
+// Visible is what a new reader sees: the LSN up to which transactions are committed and are here.
+func (p *Pipeline) Visible() history.LSN { return p.visible.Load() }
 
-// Wait returns once lsn is committed. With an error the outcome is unknown.
-func (p *Pipeline) Wait(ctx context.Context, lsn history.LSN) error {
-	return p.log.Wait(ctx, lsn)
+// VisibleMark is Visible, to wait on.
+func (p *Pipeline) VisibleMark() *watermark.Watermark { return &p.visible }
+
+// Committed is the LSN up to which transactions are acknowledged under the cluster's rule. On a follower
+// it is what the leader has said, and may be ahead of what this node has.
+func (p *Pipeline) Committed() history.LSN {
+	if p.Leading() {
+		return p.visible.Load()
+	}
+	return history.LSN(p.learnt.Load())
+}
+
+// Progress says how far this node is.
+func (p *Pipeline) Progress() Progress {
+	return Progress{Received: p.log.Received(), Flushed: p.log.Flushed.Load(), Applied: p.visible.Load()}
+}
+
+// OnProgress has fn called whenever what is flushed or visible has grown, by whoever made it grow: it must
+// be quick and not block.
+func (p *Pipeline) OnProgress(fn func()) { p.progress.Store(&fn) }
+
+// advance finds what readers may see by now. It is called after every step that can raise that.
+func (p *Pipeline) advance() {
+	flushed := p.log.Flushed.Load()
+	to := min(flushed, history.LSN(p.learnt.Load()), p.applier.at())
+	if p.Leading() {
+		committed, ok := p.rule.advance(flushed)
+		if !ok {
+			return
+		}
+		to = committed
+	}
+	if to > p.visible.Load() {
+		p.hint.raise(to) // first: what readers have seen, a restart must show
+		p.visible.Advance(to)
+	}
+	if fn := p.progress.Load(); fn != nil {
+		(*fn)()
+	}
 }
 
 // FlushSoon has what was committed made durable although nobody waits for it.
@@ -118,8 +222,12 @@ func (p *Pipeline) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint3
 		t.releaseUnchanged()
 		return 0, nil
 	}
+	epoch := history.Epoch(p.epoch.Load())
+	if epoch == 0 {
+		return 0, ErrNotLeading
+	}
 	e := &replog.Entry{
-		Epoch: p.epoch, Database: db.ID, Kind: replog.Transaction, Time: time.Now().UnixMicro(),
+		Epoch: epoch, Database: db.ID, Kind: replog.Transaction, Time: time.Now().UnixMicro(),
 		Pages: pages, Checksum: t.after.Checksum,
 	}
 	if err := p.room(); err != nil {
@@ -144,110 +252,4 @@ func (p *Pipeline) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint3
 	}
 	_ = fault.Hit("commit.appended") // nothing is done here that could fail
 	return lsn, nil
-}
-
-// Kick has the checkpointer look whether it is due.
-func (p *Pipeline) Kick() {
-	select {
-	case p.kick <- struct{}{}:
-	default:
-	}
-}
-
-// Run flushes and checkpoints until ctx is done, then flushes what is left and checkpoints once more.
-// An error means that the disk has failed: the node must end, and nothing is acknowledged any more.
-func (p *Pipeline) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	flusher := make(chan error, 1)
-	go func() {
-		err := p.log.Run(ctx)
-		cancel(err)
-		flusher <- err
-	}()
-	err := p.checkpoints(ctx)
-	cancel(err)
-	if err = errors.Join(err, <-flusher); err != nil {
-		return err
-	}
-	return p.store.Checkpoint(p.Visible())
-}
-
-// checkpoints runs one whenever enough log or memory has gathered.
-func (p *Pipeline) checkpoints(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-p.kick:
-		}
-		if !p.due() && !p.store.DropPending() {
-			continue
-		}
-		held, before := p.store.HeldBytes(), p.log.Bytes()
-		// What made it due may still be on its way to the disk, and nothing else may come to kick.
-		if err := p.Wait(ctx, p.log.Head().LSN); err != nil {
-			continue // the node is stopping, or the flusher says why it fails
-		}
-		if err := p.Checkpoint(); err != nil {
-			if !errors.Is(err, syscall.ENOSPC) {
-				return err
-			}
-			p.options.Logger.Error("checkpoint found the disk full; it will be tried again", "error", err)
-			continue
-		}
-		p.done.Store(before)
-		p.relieve(held)
-	}
-}
-
-// due says whether enough log or memory has gathered since the last checkpoint. Every commit asks.
-func (p *Pipeline) due() bool {
-	return p.log.Bytes()-p.done.Load() >= p.options.CheckpointLogBytes ||
-		p.store.HeldBytes() >= p.store.MaxBytes()/2 || p.store.SpilledBytes() >= p.store.MaxBytes()
-}
-
-// Checkpoint moves everything committed into the base files and gives up the log before it.
-func (p *Pipeline) Checkpoint() error {
-	err := p.store.Checkpoint(p.Visible())
-	p.full.Store(errors.Is(err, syscall.ENOSPC))
-	if err != nil {
-		return err
-	}
-	return p.log.Trim(p.store.CheckpointLSN())
-}
-
-// room refuses a transaction while page versions fill the memory and the disk has no room for them: a
-// log that compresses well could go on long after the databases cannot.
-func (p *Pipeline) room() error {
-	if !p.full.Load() || p.store.HeldBytes() <= p.store.MaxBytes() {
-		return nil
-	}
-	err := p.Checkpoint()
-	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("%w: %w", ErrDiskFull, err)
-	}
-	return err
-}
-
-// relieve ends the oldest snapshots while versions that only they need fill the memory.
-func (p *Pipeline) relieve(before int64) {
-	if p.store.HeldBytes() <= p.store.MaxBytes() || before <= p.store.MaxBytes() {
-		return
-	}
-	ended := false
-	for _, db := range p.store.All() {
-		if db.KillOldest(p.Visible()) {
-			ended = true
-			p.options.Logger.Warn("ended the oldest snapshot: old page versions fill the memory", "database", db.ID, "bytes", p.store.HeldBytes())
-		}
-	}
-	if ended {
-		p.Kick() // look whether that was enough
-	}
-}
-
-// Close closes the files after Run has returned; clean says that Run returned without error.
-func (p *Pipeline) Close(clean bool) error {
-	return errors.Join(p.log.Close(clean), p.store.Close())
 }

@@ -34,7 +34,22 @@ type rig struct {
 	stop func(clean bool)
 }
 
+// open gives a node that leads by itself.
 func open(t testing.TB, dir string, o commit.Options) (*rig, error) {
+	t.Helper()
+	r, err := bare(t, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Lead(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.Configure(commit.SyncConfig{})
+	return r, nil
+}
+
+// bare gives a node that neither leads nor follows.
+func bare(t testing.TB, dir string, o commit.Options) (*rig, error) {
 	t.Helper()
 	p, rec, err := commit.Open(dir, o)
 	if err != nil {
@@ -124,7 +139,7 @@ func (r *rig) write(c *conn, sql string) {
 	c.file.PinHead(true)
 	c.exec(sql)
 	c.file.PinHead(false)
-	if err := r.Wait(r.t.Context(), c.file.TakeCommit()); err != nil {
+	if _, err := r.Wait(r.t.Context(), c.file.TakeCommit(), commit.Local); err != nil {
 		r.t.Fatal(err)
 	}
 }

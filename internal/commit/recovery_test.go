@@ -33,7 +33,7 @@ func BenchmarkRecovery(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	if err := r.Wait(b.Context(), c.file.TakeCommit()); err != nil {
+	if _, err := r.Wait(b.Context(), c.file.TakeCommit(), commit.Local); err != nil {
 		b.Fatal(err)
 	}
 	crashed := b.TempDir()

@@ -102,6 +102,9 @@ func (n *Node) open() error {
 	n.stopStorage, n.storageDone = cancel, make(chan error, 1)
 	go func() { n.storageDone <- p.Run(ctx) }()
 
+	if err := p.Lead(ctx); err != nil {
+		return errors.Join(err, n.closeStorage())
+	}
 	if n.engine, err = engine.Open(ctx, storage{n}, engine.Options{Logger: o.Logger}); err != nil {
 		return errors.Join(err, n.closeStorage())
 	}
@@ -193,14 +196,13 @@ func (s storage) SizeBytes(id history.DatabaseID) int64 {
 
 func (s storage) LogBytes() int64 { return s.n.pipeline.Log().Bytes() }
 
-// Wait, on the one node that there is, has nobody else to wait for.
-func (s storage) Wait(ctx context.Context, lsn history.LSN, _ commit.Level) (alone bool, err error) {
-	return false, s.n.pipeline.Wait(ctx, lsn)
+func (s storage) Wait(ctx context.Context, lsn history.LSN, level commit.Level) (alone bool, err error) {
+	return s.n.pipeline.Wait(ctx, lsn, level)
 }
 
-func (s storage) Head() history.LSN           { return s.n.pipeline.Log().Head().LSN }
-func (s storage) InRecovery() bool            { return false }
-func (s storage) Configure(commit.SyncConfig) {}
+func (s storage) Head() history.LSN             { return s.n.pipeline.Log().Head().LSN }
+func (s storage) InRecovery() bool              { return false }
+func (s storage) Configure(c commit.SyncConfig) { s.n.pipeline.Configure(c) }
 
 func (s storage) FlushSoon()           { s.n.pipeline.FlushSoon() }
 func (s storage) Visible() history.LSN { return s.n.pipeline.Visible() }

@@ -1,0 +1,321 @@
+package commit
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skein/internal/history"
+	"skein/internal/replog"
+)
+
+const (
+	applyBatch = 1 << 20 // bytes of log that the applier takes at a time
+
+	// schemaCookie is where SQLite counts changes of the schema on page 1.
+	schemaCookieAt, schemaCookieEnd = 40, 44
+)
+
+// ErrCommittedTail means that a cut would take back what readers have been shown.
+var ErrCommittedTail = errors.New("the log would have to be cut below what readers have seen")
+
+// applier is a follower's way from its log to its pages.
+type applier struct {
+	applied atomic.Uint64 // newest entry whose page versions are in the store
+	delay   atomic.Int64  // skein.min_apply_delay, ns
+	hook    atomic.Pointer[func(db history.DatabaseID, lsn history.LSN, schema bool)]
+	last    atomic.Int64 // commit time of the newest applied transaction, µs
+
+	mu      sync.Mutex
+	paused  chan struct{} // closed to go on; nil while not paused
+	changed chan struct{} // one slot: the delay was changed, or a pause began or ended
+
+	applying sync.Mutex // held over a batch: a cut comes between two
+}
+
+func (a *applier) at() history.LSN { return history.LSN(a.applied.Load()) }
+
+func (a *applier) init() { a.changed = make(chan struct{}, 1) }
+
+// Applied is the newest entry whose pages are in the page store; readers may not see it yet.
+func (p *Pipeline) Applied() history.LSN {
+	if p.Leading() {
+		return p.log.Received()
+	}
+	return p.applier.at()
+}
+
+// AppliedAt is the commit time of the newest applied transaction, zero before the first.
+func (p *Pipeline) AppliedAt() time.Time {
+	if us := p.applier.last.Load(); us != 0 {
+		return time.UnixMicro(us)
+	}
+	return time.Time{}
+}
+
+// OnApply has fn called for every transaction that was applied, before any reader sees it; schema says that
+// it changes the schema of its database.
+func (p *Pipeline) OnApply(fn func(db history.DatabaseID, lsn history.LSN, schema bool)) {
+	p.applier.hook.Store(&fn)
+}
+
+// Receive appends frames that came from the leader, whole and in order, and gives the log's new head.
+// Followers of this node may have them from then on.
+func (p *Pipeline) Receive(frames []byte) (history.Position, error) {
+	if p.Leading() {
+		return history.Position{}, errors.New("this node is the leader")
+	}
+	return p.log.AppendFrames(frames)
+}
+
+// Flush makes everything received durable and gives the LSN up to which it is.
+func (p *Pipeline) Flush(ctx context.Context) (history.LSN, error) {
+	head := p.log.Received()
+	return head, p.log.Wait(ctx, head)
+}
+
+// LearnCommitted notes what the leader says is committed. Of that only what is here counts: what comes
+// later may come from another leader, with another history.
+func (p *Pipeline) LearnCommitted(lsn history.LSN) {
+	lsn = min(lsn, p.log.Received())
+	for {
+		now := p.learnt.Load()
+		if uint64(lsn) <= now {
+			return
+		}
+		if p.learnt.CompareAndSwap(now, uint64(lsn)) {
+			p.advance()
+			return
+		}
+	}
+}
+
+// Follow applies what is received until ctx is done. It ends with pagestore.ErrDiverged when this node's
+// pages turn out not to be the leader's.
+func (p *Pipeline) Follow(ctx context.Context) error {
+	for ctx.Err() == nil {
+		r, err := p.log.NewReader(p.applier.at())
+		if err != nil {
+			return fmt.Errorf("apply: %w", err)
+		}
+		err = p.applyAll(ctx, r)
+		r.Close()
+		if err != nil && !errors.Is(err, replog.ErrCut) {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("apply: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) applyAll(ctx context.Context, r *replog.Reader) error {
+	var scratch []byte
+	for {
+		b, err := r.Next(ctx, applyBatch)
+		if err != nil {
+			return err
+		}
+		err = replog.EachFrame(b.Frames, &scratch, func(e *replog.Entry) error {
+			if err := p.mayApply(ctx, e); err != nil {
+				return err
+			}
+			return p.applyOne(e)
+		})
+		if err != nil {
+			return err
+		}
+		p.advance()
+		if p.due() {
+			p.Kick()
+		}
+	}
+}
+
+// applyOne makes pages of one frame. A cut that came since the frame was read is noticed by its LSN.
+func (p *Pipeline) applyOne(e *replog.Entry) error {
+	a := &p.applier
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	if e.LSN > p.log.Received() {
+		return replog.ErrCut
+	}
+	if err := p.store.Apply(e, p.visible.Load()); err != nil {
+		return err
+	}
+	if fn := a.hook.Load(); fn != nil && e.Kind == replog.Transaction {
+		(*fn)(e.Database, e.LSN, changesSchema(e))
+	}
+	if e.More {
+		return nil
+	}
+	if e.Kind == replog.Transaction {
+		a.last.Store(e.Time)
+	}
+	a.applied.Store(uint64(e.LSN))
+	return nil
+}
+
+// changesSchema says whether an entry, or the first piece of one, writes SQLite's schema cookie.
+func changesSchema(e *replog.Entry) bool {
+	if no, n := binary.Uvarint(e.Body); n <= 0 || no != 1 {
+		return false
+	}
+	changed := false
+	_ = replog.EachRange(e.Body, func(no uint32, off int, data []byte) error {
+		if no > 1 {
+			return errStop
+		}
+		changed = changed || off < schemaCookieEnd && off+len(data) > schemaCookieAt
+		return nil
+	})
+	return changed
+}
+
+var errStop = errors.New("seen enough")
+
+// SetApplyDelay has every transaction applied so long after its commit, by this node's clock.
+func (p *Pipeline) SetApplyDelay(d time.Duration) {
+	p.applier.delay.Store(int64(d))
+	p.applier.wake()
+}
+
+// ApplyDelay is what SetApplyDelay has set.
+func (p *Pipeline) ApplyDelay() time.Duration { return time.Duration(p.applier.delay.Load()) }
+
+// PauseApply stops applying; what is received is still made durable and acknowledged.
+func (p *Pipeline) PauseApply() {
+	a := &p.applier
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.paused == nil {
+		a.paused = make(chan struct{})
+	}
+}
+
+// ResumeApply goes on after PauseApply.
+func (p *Pipeline) ResumeApply() {
+	a := &p.applier
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.paused != nil {
+		close(a.paused)
+		a.paused = nil
+	}
+}
+
+// ApplyPaused says whether PauseApply is in force.
+func (p *Pipeline) ApplyPaused() bool {
+	p.applier.mu.Lock()
+	defer p.applier.mu.Unlock()
+	return p.applier.paused != nil
+}
+
+func (a *applier) wake() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
+
+// mayApply returns once the entry may be applied: applying is not paused and its delay is over.
+func (p *Pipeline) mayApply(ctx context.Context, e *replog.Entry) error {
+	a := &p.applier
+	for {
+		a.mu.Lock()
+		paused := a.paused
+		a.mu.Unlock()
+		if paused != nil {
+			p.advance() // show what was applied before the pause
+			select {
+			case <-paused:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			continue
+		}
+		wait := time.Until(time.UnixMicro(e.Time).Add(time.Duration(a.delay.Load())))
+		if a.delay.Load() == 0 || wait <= 0 {
+			return nil
+		}
+		p.advance()
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-a.changed:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// CutBack takes back everything above to, which the leader's history does not have; nobody has been shown
+// any of it. It is kept in the vault. Nothing is received meanwhile.
+func (p *Pipeline) CutBack(to history.LSN) error {
+	a := &p.applier
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	if to < p.visible.Load() {
+		return fmt.Errorf("%w: to entry %d, where %d is visible", ErrCommittedTail, to, p.visible.Load())
+	}
+	head := p.log.Head()
+	if head.LSN <= to {
+		return nil
+	}
+	if _, err := p.Flush(context.Background()); err != nil {
+		return err
+	}
+	name, err := p.SaveTail(to)
+	if err != nil {
+		return err
+	}
+	if a.at() > to {
+		if err := p.store.CutAbove(to); err != nil {
+			return err
+		}
+		a.applied.Store(uint64(to))
+	}
+	p.learnt.Store(min(p.learnt.Load(), uint64(to)))
+	if err := p.log.Cut(to); err != nil {
+		return err
+	}
+	p.options.Logger.Warn("cut a tail that the leader does not have; it was never visible", "after", to, "head was", head, "kept in", name)
+	return nil
+}
+
+// SaveTail writes the entries above after, as log frames, into a file of their own in the vault. It gives the
+// file's name, "" where there are none.
+func (p *Pipeline) SaveTail(after history.LSN) (string, error) {
+	head := p.log.Head()
+	after = max(after, p.log.First()-1) // what was trimmed is in the base files alone
+	if head.LSN <= after {
+		return "", nil
+	}
+	dir := filepath.Join(p.dir, "vault")
+	if err := replog.MakeDir(dir); err != nil {
+		return "", err
+	}
+	name := filepath.Join(dir, fmt.Sprintf("%d-%d-%d-%016x.log", head.Epoch, after+1, head.LSN, uint64(head.Chain)))
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return "", err
+	}
+	err = p.log.Save(f, after+1, head.LSN)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("keep a tail in the vault: %w", err)
+	}
+	return name, replog.SyncDir(dir)
+}

@@ -1,0 +1,239 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skein/internal/history"
+	"skein/internal/replog"
+)
+
+// restorePace is how often a leader that goes on alone looks whether its standbys have caught up.
+const restorePace = 100 * time.Millisecond
+
+var errTooMuchPending = errors.New("too much is waiting for the acknowledgement of standbys: the memory for page versions is used up")
+
+// degrading is what happens when standbys do not acknowledge in time.
+type degrading struct {
+	ask     chan history.LSN // one slot: a commit has waited too long for this LSN
+	enabled atomic.Pointer[Recorder]
+
+	mu    sync.Mutex
+	first history.LSN // acknowledged by the leader alone since it is on its own
+	last  history.LSN
+	count int64
+	total int64 // since Open
+}
+
+// Recorder writes down, before the first weaker acknowledgement and after the last, that the leader goes on
+// without its standbys. What it writes is durable on the leader when it returns.
+type Recorder interface {
+	RecordDegraded(ctx context.Context, from history.LSN, reason string) error
+	RecordRestored(ctx context.Context, first, last history.LSN, commits int64) error
+}
+
+// RecordWith sets who records. Without, the leader never goes on alone.
+func (p *Pipeline) RecordWith(r Recorder) { p.degrading.enabled.Store(&r) }
+
+// Leading says whether this node writes.
+func (p *Pipeline) Leading() bool { return p.epoch.Load() != 0 }
+
+// Epoch is that of the newest entry.
+func (p *Pipeline) Epoch() history.Epoch { return p.log.Head().Epoch }
+
+// Lead begins an epoch: from then on this node writes. Its first entry is on disk before anybody
+// else can see it, so that no epoch ever begins twice. Nothing is shown above what had been shown before
+// until Configure says whose acknowledgement counts.
+func (p *Pipeline) Lead(ctx context.Context) error {
+	epoch := p.log.Head().Epoch + 1
+	lsn, err := p.log.Append(&replog.Entry{Epoch: epoch, Kind: replog.EpochStart, Time: time.Now().UnixMicro()}, nil)
+	if err != nil {
+		return err
+	}
+	if err := p.log.Wait(ctx, lsn); err != nil {
+		return err
+	}
+	p.epoch.Store(uint64(epoch))
+	p.advance()
+	return nil
+}
+
+// Configure sets whose acknowledgement counts, at once.
+func (p *Pipeline) Configure(c SyncConfig) {
+	p.rule.configure(c, p.log.Flushed.Load())
+	p.advance()
+}
+
+// Sync is the rule in force, and whether the leader goes on without the standbys that it names.
+func (p *Pipeline) Sync() (c SyncConfig, alone bool) { return p.rule.current(), p.rule.isAlone() }
+
+// AcknowledgedAlone counts the commits since Open that a client heard of before enough standbys had them.
+func (p *Pipeline) AcknowledgedAlone() int64 {
+	d := &p.degrading
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.total
+}
+
+// Acknowledge notes how far a follower is that streams. name is as in synchronous_standby_names.
+func (p *Pipeline) Acknowledge(name string, at Progress) {
+	p.rule.acknowledge(name, at)
+	p.advance()
+}
+
+// Forget stops counting a follower. What it has acknowledged stays acknowledged.
+func (p *Pipeline) Forget(name string) {
+	p.rule.forget(name)
+	p.advance() // with FIRST, another may take its place
+}
+
+// SyncStateOf gives what pg_stat_replication shows as sync_priority and sync_state.
+func (p *Pipeline) SyncStateOf(name string) (priority int, state string) { return p.rule.state(name) }
+
+// Wait returns once lsn is acknowledged at a level. alone says that it was by the leader alone, which goes
+// on without its standbys. With an error the outcome is unknown: the transaction stays what it is, and may
+// be committed later.
+func (p *Pipeline) Wait(ctx context.Context, lsn history.LSN, level Level) (alone bool, err error) {
+	if level == Off {
+		p.FlushSoon()
+		return false, nil
+	}
+	if err := p.log.Wait(ctx, lsn); err != nil {
+		return false, err
+	}
+	if p.rule.asynchronous.Load() {
+		return false, p.waitVisible(ctx, lsn)
+	}
+	if level == Local {
+		return false, nil
+	}
+	if err := p.waitStandbys(ctx, lsn, level); err != nil {
+		return false, err
+	}
+	if level >= On { // whoever connects next must see it
+		if err := p.waitVisible(ctx, lsn); err != nil {
+			return false, err
+		}
+	}
+	return p.countAlone(lsn, level), nil
+}
+
+// waitVisible waits for the one who flushed to say so.
+func (p *Pipeline) waitVisible(ctx context.Context, lsn history.LSN) error {
+	if p.visible.Load() >= lsn {
+		return nil
+	}
+	return p.visible.Wait(ctx, lsn)
+}
+
+// Awaits says whether a client waits just now for followers to have received, or to show, its commit: then
+// they should say so at once.
+func (p *Pipeline) Awaits() (received, applied bool) {
+	return p.awaited[RemoteWrite].Load() > 0, p.awaited[RemoteApply].Load() > 0
+}
+
+// waitStandbys waits until enough standbys have come to lsn, and after the configured time asks to go on
+// without them.
+func (p *Pipeline) waitStandbys(ctx context.Context, lsn history.LSN, level Level) error {
+	mark := &p.rule.marks[level]
+	p.awaited[level].Add(1)
+	defer p.awaited[level].Add(-1)
+	c := p.rule.current()
+	if c.Timeout == 0 || !c.Degrade || mark.Load() >= lsn {
+		return mark.Wait(ctx, lsn)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, c.Timeout, errSyncTimeout)
+	err := mark.Wait(limited, lsn)
+	cancel()
+	if !errors.Is(err, errSyncTimeout) || ctx.Err() != nil {
+		return err
+	}
+	select {
+	case p.degrading.ask <- lsn:
+	default:
+	}
+	return mark.Wait(ctx, lsn)
+}
+
+var errSyncTimeout = errors.New("the standbys have not acknowledged within skein.sync_timeout")
+
+// countAlone says whether lsn was acknowledged by the leader alone, and counts it if so.
+func (p *Pipeline) countAlone(lsn history.LSN, level Level) bool {
+	if !p.rule.isAlone() || p.rule.reached(level) >= lsn {
+		return false
+	}
+	d := &p.degrading
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.first == 0 {
+		d.first = lsn
+	}
+	d.first, d.last = min(d.first, lsn), max(d.last, lsn)
+	d.count++
+	d.total++
+	return true
+}
+
+// watchStandbys goes on alone when a commit asks for that, and goes back when the standbys have caught up.
+func (p *Pipeline) watchStandbys(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case lsn := <-p.degrading.ask:
+			if !p.degrade(ctx, lsn) {
+				continue
+			}
+		}
+		p.awaitStandbys(ctx)
+	}
+}
+
+// degrade goes on without standbys, once that is written down. It says whether it did.
+func (p *Pipeline) degrade(ctx context.Context, lsn history.LSN) bool {
+	c, recorder := p.rule.current(), p.degrading.enabled.Load()
+	if c.Names.Empty() || !c.Degrade || recorder == nil || p.rule.reached(max(c.Level, On)) >= lsn {
+		return false
+	}
+	from := p.rule.reached(On) + 1
+	if err := (*recorder).RecordDegraded(ctx, max(from, p.visible.Load()+1), errSyncTimeout.Error()); err != nil {
+		p.options.Logger.Error("cannot record that standbys are not waited for any more; commits go on waiting", "error", err)
+		return false
+	}
+	p.options.Logger.Warn("degraded: commits are acknowledged without standbys from here on", "after", p.visible.Load(), "names", c.Names.String())
+	p.rule.setAlone(true)
+	p.advance()
+	return true
+}
+
+// awaitStandbys returns once standbys are waited for again: when enough of them have what was the head a
+// moment before, so that the next commits wait for no more than usual.
+func (p *Pipeline) awaitStandbys(ctx context.Context) {
+	tick := time.NewTicker(restorePace)
+	defer tick.Stop()
+	var head history.LSN
+	for p.rule.isAlone() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if c := p.rule.current(); head > 0 && p.rule.reached(max(c.Level, On)) >= head {
+			p.rule.setAlone(false)
+			break
+		}
+		head = p.log.Head().LSN
+	}
+	d := &p.degrading
+	d.mu.Lock()
+	first, last, count := d.first, d.last, d.count
+	d.first, d.last, d.count = 0, 0, 0
+	d.mu.Unlock()
+	p.options.Logger.Info("standbys are waited for again", "commits acknowledged alone", count, "first", first, "last", last)
+	if err := (*p.degrading.enabled.Load()).RecordRestored(ctx, first, last, count); err != nil {
+		p.options.Logger.Error("cannot record that standbys are waited for again", "error", err)
+	}
+}
