@@ -20,6 +20,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run one node."`
 	Demo    demoCommand    `cmd:"" help:"Run a cluster on this machine, ready in seconds."`
 	SQL     sqlCommand     `cmd:"" name:"sql" help:"Type SQL against any node; a small shell for machines without psql."`
+	Verify  verifyCommand  `cmd:"" help:"Read every page on every node and compare them; exits with 1 when something is wrong."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 }
 

@@ -23,6 +23,7 @@ type fakeReplication struct {
 	verified []Verified
 	slotErr  error
 	done     []string
+	begun    func() // called by Verify
 }
 
 func (r *fakeReplication) Node() Node            { return r.node }
@@ -53,6 +54,9 @@ func (r *fakeReplication) PauseApply(pause bool) {
 }
 
 func (r *fakeReplication) Verify(ctx context.Context) ([]Verified, error) {
+	if r.begun != nil {
+		r.begun()
+	}
 	return r.verified, ctx.Err()
 }
 
@@ -260,7 +264,8 @@ func TestDifferenceOfPositionsCountsEntries(t *testing.T) {
 
 func TestVerifyIsCancelled(t *testing.T) {
 	db, _ := testDB(t)
-	s := &replicatedSession{&fakeSession{}, replicatedCluster{fakeCluster{}, &fakeReplication{}, false}, "postgres"}
+	r := &fakeReplication{}
+	s := &replicatedSession{&fakeSession{}, replicatedCluster{fakeCluster{}, r, false}, "postgres"}
 	if err := Register(db, func() Session { return s }); err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +276,7 @@ func TestVerifyIsCancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stmt.Close()
-	cancel()
+	r.begun = cancel
 	if stmt.Step() || !errors.Is(stmt.Err(), sqlite3.INTERRUPT) {
 		t.Error("not interrupted:", stmt.Err())
 	}

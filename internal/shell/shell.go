@@ -1,6 +1,7 @@
 // Package shell is the small SQL shell of `skein sql`, for machines without psql. It speaks only the
 // wire protocol, with the simple Query message, so it works with any server that PostgreSQL's own
-// psql works with, and knows nothing of Skein's insides.
+// psql works with, and knows nothing of Skein's insides. Verify, for `skein verify`, is one query that only a node
+// of Skein answers.
 //
 // A Shell belongs to the goroutine that calls Run. Ctrl-C while a statement runs cancels the
 // statement; at the prompt it ends the program, as for any other.
@@ -59,19 +60,8 @@ type Shell struct {
 
 // Run reads and runs statements until the input ends, and gives ErrFailed when one of them failed.
 func Run(ctx context.Context, options Options) error {
-	config, err := parseConfig(options.ConnString, os.LookupEnv)
+	s, err := connect(ctx, options)
 	if err != nil {
-		return err
-	}
-	s := &Shell{options: options, config: config, in: bufio.NewReader(options.In)}
-	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { printError(options.Err, (*pgconn.PgError)(n), "") }
-	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelWait}
-	}
-	if s.conn, err = pgconn.ConnectConfig(ctx, config); err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("nothing listens at %s:%d; `skein demo` starts a node, or name another one: skein sql postgres://user@host:port/database", config.Host, config.Port)
-		}
 		return err
 	}
 	defer func() { _ = s.conn.Close(ctx) }()
@@ -85,6 +75,26 @@ func Run(ctx context.Context, options Options) error {
 		return ErrFailed
 	}
 	return err
+}
+
+// connect opens a shell. Its conn must be closed.
+func connect(ctx context.Context, options Options) (*Shell, error) {
+	config, err := parseConfig(options.ConnString, os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	s := &Shell{options: options, config: config, in: bufio.NewReader(options.In)}
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { printError(options.Err, (*pgconn.PgError)(n), "") }
+	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelWait}
+	}
+	if s.conn, err = pgconn.ConnectConfig(ctx, config); err != nil {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, fmt.Errorf("nothing listens at %s:%d; `skein demo` starts nodes, or name another one: postgres://user@host:port/database", config.Host, config.Port)
+		}
+		return nil, err
+	}
+	return s, nil
 }
 
 // runCommands is -c: each text is one Query message as it is, and the first error ends the run.

@@ -1,0 +1,16 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"skein/internal/shell"
+)
+
+type verifyCommand struct {
+	URL string `name:"url" placeholder:"URL" help:"A node to ask, as for skein sql; it asks the others. Without it the first node of the demo."`
+}
+
+func (c *verifyCommand) Run(ctx context.Context) error {
+	return shell.Verify(ctx, shell.Options{ConnString: c.URL, Out: os.Stdout, Err: os.Stderr})
+}
