@@ -71,6 +71,10 @@ func (r *rig) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	storageDone, served := make(chan error, 1), make(chan error, 1)
 	go func() { storageDone <- p.Run(ctx) }()
+	if err := p.Lead(ctx); err != nil {
+		r.t.Fatal(err)
+	}
+	p.Configure(commit.SyncConfig{})
 	e, err := Open(ctx, rigStorage{p, vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings})
 	if err != nil {
 		r.t.Fatal(err)
@@ -230,7 +234,7 @@ type rigStorage struct {
 }
 
 func (s rigStorage) Wait(ctx context.Context, lsn history.LSN, level commit.Level) (bool, error) {
-	return false, s.Pipeline.Wait(ctx, lsn)
+	return s.Pipeline.Wait(ctx, lsn, level)
 }
 
 func (s rigStorage) Head() history.LSN { return s.Log().Head().LSN }
