@@ -94,11 +94,8 @@ func (l *Log) forget(p place, head history.Position) (gone []*segment) {
 	n := int(p.segment.number-l.segments[0].number) + 1
 	gone = l.segments[n:]
 	l.segments = l.segments[:n:n]
-	marks := p.segment.marks
-	for len(marks) > 0 && marks[len(marks)-1].at >= p.at {
-		marks = marks[:len(marks)-1]
-	}
-	p.segment.marks, p.segment.end = marks, 0
+	p.segment.forgetMarks(p.at)
+	p.segment.end = 0
 	l.ring = ring{end: p}
 	l.end = p.at
 	l.tail, l.at = p.segment, p.at

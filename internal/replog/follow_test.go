@@ -163,7 +163,7 @@ func TestFollower_FramesArriveAsTheyAre(t *testing.T) {
 		dir := t.TempDir()
 		follower := mustOpenWith(t, dir, 0, options)
 		r := leader.reader(t, 0)
-		for round := range 12 {
+		for round := range 8 {
 			leader.fill(t, rng, history.Epoch(1+round/4), 20)
 			for {
 				b, ok, err := r.TryNext(1 + rng.IntN(600<<10))
@@ -214,7 +214,7 @@ func TestReader_BeginsAtAnyEntry(t *testing.T) {
 		options.ringBytes = ringBytes
 		dir := t.TempDir()
 		o := mustOpenWith(t, dir, 0, options)
-		o.fill(t, rng, 1, 60)
+		o.fill(t, rng, 1, 40)
 		o.fill(t, rng, 3, 20)
 		for range 2 {
 			_, all := drain(t, o.reader(t, 0), 1<<20)

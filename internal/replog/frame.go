@@ -65,7 +65,7 @@ func appendFrame(dst []byte, e *Entry, unflushed history.LSN) ([]byte, history.H
 	le.PutUint64(h[40:], uint64(e.Time))
 	le.PutUint32(h[48:], e.Pages)
 	le.PutUint64(h[56:], e.Checksum)
-	le.PutUint32(h[4:], crc32.Checksum(dst[start+8:], castagnoli))
+	le.PutUint32(h[4:], frameCRC(dst[start:]))
 	sum := history.Hash(xxh3.Hash(h))
 	putHint(h, e.LSN, unflushed)
 	for len(dst)%frameAlign != start%frameAlign {
@@ -76,8 +76,8 @@ func appendFrame(dst []byte, e *Entry, unflushed history.LSN) ([]byte, history.H
 
 // putHint notes in a frame's header how many entries before it, and itself, were not yet on this node's
 // disk when it was appended. That proves, to a recovery that finds this frame after a bad one, which of
-// those before it had been durable. Each node writes its own, so these four bytes count as zeros for the CRC
-// and the chain hash, which are the same on all nodes, and carry their own check. A count that does not
+// those before it had been durable. Each node writes its own, so the CRC leaves these four bytes out, for the
+// chain hash they are zeros, and they carry their own check: the rest is the same on all nodes. A count that does not
 // fit proves nothing, as does one that is not valid.
 func putHint(header []byte, lsn, unflushed history.LSN) {
 	hint := uint32(0)
@@ -135,13 +135,14 @@ func readFrame(b []byte) (f frame, ok bool) {
 	return f, true
 }
 
+// frameCRC is over a frame, without its padding, from its CRC on but for the hint.
+func frameCRC(b []byte) uint32 {
+	return crc32.Update(crc32.Update(0, castagnoli, b[8:hintAt]), castagnoli, b[hintAt+4:])
+}
+
 // intact says whether the frame at the start of b, with so many bytes of body, has the right CRC.
 func intact(b []byte, content int) bool {
-	var h [frameHeader]byte
-	copy(h[:], b)
-	clear(h[hintAt : hintAt+4])
-	crc := crc32.Update(crc32.Checksum(h[8:], castagnoli), castagnoli, b[frameHeader:frameHeader+content])
-	return crc == binary.LittleEndian.Uint32(b[4:])
+	return frameCRC(b[:frameHeader+content]) == binary.LittleEndian.Uint32(b[4:])
 }
 
 // headerHash is what the next frame's chain hash must be.

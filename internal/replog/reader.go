@@ -100,10 +100,14 @@ func (r *Reader) TryNext(size int) (Batch, bool, error) {
 			b, err := r.fromMemory(size)
 			return b, err == nil, err
 		}
-		limit, err := r.limit()
+		moved, err := r.leaveTrimmed()
+		limit := r.limit()
 		l.mu.Unlock()
 		if err != nil {
 			return Batch{}, false, err
+		}
+		if moved {
+			continue
 		}
 		b, again, err := r.fromFile(limit, size)
 		if err != nil || !again {
@@ -123,23 +127,28 @@ func (r *Reader) afterCut() error {
 	return nil
 }
 
-// limit says how far the reader's segment may be read from its file: up to what may not be on disk yet. It
-// moves on to the log's oldest segment where that follows what was read. The log's lock is held.
-func (r *Reader) limit() (int64, error) {
+// leaveTrimmed moves on from a segment that is no longer the log's to the oldest one that is, if that
+// continues from here. The log's lock is held.
+func (r *Reader) leaveTrimmed() (moved bool, err error) {
 	l := r.log
-	if !l.holds(r.at.segment) {
-		s := l.segments[0]
-		if r.at.segment.number > s.number || s.before != r.head || r.chunk > 0 {
-			return 0, fmt.Errorf("%w: %d", ErrTrimmed, r.head.LSN+1)
-		}
-		r.at = place{s, segmentHeader}
+	if l.holds(r.at.segment) {
+		return false, nil
 	}
-	switch first := l.ring.first(); {
-	case first.segment == r.at.segment:
-		return first.at, nil
-	default:
-		return r.at.segment.size, nil
+	s := l.segments[0]
+	if r.at.segment.number > s.number || s.before != r.head || r.chunk > 0 {
+		return false, fmt.Errorf("%w: %d", ErrTrimmed, r.head.LSN+1)
 	}
+	r.at = place{s, segmentHeader}
+	return true, nil
+}
+
+// limit says how far the reader's segment may be read from its file: up to what may not be on disk yet.
+// The log's lock is held.
+func (r *Reader) limit() int64 {
+	if first := r.log.ring.first(); first.segment == r.at.segment {
+		return first.at
+	}
+	return r.at.segment.size
 }
 
 // first is where the ring begins.

@@ -134,6 +134,7 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 // goOn makes a byte of the last segment the one where the next frame goes.
 func (l *Log) goOn(t thread, at int64) {
 	l.thread, l.tail, l.at, l.end = t, l.segments[len(l.segments)-1], at, at
+	l.tail.forgetMarks(at) // of an entry without an end
 	l.ring.end = place{l.tail, at}
 	l.received.Store(uint64(t.head.LSN))
 }

@@ -48,6 +48,13 @@ func (s *segment) note(begins history.LSN, at int64) {
 	s.marks = append(s.marks, mark{begins, at})
 }
 
+// forgetMarks drops those from a byte on, where other frames go now.
+func (s *segment) forgetMarks(from int64) {
+	for n := len(s.marks); n > 0 && s.marks[n-1].at >= from; n-- {
+		s.marks = s.marks[:n-1]
+	}
+}
+
 // mark gives the place of a frame at or before the end of entry lsn, which ends in this segment.
 func (s *segment) mark(lsn history.LSN) int64 {
 	i := sort.Search(len(s.marks), func(i int) bool { return s.marks[i].lsn > lsn })
