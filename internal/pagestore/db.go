@@ -37,7 +37,7 @@ type DB struct {
 	sums     []uint64 // of each page of the base file; nil while recovering, when nothing is checked
 	pins     map[history.LSN]*pin
 	stale    map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
-	floor    history.LSN         // versions below may have been dropped: no new snapshot goes there. Not below base0
+	floor    history.LSN         // versions below may have been dropped: no new snapshot goes there
 	reported map[PageNo]uint64   // damaged pages that onDamage was told of, with the sum that they must have
 
 	images int // that hold the database: its file stays even if it is dropped

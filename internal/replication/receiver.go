@@ -1,0 +1,326 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skein/internal/commit"
+	"skein/internal/history"
+)
+
+const (
+	// flushEvery bounds what is received before it is made durable, when the network never pauses.
+	flushEvery = 4 << 20
+
+	// appliedPace is how late an upstream may learn what readers here see, when nobody waits for it.
+	appliedPace = 10 * time.Millisecond
+
+	firstRetry, lastRetry = 50 * time.Millisecond, 2 * time.Second
+)
+
+// NeedSnapshot is what Follow ends with when this node's log cannot become the upstream's.
+type NeedSnapshot struct {
+	Reason string
+	// Fork is the last entry that both logs can have in common. What lies above it here exists nowhere
+	// else, if Diverged; it should be kept before it is overwritten.
+	Fork     history.LSN
+	Diverged bool
+}
+
+func (n *NeedSnapshot) Error() string { return "a snapshot is needed: " + n.Reason }
+
+var errStale = errors.New("the upstream is of an older epoch than this node")
+
+// receiver copies one upstream's log over one connection.
+type receiver struct {
+	peer    *Peer
+	w       *wire
+	who     Identity // of the upstream
+	address string
+	since   time.Time
+	base    history.LSN
+	pid     uint32
+	poke    chan struct{} // one slot: readers see more
+
+	epoch   atomic.Uint64 // highest that the upstream has spoken in
+	shown   atomic.Uint64 // visible as last acked
+	awaited atomic.Bool   // somebody waits for us to show its commit
+
+	mu     sync.Mutex
+	pulse  pulse
+	heard  time.Time // when pulse came
+	frames int64     // bytes of log received
+}
+
+// Follow copies the log of the node at address until ctx is done, and connects again whenever that
+// fails. It ends with *NeedSnapshot, with a *Refused that is not temporary, or with what made this
+// node's own log fail.
+func (p *Peer) Follow(ctx context.Context, address string) error {
+	p.setUpstream(address)
+	defer p.setUpstream("")
+	var retry pacer
+	for {
+		streamed, err := p.followOnce(ctx, address)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if final(err) {
+			return err
+		}
+		if streamed {
+			retry = pacer{}
+		}
+		if retry.changed(err) {
+			p.Logger.Warn("the connection to the upstream has ended; trying again", "upstream", address, "error", err)
+		}
+		p.setTrouble(err)
+		rest(ctx, retry.next())
+	}
+}
+
+// final says whether connecting again cannot help.
+func final(err error) bool {
+	var refused *Refused
+	if errors.As(err, &refused) {
+		return !refused.Temporary()
+	}
+	return errors.As(err, new(*NeedSnapshot)) || errors.As(err, new(*storageFailed))
+}
+
+// storageFailed is an error of this node itself.
+type storageFailed struct{ err error }
+
+func (s *storageFailed) Error() string { return s.err.Error() }
+func (s *storageFailed) Unwrap() error { return s.err }
+
+// pacer paces reconnecting, with jitter so that followers of one leader do not come all at once.
+type pacer struct {
+	wait time.Duration
+	said string
+}
+
+func (b *pacer) next() time.Duration {
+	b.wait = min(max(2*b.wait, firstRetry), lastRetry)
+	return b.wait/2 + rand.N(b.wait/2)
+}
+
+// changed says whether err is another one than the last: each is told once.
+func (b *pacer) changed(err error) bool {
+	text := err.Error()
+	if text == b.said {
+		return false
+	}
+	b.said = text
+	return true
+}
+
+func (p *Peer) setUpstream(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.upstream, p.trouble = address, ""
+}
+
+func (p *Peer) setTrouble(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trouble = err.Error()
+}
+
+// followOnce is one connection. streamed says that it came as far as entries.
+func (p *Peer) followOnce(ctx context.Context, address string) (streamed bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w, who, err := p.dial(ctx, address, toStream)
+	if err != nil {
+		return false, fmt.Errorf("connect: %w", err)
+	}
+	defer func() { _ = w.close() }()
+	r := &receiver{peer: p, w: w, who: who, address: address, since: time.Now(), pid: p.pid(), poke: make(chan struct{}, 1)}
+	if err := r.agree(); err != nil {
+		return false, ended(ctx, err)
+	}
+	p.receiver.Store(r)
+	defer p.receiver.Store(nil)
+	p.Logger.Info("following", "upstream", who.Name, "address", address, "from", r.base)
+	var acking sync.WaitGroup
+	defer acking.Wait()
+	defer cancel(nil)
+	acking.Go(func() { cancel(r.acks(ctx)) })
+	err = r.receive(ctx)
+	return true, ended(ctx, err)
+}
+
+// agree offers this node's log until the upstream can continue it.
+func (r *receiver) agree() error {
+	pipeline := r.peer.pipeline
+	log := pipeline.Log()
+	for {
+		head := log.Head()
+		o := offer{Head: head, Epochs: log.Epochs(), Visible: pipeline.Visible()}
+		if err := r.w.write(kindOffer, 0, head.Epoch, o.encode()); err != nil {
+			return err
+		}
+		m, err := r.w.expect(kindVerdict)
+		if err != nil {
+			return err
+		}
+		v, err := decodeVerdict(m.payload)
+		if err != nil {
+			return err
+		}
+		if m.epoch < head.Epoch {
+			return fmt.Errorf("%w: %d, and this one of %d", errStale, m.epoch, head.Epoch)
+		}
+		r.epoch.Store(uint64(m.epoch))
+		switch v.Action {
+		case actStream:
+			r.base = v.At.LSN
+			return nil
+		case actSnapshot:
+			return &NeedSnapshot{Reason: v.Reason, Fork: v.At.LSN, Diverged: v.At.LSN < head.LSN}
+		}
+		if err := r.cut(head, v); err != nil {
+			return err
+		}
+	}
+}
+
+// cut takes the tail back that the upstream does not have, once it is sure that the rest is the same.
+func (r *receiver) cut(head history.Position, v verdict) error {
+	pipeline := r.peer.pipeline
+	if v.At.LSN >= head.LSN {
+		return fmt.Errorf("%w: told to cut at %d a log that ends at %d", errBadMessage, v.At.LSN, head.LSN)
+	}
+	snapshot := func(reason string) error {
+		return &NeedSnapshot{Reason: reason, Fork: v.At.LSN, Diverged: true}
+	}
+	mine, err := pipeline.Log().At(v.At.LSN)
+	if err != nil {
+		return snapshot(fmt.Sprintf("the logs part after %d, which this one no longer holds", v.At.LSN))
+	}
+	if mine != v.At {
+		return snapshot(fmt.Sprintf("the pasts before %d differ", v.At.LSN+1))
+	}
+	err = pipeline.CutBack(v.At.LSN)
+	if errors.Is(err, commit.ErrCommittedTail) {
+		return snapshot(err.Error())
+	}
+	if err != nil {
+		return &storageFailed{fmt.Errorf("cut back to %d: %w", v.At.LSN, err)}
+	}
+	return nil
+}
+
+// receive takes entries in: everything that has arrived is appended, then flushed once, then acked.
+func (r *receiver) receive(ctx context.Context) error {
+	pipeline := r.peer.pipeline
+	unflushed := 0
+	for {
+		m, err := r.w.read()
+		if err != nil {
+			return err
+		}
+		if err := r.w.check(m, kindEntries, kindHeartbeat); err != nil {
+			return err
+		}
+		n, err := r.take(m)
+		if err != nil {
+			return err
+		}
+		unflushed += n
+		if r.w.more() && unflushed < flushEvery {
+			continue
+		}
+		if unflushed > 0 {
+			if m.flags&flagAwaitsReceived != 0 {
+				if err := r.sendAck(); err != nil {
+					return err
+				}
+			}
+			if _, err := pipeline.Flush(ctx); err != nil {
+				return &storageFailed{fmt.Errorf("flush what was received: %w", err)}
+			}
+			unflushed = 0
+		}
+		if err := r.sendAck(); err != nil {
+			return err
+		}
+	}
+}
+
+// take appends one message's entries and gives how many bytes they were.
+func (r *receiver) take(m message) (int, error) {
+	pipeline := r.peer.pipeline
+	if uint64(m.epoch) < r.epoch.Load() {
+		return 0, fmt.Errorf("%w: %d after %d", errStale, m.epoch, r.epoch.Load())
+	}
+	r.epoch.Store(uint64(m.epoch))
+	p, frames, err := decodePulse(m.payload)
+	if err != nil {
+		return 0, err
+	}
+	if len(frames) > 0 {
+		if _, err := pipeline.Receive(frames); err != nil {
+			return 0, fmt.Errorf("append what was received: %w", err)
+		}
+	}
+	r.awaited.Store(m.flags&flagAwaitsApplied != 0)
+	r.mu.Lock()
+	r.pulse, r.heard = p, time.Now()
+	r.frames += int64(len(frames))
+	r.mu.Unlock()
+	// Not what this node does not have: another upstream may have something else there.
+	pipeline.LearnCommitted(min(p.Committed, pipeline.Log().Received()))
+	return len(frames), nil
+}
+
+// news says whether readers see more than the upstream was told.
+func (r *receiver) news() bool { return uint64(r.peer.pipeline.Visible()) > r.shown.Load() }
+
+// acks speaks up when readers see more, at once if somebody waits for that, and while a flush takes long.
+func (r *receiver) acks(ctx context.Context) error {
+	tick := time.NewTicker(r.peer.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-r.poke:
+			if !r.awaited.Load() {
+				rest(ctx, appliedPace)
+			}
+			if !r.news() {
+				continue
+			}
+		case <-tick.C:
+		}
+		if err := r.sendAck(); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *receiver) sendAck() error {
+	pipeline := r.peer.pipeline
+	visible := pipeline.Visible() // first: the others may only be higher
+	flushed := pipeline.Log().Flushed.Load()
+	now := time.Now()
+	r.mu.Lock()
+	a := ack{
+		Received: max(pipeline.Log().Received(), flushed), Flushed: flushed, Applied: max(pipeline.Applied(), visible), Visible: visible,
+		Clock: now.UnixMicro(), Stamp: r.pulse.Stamp, Held: int64(now.Sub(r.heard)),
+	}
+	r.mu.Unlock()
+	r.shown.Store(max(r.shown.Load(), uint64(visible)))
+	var flags uint8
+	if pipeline.ApplyPaused() {
+		flags |= flagPaused
+	}
+	var b [64]byte
+	return r.w.write(kindAck, flags, history.Epoch(r.epoch.Load()), a.encode(b[:0]))
+}

@@ -1,0 +1,272 @@
+package replication
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skein/internal/commit"
+	"skein/internal/history"
+	"skein/internal/replog"
+)
+
+// sendBatch is how much log goes into one message, unless one frame is larger. The follower flushes once
+// for all that it has got.
+const sendBatch = 512 << 10
+
+// State of a sender, in PostgreSQL's words.
+type State string
+
+// The states. Only acks of a follower that is streaming count for commits.
+const (
+	StateStartup   State = "startup"   // agreeing on where to begin
+	StateCatchup   State = "catchup"   // has not had everything yet since it connected
+	StateStreaming State = "streaming" // has had everything once
+	StateBackup    State = "backup"    // takes a snapshot
+)
+
+var (
+	errImpossibleAck = errors.New("acknowledges what was not sent")
+	errNewerEpoch    = errors.New("the follower has heard of a newer leader")
+)
+
+// sender feeds one follower over one connection. Three goroutines: pump sends the log, pulse the
+// committed LSN and heartbeats, and run itself reads acks.
+type sender struct {
+	peer   *Peer
+	w      *wire
+	who    Identity
+	cancel context.CancelCauseFunc
+	pid    uint32
+	since  time.Time
+	poke   chan struct{} // one slot: committed has grown
+
+	target  history.LSN // head when the follower connected: with that on its disk it has everything it may have acknowledged before
+	base    history.LSN // it had this when it connected
+	started atomic.Bool
+	epoch   atomic.Uint64 // of the newest entry sent
+	sent    atomic.Uint64 // newest entry sent or being sent
+	told    atomic.Uint64 // min(committed, sent) as last told
+	atEnd   atomic.Bool   // pump has once had nothing left to send
+
+	mu      sync.Mutex
+	state   State
+	ack     ack
+	flags   uint8 // of the ack
+	ackedAt time.Time
+	trip    time.Duration // last round trip
+}
+
+// run agrees with the follower where to begin, and sends until the connection or ctx ends.
+func (s *sender) run(ctx context.Context) error {
+	at, err := s.agree()
+	if err != nil {
+		return err
+	}
+	log := s.peer.pipeline.Log()
+	reader, err := log.NewReader(at)
+	if err != nil {
+		return s.w.refuse(refuse(RefusedBusy, "its log moved on meanwhile: %v", err))
+	}
+	defer reader.Close()
+	s.start()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { _ = s.w.close() })
+	defer stop()
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer cancel(nil)
+	sending.Go(func() { cancel(s.pump(ctx, reader)) })
+	sending.Go(func() { cancel(s.pulse(ctx)) })
+	err = s.listen()
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// agree answers offers until one can be continued. The slot is taken before the answer, so that what
+// was promised is not trimmed.
+func (s *sender) agree() (history.LSN, error) {
+	p := s.peer
+	log := p.pipeline.Log()
+	for range 3 {
+		m, err := s.w.expect(kindOffer)
+		if err != nil {
+			return 0, err
+		}
+		o, err := decodeOffer(m.payload)
+		if err != nil {
+			return 0, err
+		}
+		p.slots.use(s.who.Name, s.who.Node, min(o.Head.LSN, log.Received()), time.Now())
+		mine := past{head: log.Head(), epochs: log.Epochs(), at: log.At}
+		v, refused := mine.decide(o)
+		if refused != nil {
+			return 0, s.w.refuse(refused)
+		}
+		s.epoch.Store(uint64(mine.epochs.Last()))
+		if v.Action == actSnapshot {
+			// What the follower has now it will not need; the snapshot's own slot begins at its LSN.
+			p.slots.use(s.who.Name, s.who.Node, p.pipeline.Visible(), time.Now())
+		}
+		if err := s.w.write(kindVerdict, 0, mine.epochs.Last(), v.encode()); err != nil {
+			return 0, err
+		}
+		switch v.Action {
+		case actStream:
+			s.target, s.base = mine.head.LSN, v.At.LSN
+			return v.At.LSN, nil
+		case actSnapshot:
+			return 0, fmt.Errorf("it needs a snapshot: %s", v.Reason)
+		}
+	}
+	return 0, s.w.refuse(refuse(RefusedProtocol, "your log does not become one that can be continued"))
+}
+
+func (s *sender) start() {
+	s.sent.Store(uint64(s.base))
+	s.mu.Lock()
+	s.state = StateCatchup
+	s.ack = ack{}
+	s.mu.Unlock()
+	s.peer.mu.Lock()
+	defer s.peer.mu.Unlock()
+	s.started.Store(true)
+	s.peer.list()
+	s.peer.Logger.Info("a follower streams", "name", s.who.Name, "node", s.who.Node, "from", s.base, "head", s.target)
+}
+
+// pump sends whatever the log releases.
+func (s *sender) pump(ctx context.Context, r *replog.Reader) error {
+	for {
+		b, ok, err := r.TryNext(sendBatch)
+		if err == nil && !ok {
+			s.atEnd.Store(true)
+			b, err = r.Next(ctx, sendBatch)
+		}
+		if err != nil {
+			return fmt.Errorf("read log for %s: %w", s.who.Name, err)
+		}
+		if err := s.entries(b); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *sender) entries(b replog.Batch) error {
+	now := time.Now()
+	if len(b.Frames) >= 16 {
+		s.epoch.Store(max(s.epoch.Load(), binary.LittleEndian.Uint64(b.Frames[8:])))
+	}
+	if b.Last > 0 {
+		s.peer.times.note(b.Last, now)
+		s.sent.Store(uint64(b.Last))
+	}
+	if err := s.tell(kindEntries, now, b.Frames); err != nil {
+		return err
+	}
+	if s.news() {
+		nudge(s.poke)
+	}
+	return nil
+}
+
+// tell sends a message that begins with a pulse.
+func (s *sender) tell(k kind, now time.Time, frames []byte) error {
+	p := s.peer
+	pulse := pulse{
+		Committed: p.pipeline.Committed(), Head: p.pipeline.Log().Received(),
+		Clock: now.UnixMicro(), Stamp: int64(now.Sub(p.began)),
+	}
+	s.told.Store(uint64(min(pulse.Committed, history.LSN(s.sent.Load()))))
+	var b [pulseBytes]byte
+	return s.w.write(k, p.awaits(now), history.Epoch(s.epoch.Load()), pulse.encode(b[:0]), frames)
+}
+
+// news says whether the follower could show more than it knows it may.
+func (s *sender) news() bool {
+	return min(uint64(s.peer.pipeline.Committed()), s.sent.Load()) > s.told.Load()
+}
+
+// pulse tells the committed LSN as soon as it grows, for followers show nothing above it, and speaks up
+// when there is nothing to say.
+func (s *sender) pulse(ctx context.Context) error {
+	tick := time.NewTicker(s.peer.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.poke:
+			if !s.news() {
+				continue
+			}
+		case <-tick.C:
+		}
+		if err := s.tell(kindHeartbeat, time.Now(), nil); err != nil {
+			return err
+		}
+	}
+}
+
+// listen reads acks.
+func (s *sender) listen() error {
+	for {
+		m, err := s.w.expect(kindAck)
+		if err != nil {
+			return err
+		}
+		a, err := decodeAck(m.payload)
+		if err != nil {
+			return err
+		}
+		if m.epoch > history.Epoch(s.epoch.Load()) {
+			return fmt.Errorf("%w: epoch %d", errNewerEpoch, m.epoch)
+		}
+		if a.Received > max(history.LSN(s.sent.Load()), s.base) || a.Flushed > a.Received || a.Visible > a.Flushed {
+			return fmt.Errorf("%w: %+v", errImpossibleAck, a)
+		}
+		s.note(a, m.flags, m.epoch == history.Epoch(s.epoch.Load()))
+	}
+}
+
+// note takes an ack in. Those of an older epoch are only shown: the follower may not know yet who leads.
+func (s *sender) note(a ack, flags uint8, current bool) {
+	p := s.peer
+	now := time.Now()
+	s.mu.Lock()
+	s.ack, s.flags, s.ackedAt = a, flags, now
+	if a.Stamp > 0 {
+		s.trip = max(now.Sub(p.began)-time.Duration(a.Stamp)-time.Duration(a.Held), 0)
+	}
+	caughtUp := s.state == StateCatchup && s.atEnd.Load() && a.Flushed >= s.target
+	if caughtUp {
+		s.state = StateStreaming
+	}
+	counts := s.state == StateStreaming && current
+	s.mu.Unlock()
+	if caughtUp {
+		p.Logger.Info("a follower has caught up", "name", s.who.Name, "at", a.Flushed, "after", now.Sub(s.since).Round(time.Millisecond))
+	}
+	p.slots.advance(s.who.Name, a.Flushed, now)
+	if counts {
+		p.pipeline.Acknowledge(s.who.Name, commit.Progress{Received: a.Received, Flushed: a.Flushed, Applied: a.Visible})
+	}
+}
+
+// progress is the newest ack, or what the follower had at first.
+func (s *sender) progress() ack {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ackedAt.IsZero() {
+		return ack{Received: s.base, Flushed: s.base}
+	}
+	return s.ack
+}

@@ -1,0 +1,141 @@
+package replication
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"skein/internal/history"
+)
+
+func testSlots(t *testing.T, path string, b Bounds) *slots {
+	t.Helper()
+	s, err := openSlots(path, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// tenBytesEach is the size of a log of 100 entries.
+func tenBytesEach(after history.LSN) int64 { return 10 * (100 - int64(after)) }
+
+func TestLogIsKeptForTheSlowestSlot(t *testing.T) {
+	s := testSlots(t, filepath.Join(t.TempDir(), "slots.json"), Bounds{SlotBytes: -1})
+	now := time.Unix(5000, 0)
+	if keep, _ := s.keep(now, tenBytesEach); keep != 0 {
+		t.Errorf("no slot keeps the log from %d on", keep)
+	}
+	s.use("a", "na", 40, now)
+	s.use("b", "nb", 0, now)
+	if err := s.create("never used", 3, false, now); err != nil {
+		t.Fatal(err)
+	}
+	if keep, _ := s.keep(now, tenBytesEach); keep != 1 {
+		t.Errorf("kept from %d, want 1", keep)
+	}
+	s.advance("b", 60, now)
+	s.advance("b", 50, now) // an older ack
+	if keep, _ := s.keep(now, tenBytesEach); keep != 40 {
+		t.Errorf("kept from %d, want 40", keep)
+	}
+	s.release("a")
+	if err := s.drop("a"); err != nil {
+		t.Fatal(err)
+	}
+	if keep, _ := s.keep(now, tenBytesEach); keep != 60 {
+		t.Errorf("kept from %d, want 60", keep)
+	}
+}
+
+func TestSlotPastABoundIsLostUntilItsFollowerReturns(t *testing.T) {
+	now := time.Unix(5000, 0)
+	for _, test := range []struct {
+		name   string
+		bounds Bounds
+		after  time.Duration
+		lost   string
+	}{
+		{"bytes", Bounds{SlotBytes: 899}, 0, "wal_removed"},
+		{"bytes, just within", Bounds{SlotBytes: 900}, 0, ""},
+		{"idle", Bounds{SlotBytes: -1, SlotIdle: time.Minute}, time.Minute + 1, "idle_timeout"},
+		{"idle, just within", Bounds{SlotBytes: -1, SlotIdle: time.Minute}, time.Minute, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := testSlots(t, filepath.Join(t.TempDir(), "slots.json"), test.bounds)
+			s.use("a", "na", 10, now)
+			s.release("a")
+			keep, lost := s.keep(now.Add(test.after), tenBytesEach)
+			if test.lost == "" {
+				if keep != 10 || lost != nil {
+					t.Errorf("keep %d, lost %v", keep, lost)
+				}
+				return
+			}
+			if keep != 0 || len(lost) != 1 || lost[0].Lost != test.lost {
+				t.Errorf("keep %d, lost %v", keep, lost)
+			}
+			if _, again := s.keep(now.Add(test.after), tenBytesEach); again != nil {
+				t.Error("lost twice")
+			}
+			s.use("a", "na", 90, now.Add(test.after))
+			if keep, _ := s.keep(now.Add(test.after), tenBytesEach); keep != 90 {
+				t.Errorf("after it came back: kept from %d", keep)
+			}
+		})
+	}
+}
+
+func TestActiveSlotIsNotIdle(t *testing.T) {
+	s := testSlots(t, filepath.Join(t.TempDir(), "slots.json"), Bounds{SlotBytes: -1, SlotIdle: time.Minute})
+	now := time.Unix(5000, 0)
+	s.use("a", "na", 10, now)
+	if keep, lost := s.keep(now.Add(time.Hour), tenBytesEach); keep != 10 || lost != nil {
+		t.Errorf("keep %d, lost %v", keep, lost)
+	}
+}
+
+func TestSlotsOutliveTheProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "slots.json")
+	now := time.Unix(5000, 0).UTC()
+	s := testSlots(t, path, Bounds{SlotBytes: -1})
+	s.use("a", "na", 10, now)
+	if err := s.create("b", 20, true, now); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.create("b", 20, true, now); !errors.Is(err, ErrSlotExists) {
+		t.Errorf("made twice: %v", err)
+	}
+	if err := s.drop("a"); !errors.Is(err, ErrSlotActive) {
+		t.Errorf("dropped while in use: %v", err)
+	}
+	if err := s.drop("c"); !errors.Is(err, ErrNoSlot) {
+		t.Errorf("dropped what is not there: %v", err)
+	}
+	s.advance("a", 30, now)
+	if err := s.save(); err != nil {
+		t.Fatal(err)
+	}
+	list := testSlots(t, path, Bounds{}).list()
+	want := []Slot{
+		{Name: "a", Node: "na", Restart: 30, Reserved: true, LastSeen: now},
+		{Name: "b", Restart: 20, Reserved: true, LastSeen: now},
+	}
+	if len(list) != 2 || list[0] != want[0] || list[1] != want[1] {
+		t.Errorf("%+v, want %+v", list, want)
+	}
+}
+
+func TestUnreadableSlotsFileSaysWhatToDo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "slots.json")
+	for _, content := range []string{"{", `{"format_version":2}`} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openSlots(path, Bounds{}); err == nil {
+			t.Errorf("%s was taken for slots", content)
+		}
+	}
+}

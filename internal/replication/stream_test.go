@@ -1,0 +1,470 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"skein/internal/commit"
+	"skein/internal/history"
+	"skein/internal/pagestore"
+	"skein/internal/replog"
+)
+
+// inBubble runs a test of nodes in virtual time.
+func inBubble(t *testing.T, fn func(t *testing.T, n *network)) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		defer n.close()
+		fn(t, n)
+	})
+}
+
+func TestFollowerShowsWhatTheLeaderCommits(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		for i := range 20 {
+			a.write(byte(i+1), pagesUpTo(3)...)
+		}
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		a.sameAs(b)
+		a.write(99, 2)
+		start := time.Now()
+		a.sameAs(b)
+		if b.page(2) != 99 || b.page(3) != 20 {
+			t.Errorf("pages hold %d and %d", b.page(2), b.page(3))
+		}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("it was told %v late", took)
+		}
+	})
+}
+
+func TestLargeTransactionTravels(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("b", commit.SyncConfig{Level: commit.On})
+		defer a.stop(true)
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		random := make([]pagestore.PageNo, 0, 1000)
+		for i := range 1000 {
+			random = append(random, pagestore.PageNo(i*7%1000+1))
+		}
+		a.write(1, random...)
+		a.write(2, 5)
+		a.sameAs(b)
+	})
+}
+
+func TestSynchronousCommitWaitsForTheFollowersDisk(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("ANY 1 (b)", commit.SyncConfig{Level: commit.On})
+		defer a.stop(true)
+		lsn := a.append(1, 1, 2)
+		time.Sleep(time.Minute)
+		if a.Visible() >= lsn {
+			t.Error("committed without the follower")
+		}
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		a.awaitVisible(lsn)
+		if b.Progress().Flushed < lsn {
+			t.Errorf("entry %d counts as committed, and the follower is at %+v", lsn, b.Progress())
+		}
+		a.write(2, 1)
+		a.sameAs(b)
+
+		n.between("b", "a").hold(there)
+		lsn = a.append(3, 1)
+		time.Sleep(time.Second)
+		if a.Visible() >= lsn {
+			t.Error("committed without an ack")
+		}
+		n.between("b", "a").release(there)
+		a.awaitVisible(lsn)
+		a.sameAs(b)
+	})
+}
+
+func TestRemoteApplyReturnsOnceTheFollowerShowsIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("b", commit.SyncConfig{Level: commit.RemoteApply})
+		defer a.stop(true)
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		for i := range 5 {
+			lsn := a.append(byte(i), 1)
+			start := time.Now()
+			if _, err := a.Wait(t.Context(), lsn, commit.RemoteApply); err != nil {
+				t.Fatal(err)
+			}
+			if b.Visible() < lsn {
+				t.Errorf("entry %d is not shown: the follower shows %d", lsn, b.Visible())
+			}
+			if took := time.Since(start); took > 0 && i > 1 {
+				t.Errorf("an ack was %v late, although somebody waited for it", took)
+			}
+		}
+	})
+}
+
+func mustNames(t *testing.T, names string, level commit.Level) commit.SyncConfig {
+	t.Helper()
+	parsed, err := commit.ParseStandbyNames(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return commit.SyncConfig{Names: parsed, Level: level}
+}
+
+func TestConnectionCutAnywhereGoesOn(t *testing.T) {
+	for _, d := range []direction{there, back} {
+		for _, at := range []int64{1, 23, 24, 25, 130, 200, 300, 400, 500, 700, 1000, 1500, 3000, 10_000, 100_000, 400_000} {
+			t.Run(fmt.Sprint(d, at), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, n *network) {
+					a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+					defer a.stop(true)
+					for i := range 5 {
+						a.write(byte(i+1), pagesUpTo(50)...)
+					}
+					n.between("b", "a").cutAfter(d, at)
+					b := n.start("b", dirOf(t, "b")).follow("a")
+					defer b.stop(true)
+					for i := range 20 {
+						a.write(byte(i+1), pagesUpTo(20)...)
+						time.Sleep(10 * time.Millisecond)
+					}
+					a.sameAs(b)
+				})
+			})
+		}
+	}
+}
+
+func TestFlippedBitNeverArrives(t *testing.T) { // F12
+	for _, d := range []direction{there, back} {
+		for at := int64(1); at < 300_000; at = at*3/2 + 7 {
+			t.Run(fmt.Sprint(d, at), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, n *network) {
+					a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+					defer a.stop(true)
+					for i := range 5 {
+						a.write(byte(i+1), pagesUpTo(50)...)
+					}
+					n.between("b", "a").flipAfter(d, at)
+					b := n.start("b", dirOf(t, "b")).follow("a")
+					defer b.stop(true)
+					for i := range 10 {
+						a.write(byte(i+1), pagesUpTo(20)...)
+						time.Sleep(10 * time.Millisecond)
+					}
+					select {
+					case err := <-b.followed:
+						var refused *Refused // of a hello that says another cluster, say
+						if !errors.As(err, &refused) {
+							t.Fatalf("ended with %v", err)
+						}
+					default:
+						a.sameAs(b)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestOneWayPartitionIsNoticedByBothSides(t *testing.T) { // F02, F03, F10
+	for _, d := range []direction{there, back} {
+		t.Run(fmt.Sprint(d), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, n *network) {
+				a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+				defer a.stop(true)
+				b := n.start("b", dirOf(t, "b")).follow("a")
+				defer b.stop(true)
+				a.write(1, 1)
+				a.sameAs(b)
+				n.between("b", "a").hold(d)
+				time.Sleep(DefaultTimeout + time.Second)
+				for i := range 10 {
+					a.write(byte(i), 1) // asynchronous: the leader goes on
+				}
+				if r := a.replica("b"); r.Connected && r.State == StateStreaming {
+					t.Errorf("still taken for streaming: %+v", r)
+				}
+				if r := b.peer.Status().Receiver; r.Connected {
+					t.Errorf("still taken for connected: %+v", r)
+				}
+				n.between("b", "a").release(d)
+				a.sameAs(b)
+			})
+		})
+	}
+}
+
+func TestFollowerOfAFollower(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("b", commit.SyncConfig{Level: commit.On})
+		defer a.stop(true)
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		c := n.start("c", dirOf(t, "c")).follow("b")
+		defer c.stop(true)
+		for i := range 20 {
+			a.write(byte(i+1), pagesUpTo(5)...)
+		}
+		a.sameAs(b)
+		a.sameAs(c)
+		start := time.Now()
+		c.awaitVisible(a.write(77, 1))
+		if took := time.Since(start); took > 0 {
+			t.Errorf("it was told %v late", took)
+		}
+		n.between("b", "a").cut()
+		c.awaitVisible(a.write(78, 1))
+	})
+}
+
+func TestUpstreamOfAnOlderEpochIsNotFollowed(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		c := n.start("c", dirOf(t, "c")).follow("a")
+		a.write(1, 1)
+		a.sameAs(b)
+		a.sameAs(c)
+		b.stop(true)
+		a.stop(true)
+		a = n.start("a", a.dir).lead("", commit.SyncConfig{}) // epoch 2, of which b knows nothing
+		defer a.stop(true)
+		a.write(2, 1)
+		a.sameAs(c)
+		c.stop(true)
+
+		b = n.start("b", b.dir)
+		defer b.stop(true)
+		c = n.start("c", c.dir).follow("b")
+		defer c.stop(true)
+		time.Sleep(time.Minute)
+		if c.Log().Received() != a.Log().Received() || b.Log().Received() >= c.Log().Received() {
+			t.Errorf("c is at %d and b at %d", c.Log().Received(), b.Log().Received())
+		}
+		if r := c.peer.Status().Receiver; r.Connected || r.Trouble == "" {
+			t.Errorf("%+v", r)
+		}
+		b.follow("a") // once b has caught up, c goes on with it
+		a.write(3, 1)
+		a.sameAs(c)
+	})
+}
+
+func TestWhoIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Link)
+		code   Code
+	}{
+		{"another cluster", func(l *Link) { l.Cluster = replog.Cluster{9} }, RefusedCluster},
+		{"the node itself", func(l *Link) { l.Node = "id-a" }, RefusedSelf},
+		{"another secret", func(l *Link) { l.Secret = []byte("other") }, RefusedSecret},
+		{"no secret", func(l *Link) { l.Secret = nil }, RefusedSecret},
+		{"no name", func(l *Link) { l.Name = "" }, RefusedProtocol},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, n *network) {
+				secret := func(l *Link) { l.Secret = []byte("secret") }
+				a := n.start("a", dirOf(t, "a"), secret).lead("", commit.SyncConfig{})
+				defer a.stop(true)
+				b := n.start("b", dirOf(t, "b"), secret, test.change).follow("a")
+				defer b.stop(true)
+				var refused *Refused
+				if err := <-b.followed; !errors.As(err, &refused) || refused.Code != test.code {
+					t.Errorf("ended with %v, want code %d", err, test.code)
+				}
+				c := n.start("c", dirOf(t, "c"), secret).follow("a")
+				defer c.stop(true)
+				a.sameAs(c)
+			})
+		})
+	}
+}
+
+func TestAnotherProtocolVersionIsRefusedWithAText(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		conn, err := n.dialer("b")(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWire(conn, time.Second)
+		defer func() { _ = w.close() }()
+		if err := w.write(kindHello, 0, 0, []byte{Version + 1, 0, 2, 1, 2, 3}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.expect(kindChallenge)
+		var refused *Refused
+		if !errors.As(err, &refused) || refused.Code != RefusedVersion {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestIdentifyTellsTheCluster(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		l := n.link("new")
+		l.Cluster = replog.Cluster{}
+		who, err := l.Identify(t.Context(), "a")
+		if err != nil || who.Cluster != testCluster || who.Name != "a" {
+			t.Errorf("%+v %v", who, err)
+		}
+	})
+}
+
+func TestSecondProcessWithANodesIdWaitsUntilTheFirstIsGone(t *testing.T) { // H07
+	for _, test := range []struct {
+		name   string
+		change func(*Link)
+	}{
+		{"node id", func(l *Link) { l.Node = "id-b" }},
+		{"name", func(l *Link) { l.Name = "b" }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, n *network) {
+				a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+				defer a.stop(true)
+				b := n.start("b", dirOf(t, "b")).follow("a")
+				a.sameAs(b)
+				twin := n.start("twin", dirOf(t, "twin"), test.change).follow("a")
+				defer twin.stop(true)
+				time.Sleep(time.Minute)
+				a.write(1, 1)
+				a.sameAs(b)
+				if r := twin.peer.Status().Receiver; r.Connected || r.Trouble == "" {
+					t.Errorf("the second process: %+v", r)
+				}
+				b.stop(true)
+				a.sameAs(twin)
+			})
+		})
+	}
+}
+
+func TestReconnectingFollowerReplacesItsHalfOpenConnection(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("b", commit.SyncConfig{Level: commit.On})
+		defer a.stop(true)
+		b := n.start("b", dirOf(t, "b"))
+		defer b.stop(true)
+		old, err := n.dialer("elsewhere")(t.Context(), "a") // a connection that b has forgotten, and a not yet
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = old.Close() }()
+		link := b.link
+		link.setDefaults()
+		w := newWire(old, link.Timeout)
+		if _, err := link.introduce(w, toStream); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		b.follow("a")
+		a.write(1, 1)
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("it was let in after %v", took)
+		}
+		a.sameAs(b)
+	})
+}
+
+func TestForgottenConnectionEndsWithItsPeer(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		for range maxStrangers + 10 { // strangers that say nothing
+			c, err := n.dialer("x")(t.Context(), "a")
+			if err == nil {
+				defer func(c net.Conn) { _ = c.Close() }(c)
+			}
+		}
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		start := time.Now()
+		a.sameAs(b)
+		if took := time.Since(start); took > 2*DefaultTimeout {
+			t.Errorf("strangers kept a follower out for %v", took)
+		}
+		a.stop(true)
+	})
+}
+
+func TestStaleAcksAreNotCounted(t *testing.T) { // E04, F11
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("b", commit.SyncConfig{Level: commit.On})
+		defer a.stop(true)
+		conn, err := n.dialer("b")(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		link := n.link("b")
+		link.setDefaults()
+		w := newWire(conn, link.Timeout)
+		if _, err := link.introduce(w, toStream); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.write(kindOffer, 0, 0, offer{}.encode()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.expect(kindVerdict); err != nil {
+			t.Fatal(err)
+		}
+		lsn := a.append(1, 1)
+		all := ack{Received: lsn, Flushed: lsn, Applied: lsn, Visible: lsn}
+		for sent := false; !sent; { // until the entry has come
+			m, err := w.read()
+			if err == nil {
+				err = w.check(m, kindEntries, kindHeartbeat)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, _, _ := decodePulse(m.payload)
+			sent = m.kind == kindEntries && p.Head >= lsn
+		}
+		go func() {
+			for {
+				if _, err := w.read(); err != nil {
+					return
+				}
+			}
+		}()
+		if err := w.write(kindAck, 0, 0, all.encode(nil)); err != nil { // of epoch 0
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if a.Visible() >= lsn {
+			t.Error("an ack of an older epoch was counted")
+		}
+		if err := w.write(kindAck, 0, 1, all.encode(nil)); err != nil {
+			t.Fatal(err)
+		}
+		a.awaitVisible(lsn)
+		lsn = a.append(2, 1)
+		all.Received = lsn + 1
+		if err := w.write(kindAck, 0, 1, all.encode(nil)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if a.replica("b").Connected {
+			t.Error("an ack of what was not sent was taken")
+		}
+	})
+}
+
+var _ history.LSN

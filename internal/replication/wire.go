@@ -1,0 +1,202 @@
+package replication
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"skein/internal/history"
+)
+
+const (
+	wireHeader = 24
+
+	// maxStranger bounds a payload from somebody who has not proved to know the cluster's secret.
+	maxStranger = 4 << 10
+
+	// maxPayload bounds every other payload. It is read before memory is taken for it.
+	maxPayload = 2 << 20
+
+	// writePiece is what one write deadline covers, so that a slow network is told from a dead one.
+	writePiece = 64 << 10
+
+	readBuffer = 512 << 10
+)
+
+var (
+	errDamagedFrame = errors.New("damaged frame")
+	errTooLarge     = errors.New("frame announces more than it may hold")
+	castagnoli      = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// message is what one frame carries. Its payload is valid until the next read.
+type message struct {
+	kind    kind
+	flags   uint8
+	epoch   history.Epoch
+	payload []byte
+}
+
+// wire is a connection in frames. One goroutine reads; any may write.
+type wire struct {
+	conn    net.Conn
+	timeout time.Duration // of one read, or of writePiece bytes: silence for longer ends the connection
+
+	in    *bufio.Reader
+	limit int    // of a payload; see maxStranger
+	seed  uint32 // of every CRC after the handshake, so that no frame of another connection checks
+	next  uint32 // number of the frame to be read
+	body  []byte
+
+	heard    atomic.Int64 // when the last whole frame came in, in nanoseconds of time.Now
+	received atomic.Int64 // bytes
+	sent     atomic.Int64
+
+	// turn is taken for one frame's write, so that frames do not mix. It is a channel and no mutex because
+	// it is held across I/O: virtual time stands still while somebody waits for a mutex.
+	turn   chan struct{}
+	number uint32 // of the frame to be written
+	out    []byte
+}
+
+func newWire(conn net.Conn, timeout time.Duration) *wire {
+	w := &wire{conn: conn, timeout: timeout, limit: maxStranger, turn: make(chan struct{}, 1)}
+	w.in = bufio.NewReaderSize(&patientReader{w}, 4<<10)
+	return w
+}
+
+// trust ends the handshake: larger payloads are allowed, and frames are bound to this connection.
+func (w *wire) trust(seed uint32) {
+	w.limit, w.seed = maxPayload, seed
+	if w.in.Buffered() == 0 {
+		w.in = bufio.NewReaderSize(&patientReader{w}, readBuffer)
+	}
+}
+
+// patientReader gives every read of the connection the whole timeout: what counts is silence, not how long a frame takes.
+type patientReader struct{ w *wire }
+
+func (p *patientReader) Read(b []byte) (int, error) {
+	if err := p.w.conn.SetReadDeadline(time.Now().Add(p.w.timeout)); err != nil {
+		return 0, err
+	}
+	n, err := p.w.conn.Read(b)
+	p.w.received.Add(int64(n))
+	return n, err
+}
+
+// read gives the next message. An error ends the connection.
+func (w *wire) read() (message, error) {
+	var h [wireHeader]byte
+	if _, err := io.ReadFull(w.in, h[:]); err != nil {
+		return message{}, err
+	}
+	le := binary.LittleEndian
+	n := int(le.Uint32(h[0:]))
+	if n > w.limit {
+		return message{}, fmt.Errorf("%w: %d bytes of %d", errTooLarge, n, w.limit)
+	}
+	if cap(w.body) < n {
+		w.body = make([]byte, max(n, 4<<10))
+	}
+	b := w.body[:n]
+	if _, err := io.ReadFull(w.in, b); err != nil {
+		return message{}, noEOF(err)
+	}
+	sum := crc32.Update(crc32.Update(w.seed, castagnoli, h[8:]), castagnoli, b)
+	if sum != le.Uint32(h[4:]) || le.Uint32(h[12:]) != w.next {
+		return message{}, errDamagedFrame
+	}
+	w.next++
+	w.heard.Store(time.Now().UnixNano())
+	return message{kind: kind(h[8]), flags: h[9], epoch: history.Epoch(le.Uint64(h[16:])), payload: b}, nil
+}
+
+// more says whether a whole frame can be read without waiting for the network.
+func (w *wire) more() bool {
+	if w.in.Buffered() < wireHeader {
+		return false
+	}
+	h, err := w.in.Peek(4)
+	return err == nil && w.in.Buffered()-wireHeader >= int(binary.LittleEndian.Uint32(h))
+}
+
+// write sends one message, whose payload is the parts one after the other. An error, which may be
+// that the other side did not take the bytes in time, ends the connection.
+func (w *wire) write(k kind, flags uint8, epoch history.Epoch, parts ...[]byte) error {
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	le := binary.LittleEndian
+	var h [wireHeader]byte
+	le.PutUint32(h[0:], uint32(n))
+	h[8], h[9] = byte(k), flags
+	le.PutUint32(h[12:], w.number)
+	le.PutUint64(h[16:], uint64(epoch))
+	sum := crc32.Update(w.seed, castagnoli, h[8:])
+	for _, p := range parts {
+		sum = crc32.Update(sum, castagnoli, p)
+	}
+	le.PutUint32(h[4:], sum)
+	w.number++
+
+	w.out = append(w.out[:0], h[:]...)
+	for _, p := range parts {
+		for len(p) > 0 {
+			fits := min(len(p), writePiece-len(w.out))
+			if len(w.out) == 0 && len(p) >= writePiece {
+				if err := w.send(p[:writePiece]); err != nil {
+					return err
+				}
+				p = p[writePiece:]
+				continue
+			}
+			w.out = append(w.out, p[:fits]...)
+			p = p[fits:]
+			if len(w.out) < writePiece {
+				continue
+			}
+			if err := w.send(w.out); err != nil {
+				return err
+			}
+			w.out = w.out[:0]
+		}
+	}
+	if len(w.out) == 0 {
+		return nil
+	}
+	return w.send(w.out)
+}
+
+func (w *wire) send(b []byte) error {
+	if err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
+		return err
+	}
+	n, err := w.conn.Write(b)
+	w.sent.Add(int64(n))
+	return err
+}
+
+// silence is for how long nothing has come in.
+func (w *wire) silence(now time.Time) time.Duration {
+	return now.Sub(time.Unix(0, w.heard.Load()))
+}
+
+func (w *wire) close() error { return w.conn.Close() }
+
+// noEOF tells an end in the middle of a frame from one between two.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
