@@ -9,7 +9,7 @@ import (
 )
 
 // ErrNotVerified says that what Verify has shown is not all well.
-var ErrNotVerified = errors.New("not every database is whole and the same on every node")
+var ErrNotVerified = errors.New("not every database is known to be whole and the same on every node")
 
 const (
 	verifyQuery = "SELECT node, database, lsn, pages, damaged, repaired, result, detail FROM skein_verify()"
@@ -45,7 +45,7 @@ func Verify(ctx context.Context, options Options) error {
 	}
 	t.print(options.Out)
 	if wrong > 0 {
-		return fmt.Errorf("%w: %d of %d are not", ErrNotVerified, wrong, len(results[0].Rows))
+		return fmt.Errorf("%w: %d of %d rows say why", ErrNotVerified, wrong, len(results[0].Rows))
 	}
 	return nil
 }
