@@ -21,13 +21,25 @@ func pastOf(epochs history.Epochs, head, first history.LSN) past {
 		e := epochs.Of(lsn)
 		return history.Position{Epoch: e, LSN: lsn, Chain: history.Hash(uint64(e)<<32 | uint64(lsn))}, nil
 	}
-	p := past{epochs: epochs, at: at}
+	p := past{epochs: epochs, first: first, at: at}
 	p.head, _ = at(head)
 	return p
 }
 
-func offerOf(epochs history.Epochs, head, visible history.LSN) offer {
-	return offer{Head: pastOf(epochs, head, 1).head, Epochs: epochs, Visible: visible}
+// other gives a log that is another from an entry on, although its epochs say otherwise.
+func (p past) other(from history.LSN) past {
+	at := p.at
+	p.at = func(lsn history.LSN) (history.Position, error) {
+		q, err := at(lsn)
+		if lsn >= from {
+			q.Chain += 7
+		}
+		return q, err
+	}
+	if p.head.LSN >= from {
+		p.head.Chain += 7
+	}
+	return p
 }
 
 func TestDecide(t *testing.T) {
@@ -39,36 +51,42 @@ func TestDecide(t *testing.T) {
 		}
 		return h
 	}
-	other := offerOf(e(1, 9), 12, 12)
-	other.Head.Chain++
+	const many = 1_000_000
 	for _, test := range []struct {
-		name   string
-		log    past
-		offer  offer
-		action action
-		at     history.LSN
-		code   Code
+		name        string
+		log, theirs past
+		visible     history.LSN
+		action      action
+		at          history.LSN
+		diverged    bool
+		code        Code
 	}{
-		{"a new follower of a whole log", pastOf(e(1), 10, 1), offer{}, actStream, 0, 0},
-		{"a new follower of a trimmed log", pastOf(e(1), 10, 5), offer{}, actSnapshot, 0, 0},
-		{"behind", pastOf(e(1), 10, 1), offerOf(e(1), 7, 7), actStream, 7, 0},
-		{"at the end", pastOf(e(1), 10, 1), offerOf(e(1), 10, 10), actStream, 10, 0},
-		{"behind by an epoch", pastOf(e(1, 9), 20, 1), offerOf(e(1), 6, 6), actStream, 6, 0},
-		{"at the log's very beginning", pastOf(e(1), 10, 8), offerOf(e(1), 7, 7), actStream, 7, 0},
-		{"just before the log's beginning", pastOf(e(1), 10, 8), offerOf(e(1), 6, 6), actSnapshot, 6, 0},
-		{"a tail that the new leader never had", pastOf(e(1, 9), 20, 1), offerOf(e(1), 12, 8), actCut, 8, 0},
-		{"such a tail, and readers saw some of it", pastOf(e(1, 9), 20, 1), offerOf(e(1), 12, 9), actSnapshot, 8, 0},
-		{"such a tail, before a trimmed log", pastOf(e(1, 9), 20, 12), offerOf(e(1), 12, 8), actSnapshot, 8, 0},
-		{"two leaders with the same number", pastOf(e(1, 5), 20, 1), offerOf(e(1, 9), 12, 3), actCut, 4, 0},
-		{"another past of the same length", pastOf(e(1, 9), 20, 1), other, actSnapshot, 12, 0},
-		{"nothing in common", pastOf(e(0, 1), 20, 1), offerOf(e(1), 12, 0), actSnapshot, 0, 0},
-		{"the follower knows a newer leader", pastOf(e(1, 9), 20, 1), offerOf(e(1, 9, 15), 18, 15), 0, 0, RefusedBehind},
-		{"it knows one by the epoch of its head only", pastOf(e(1, 9), 20, 1), offer{Head: history.Position{Epoch: 3, LSN: 4}}, 0, 0, RefusedBehind},
-		{"the follower is ahead of a node that follows too", pastOf(e(1, 9), 11, 1), offerOf(e(1, 9), 18, 15), 0, 0, RefusedBehind},
-		{"ahead, in an epoch that is over", pastOf(e(1, 9), 11, 1), offerOf(e(1), 18, 6), actCut, 8, 0},
+		{"a new follower of a whole log", pastOf(e(1), 10, 1), pastOf(nil, 0, 1), 0, actStream, 0, false, 0},
+		{"a new follower of a trimmed log", pastOf(e(1), 10, 5), pastOf(nil, 0, 1), 0, actSnapshot, 0, false, 0},
+		{"behind", pastOf(e(1), 10, 1), pastOf(e(1), 7, 1), 7, actStream, 7, false, 0},
+		{"at the end", pastOf(e(1), 10, 1), pastOf(e(1), 10, 1), 10, actStream, 10, false, 0},
+		{"behind by an epoch", pastOf(e(1, 9), 20, 1), pastOf(e(1), 6, 1), 6, actStream, 6, false, 0},
+		{"at the log's very beginning", pastOf(e(1), 10, 8), pastOf(e(1), 7, 1), 7, actStream, 7, false, 0},
+		{"just before the log's beginning", pastOf(e(1), 10, 8), pastOf(e(1), 6, 1), 6, actSnapshot, 0, false, 0},
+		{"a tail that the new leader never had", pastOf(e(1, 9), 20, 1), pastOf(e(1), 12, 1), 8, actCut, 8, false, 0},
+		{"such a tail, and readers saw some of it", pastOf(e(1, 9), 20, 1), pastOf(e(1), 12, 1), 9, actSnapshot, 8, true, 0},
+		{"such a tail, before a trimmed log", pastOf(e(1, 9), 20, 12), pastOf(e(1), 12, 1), 8, actSnapshot, 0, true, 0},
+		{"two leaders with the same number", pastOf(e(1, 5), 20, 1), pastOf(e(1, 9), 12, 1), 3, actCut, 4, false, 0},
+		{"the same epoch begun twice", pastOf(e(1, 9), 20, 1), pastOf(e(1, 9), 12, 1).other(9), 3, actCut, 8, false, 0},
+		{"the same, and it was ahead", pastOf(e(1, 9), 11, 1), pastOf(e(1, 9), 40, 1).other(9), 3, actCut, 8, false, 0},
+		{"the same, and readers saw it", pastOf(e(1, 9), 11, 1), pastOf(e(1, 9), 40, 1).other(9), 9, actSnapshot, 8, true, 0},
+		{"the same, long ago", pastOf(e(1, 9), 2*many, 1), pastOf(e(1, 9), many, 1).other(4711), 3, actCut, 4710, false, 0},
+		{"the same, before what is left of the log", pastOf(e(1, 9), 2*many, many/2), pastOf(e(1, 9), many, 1).other(4711), 3, actSnapshot, 0, true, 0},
+		{"the same, before what is left of the follower's", pastOf(e(1, 9), 2*many, 1), pastOf(e(1, 9), many, many/2).other(4711), many, actSnapshot, 0, true, 0},
+		{"different from the first entry on", pastOf(e(1), 20, 1), pastOf(e(1), 12, 1).other(1), 3, actSnapshot, 0, true, 0},
+		{"nothing in common", pastOf(e(0, 1), 20, 1), pastOf(e(1), 12, 1), 0, actSnapshot, 0, true, 0},
+		{"the follower knows a newer leader", pastOf(e(1, 9), 20, 1), pastOf(e(1, 9, 15), 18, 1), 15, 0, 0, false, RefusedBehind},
+		{"the follower is ahead of a node that follows too", pastOf(e(1, 9), 11, 1), pastOf(e(1, 9), 18, 1), 15, 0, 0, false, RefusedBehind},
+		{"ahead, in an epoch that is over", pastOf(e(1, 9), 11, 1), pastOf(e(1), 18, 1), 6, actCut, 8, false, 0},
 	} {
+		o := offer{Head: test.theirs.head, Epochs: test.theirs.epochs, Visible: test.visible}
 		t.Run(test.name, func(t *testing.T) {
-			v, refused := test.log.decide(test.offer)
+			v, refused := test.log.settle(t, o, test.theirs)
 			if refused != nil || test.code != 0 {
 				if refused == nil || refused.Code != test.code {
 					t.Fatalf("%+v, refused: %v; want code %d", v, refused, test.code)
@@ -78,12 +96,32 @@ func TestDecide(t *testing.T) {
 			if v.Action != test.action || v.At.LSN != test.at {
 				t.Errorf("action %d at %d (%s), want %d at %d", v.Action, v.At.LSN, v.Reason, test.action, test.at)
 			}
-			if (v.Action == actSnapshot) != (v.Reason != "" && v.Action != actCut) {
-				t.Errorf("reason %q", v.Reason)
-			}
-			if v.Action == actCut && (v.At.LSN < test.offer.Visible || v.At.Chain == 0) {
-				t.Errorf("told to cut what readers have seen, or without proof: %+v", v)
+			if v.Diverged != (v.Action == actSnapshot && test.diverged) {
+				t.Errorf("diverged: %v", v.Diverged)
 			}
 		})
 	}
+}
+
+// settle is the conversation between a sender and a follower whose log is theirs.
+func (p past) settle(t *testing.T, o offer, theirs past) (verdict, *Refused) {
+	t.Helper()
+	for range 8 {
+		v, refused := p.decide(o)
+		if refused != nil || v.Action != actCompare {
+			return v, refused
+		}
+		if len(v.Ask) == 0 || len(v.Ask) > maxAsked {
+			t.Fatalf("asks for %d positions", len(v.Ask))
+		}
+		for _, lsn := range v.Ask {
+			at, err := theirs.at(lsn)
+			if err != nil {
+				at = history.Position{LSN: lsn}
+			}
+			o.Past = append(o.Past, at)
+		}
+	}
+	t.Fatal("the conversation does not end")
+	return verdict{}, nil
 }

@@ -28,6 +28,14 @@ func (e *encoder) str(s string) {
 	e.b = append(e.b, s...)
 }
 
+func (e *encoder) bool(v bool) {
+	if v {
+		e.u8(1)
+		return
+	}
+	e.u8(0)
+}
+
 func (e *encoder) position(p history.Position) {
 	e.u64(uint64(p.Epoch))
 	e.lsn(p.LSN)
@@ -92,6 +100,7 @@ func (d *decoder) u64() uint64 {
 }
 
 func (d *decoder) lsn() history.LSN { return history.LSN(d.u64()) }
+func (d *decoder) bool() bool       { return d.u8() != 0 }
 
 func (d *decoder) str() string {
 	n := int(d.u16())

@@ -38,6 +38,8 @@ const (
 
 	kindVerify
 	kindVerified
+
+	kindPast // follower: positions in my log that were asked for
 )
 
 // purpose of a connection.
@@ -135,6 +137,8 @@ type offer struct {
 	Head    history.Position
 	Epochs  history.Epochs
 	Visible history.LSN // its readers have seen up to here: below it nothing can be taken back
+
+	Past []history.Position // what it said later, when asked; not part of the message
 }
 
 func (o offer) encode() []byte {
@@ -153,6 +157,23 @@ func decodeOffer(b []byte) (offer, error) {
 	return o, d.end()
 }
 
+func encodePast(positions []history.Position) []byte {
+	var e encoder
+	for _, p := range positions {
+		e.position(p)
+	}
+	return e.b
+}
+
+func decodePast(b []byte) ([]history.Position, error) {
+	d := decoder{b: b}
+	var all []history.Position
+	for len(d.b) > 0 && len(all) < maxAsked {
+		all = append(all, d.position())
+	}
+	return all, d.end()
+}
+
 // action is what a sender answers to an offer.
 type action uint8
 
@@ -160,13 +181,16 @@ const (
 	actStream   action = iota + 1 // entries follow, from behind At
 	actCut                        // take back what is above At, which both have, and offer again
 	actSnapshot                   // the logs cannot be joined
+	actCompare                    // say what you have at the entries of Ask
 )
 
 type verdict struct {
-	Action action
-	At     history.Position // stream, cut: the last common entry. snapshot: the fork point, as far as known
-	Head   history.LSN      // of the sender
-	Reason string           // of a cut or snapshot
+	Action   action
+	At       history.Position // the last common entry; of a snapshot, as far as it is known
+	Head     history.LSN      // of the sender
+	Diverged bool             // of a snapshot: the follower has something above At that the sender has not
+	Reason   string           // of a cut or snapshot
+	Ask      []history.LSN    // of a comparison
 }
 
 func (v verdict) encode() []byte {
@@ -174,15 +198,24 @@ func (v verdict) encode() []byte {
 	e.u8(uint8(v.Action))
 	e.position(v.At)
 	e.lsn(v.Head)
+	e.bool(v.Diverged)
 	e.str(v.Reason)
+	e.u16(uint16(len(v.Ask)))
+	for _, lsn := range v.Ask {
+		e.lsn(lsn)
+	}
 	return e.b
 }
 
 func decodeVerdict(b []byte) (verdict, error) {
 	d := decoder{b: b}
-	v := verdict{Action: action(d.u8()), At: d.position(), Head: d.lsn(), Reason: d.str()}
-	if v.Action < actStream || v.Action > actSnapshot {
-		d.bad = true
+	v := verdict{Action: action(d.u8()), At: d.position(), Head: d.lsn(), Diverged: d.bool(), Reason: d.str()}
+	n := int(d.u16())
+	if v.Action < actStream || v.Action > actCompare || n > maxAsked {
+		return v, errBadMessage
+	}
+	for range n {
+		v.Ask = append(v.Ask, d.lsn())
 	}
 	return v, d.end()
 }

@@ -26,8 +26,8 @@ const (
 // NeedSnapshot is what Follow ends with when this node's log cannot become the upstream's.
 type NeedSnapshot struct {
 	Reason string
-	// Fork is the last entry that both logs can have in common. What lies above it here exists nowhere
-	// else, if Diverged; it should be kept before it is overwritten.
+	// Fork is the last entry that both logs are known to have in common, 0 if none is. What lies above it
+	// here may exist nowhere else, if Diverged, and should be kept before it is overwritten.
 	Fork     history.LSN
 	Diverged bool
 }
@@ -157,35 +157,63 @@ func (p *Peer) followOnce(ctx context.Context, address string) (streamed bool, e
 
 // agree offers this node's log until the upstream can continue it.
 func (r *receiver) agree() error {
-	pipeline := r.peer.pipeline
-	log := pipeline.Log()
 	for {
-		head := log.Head()
-		o := offer{Head: head, Epochs: log.Epochs(), Visible: pipeline.Visible()}
-		if err := r.w.write(kindOffer, 0, head.Epoch, o.encode()); err != nil {
-			return err
-		}
-		m, err := r.w.expect(kindVerdict)
+		head, err := r.offer()
 		if err != nil {
 			return err
 		}
-		v, err := decodeVerdict(m.payload)
+		v, err := r.verdict(head)
 		if err != nil {
 			return err
 		}
-		if m.epoch < head.Epoch {
-			return fmt.Errorf("%w: %d, and this one of %d", errStale, m.epoch, head.Epoch)
-		}
-		r.epoch.Store(uint64(m.epoch))
 		switch v.Action {
 		case actStream:
 			r.base = v.At.LSN
 			return nil
 		case actSnapshot:
-			return &NeedSnapshot{Reason: v.Reason, Fork: v.At.LSN, Diverged: v.At.LSN < head.LSN}
+			return &NeedSnapshot{Reason: v.Reason, Fork: v.At.LSN, Diverged: v.Diverged}
 		}
 		if err := r.cut(head, v); err != nil {
 			return err
+		}
+	}
+}
+
+func (r *receiver) offer() (history.Position, error) {
+	pipeline := r.peer.pipeline
+	head := pipeline.Log().Head()
+	o := offer{Head: head, Epochs: pipeline.Log().Epochs(), Visible: pipeline.Visible()}
+	return head, r.w.write(kindOffer, 0, head.Epoch, o.encode())
+}
+
+// verdict reads the answer, and on the way says what it is asked.
+func (r *receiver) verdict(head history.Position) (verdict, error) {
+	for {
+		m, err := r.w.expect(kindVerdict)
+		if err != nil {
+			return verdict{}, err
+		}
+		v, err := decodeVerdict(m.payload)
+		if err != nil {
+			return v, err
+		}
+		if m.epoch < head.Epoch {
+			return v, fmt.Errorf("%w: %d, and this one of %d", errStale, m.epoch, head.Epoch)
+		}
+		r.epoch.Store(uint64(m.epoch))
+		if v.Action != actCompare {
+			return v, nil
+		}
+		var have []history.Position
+		for _, lsn := range v.Ask {
+			at, err := r.peer.pipeline.Log().At(lsn)
+			if err != nil {
+				at = history.Position{LSN: lsn} // equal to nothing
+			}
+			have = append(have, at)
+		}
+		if err := r.w.write(kindPast, 0, head.Epoch, encodePast(have)); err != nil {
+			return v, err
 		}
 	}
 }

@@ -91,43 +91,69 @@ func (s *sender) run(ctx context.Context) error {
 	return err
 }
 
+// maxRounds bounds the conversation about where to begin: a few comparisons, a cut, and once more.
+const maxRounds = 16
+
 // agree answers offers until one can be continued. The slot is taken before the answer, so that what
 // was promised is not trimmed.
 func (s *sender) agree() (history.LSN, error) {
-	p := s.peer
-	log := p.pipeline.Log()
-	for range 3 {
-		m, err := s.w.expect(kindOffer)
-		if err != nil {
+	var o offer
+	for range maxRounds {
+		if err := s.hear(&o); err != nil {
 			return 0, err
 		}
-		o, err := decodeOffer(m.payload)
-		if err != nil {
-			return 0, err
-		}
-		p.slots.use(s.who.Name, s.who.Node, min(o.Head.LSN, log.Received()), time.Now())
-		mine := past{head: log.Head(), epochs: log.Epochs(), at: log.At}
-		v, refused := mine.decide(o)
-		if refused != nil {
-			return 0, s.w.refuse(refused)
-		}
-		s.epoch.Store(uint64(mine.epochs.Last()))
-		if v.Action == actSnapshot {
-			// What the follower has now it will not need; the snapshot's own slot begins at its LSN.
-			p.slots.use(s.who.Name, s.who.Node, p.pipeline.Visible(), time.Now())
-		}
-		if err := s.w.write(kindVerdict, 0, mine.epochs.Last(), v.encode()); err != nil {
-			return 0, err
-		}
-		switch v.Action {
-		case actStream:
-			s.target, s.base = mine.head.LSN, v.At.LSN
-			return v.At.LSN, nil
-		case actSnapshot:
-			return 0, fmt.Errorf("it needs a snapshot: %s", v.Reason)
+		at, done, err := s.judge(o)
+		if done || err != nil {
+			return at, err
 		}
 	}
 	return 0, s.w.refuse(refuse(RefusedProtocol, "your log does not become one that can be continued"))
+}
+
+// hear reads an offer, or positions that were asked for to judge the last one by.
+func (s *sender) hear(o *offer) error {
+	m, err := s.w.read()
+	if err != nil {
+		return err
+	}
+	if err := s.w.check(m, kindOffer, kindPast); err != nil {
+		return err
+	}
+	if m.kind == kindOffer {
+		*o, err = decodeOffer(m.payload)
+		return err
+	}
+	more, err := decodePast(m.payload)
+	o.Past = append(o.Past, more...)
+	return err
+}
+
+// judge answers one offer. done says that entries come next, from behind at.
+func (s *sender) judge(o offer) (at history.LSN, done bool, err error) {
+	p := s.peer
+	log := p.pipeline.Log()
+	p.slots.use(s.who.Name, s.who.Node, min(o.Head.LSN, log.Received()), time.Now())
+	mine := past{head: log.Head(), epochs: log.Epochs(), first: log.First(), at: log.At}
+	v, refused := mine.decide(o)
+	if refused != nil {
+		return 0, false, s.w.refuse(refused)
+	}
+	s.epoch.Store(uint64(mine.epochs.Last()))
+	if v.Action == actSnapshot {
+		// What the follower has now it will not need; the snapshot's own slot begins at its LSN.
+		p.slots.use(s.who.Name, s.who.Node, p.pipeline.Visible(), time.Now())
+	}
+	if err := s.w.write(kindVerdict, 0, mine.epochs.Last(), v.encode()); err != nil {
+		return 0, false, err
+	}
+	switch v.Action {
+	case actStream:
+		s.target, s.base = mine.head.LSN, v.At.LSN
+		return v.At.LSN, true, nil
+	case actSnapshot:
+		return 0, false, fmt.Errorf("it needs a snapshot: %s", v.Reason)
+	}
+	return 0, false, nil
 }
 
 func (s *sender) start() {

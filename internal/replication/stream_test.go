@@ -1,15 +1,16 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"skein/internal/commit"
-	"skein/internal/history"
 	"skein/internal/pagestore"
 	"skein/internal/replog"
 )
@@ -113,6 +114,31 @@ func TestRemoteApplyReturnsOnceTheFollowerShowsIt(t *testing.T) {
 	})
 }
 
+// A follower that has never been caught up on this connection must not be counted: it may still miss
+// what it had acknowledged before.
+func TestAcksCountOnlyOnceCaughtUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		for i := range 10 {
+			a.write(byte(i+1), pagesUpTo(300)...)
+		}
+		a.Configure(mustNames(t, "b", commit.On))
+		n.between("b", "a").cutAfter(back, 20_000) // in the middle of catching up
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		synctest.Wait()
+		if r := a.replica("b"); r.State == StateStreaming || r.SyncState == "sync" {
+			t.Errorf("%+v", r)
+		}
+		a.write(99, 1)
+		if r := a.replica("b"); r.State != StateStreaming || r.SyncState != "sync" {
+			t.Errorf("%+v", r)
+		}
+		a.sameAs(b)
+	})
+}
+
 func mustNames(t *testing.T, names string, level commit.Level) commit.SyncConfig {
 	t.Helper()
 	parsed, err := commit.ParseStandbyNames(names)
@@ -206,6 +232,68 @@ func TestOneWayPartitionIsNoticedByBothSides(t *testing.T) { // F02, F03, F10
 	}
 }
 
+func TestLaggingIsToldTruly(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		link := n.between("b", "a")
+		link.delayBy(there, 3*time.Millisecond)
+		link.delayBy(back, 4*time.Millisecond)
+		a.write(1, 1)
+		a.sameAs(b)
+		time.Sleep(time.Hour)
+		r := a.replica("b")
+		if r.FlushLag.Entries != 0 || r.FlushLag.Bytes != 0 || r.FlushLag.Time != 7*time.Millisecond || r.Reason != "" {
+			t.Errorf("idle, and the round trip is 7 ms: %+v", r)
+		}
+
+		b.PauseApply()
+		a.write(2, 1)
+		a.write(3, 1)
+		time.Sleep(2 * time.Second)
+		r = a.replica("b")
+		if r.FlushLag.Entries != 0 || r.ReplayLag.Entries != 2 || r.ReplayLag.Bytes <= 0 || r.Reason != LagApply || !r.Paused {
+			t.Errorf("paused: %+v", r)
+		}
+		if lag := r.ReplayLag.Time; lag < 2*time.Second || lag > 2*time.Second+10*time.Millisecond {
+			t.Errorf("paused for 2 s, its lag is %v", lag)
+		}
+		b.ResumeApply()
+		a.sameAs(b)
+		time.Sleep(time.Second)
+
+		link.hold(there)
+		a.write(4, 1)
+		time.Sleep(time.Second)
+		r = a.replica("b")
+		if r.FlushLag.Entries != 1 || r.Reason != LagNetwork || r.FlushLag.Time < 990*time.Millisecond {
+			t.Errorf("acks are held: %+v", r)
+		}
+		if risk := a.peer.Status().AtRisk; risk.Commits != 1 || risk.Bytes <= 0 || risk.Time != time.Second {
+			t.Errorf("at risk: %+v", risk)
+		}
+		link.release(there)
+		a.sameAs(b)
+		time.Sleep(time.Second)
+
+		b.stop(true)
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		r = a.replica("b")
+		if r.Connected || r.FlushLag.Time < time.Minute || r.FlushLag.Entries != 0 || r.Reason != LagNetwork {
+			t.Errorf("gone for a minute: %+v", r)
+		}
+		if risk := a.peer.Status().AtRisk; risk.Commits != 0 {
+			t.Errorf("its disk still has everything, at risk: %+v", risk)
+		}
+		a.write(5, 1)
+		if risk := a.peer.Status().AtRisk; risk.Commits != 1 {
+			t.Errorf("at risk: %+v", risk)
+		}
+	})
+}
+
 func TestFollowerOfAFollower(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {
 		a := n.start("a", dirOf(t, "a")).lead("b", commit.SyncConfig{Level: commit.On})
@@ -226,6 +314,77 @@ func TestFollowerOfAFollower(t *testing.T) {
 		}
 		n.between("b", "a").cut()
 		c.awaitVisible(a.write(78, 1))
+	})
+}
+
+// restored opens a leader on an older copy of its directory: what came after is only on its followers.
+func restored(t *testing.T, n *network, a *node, after func()) *node {
+	t.Helper()
+	a.stop(true)
+	old := dirOf(t, "old")
+	if err := os.CopyFS(old+"/copy", os.DirFS(a.dir)); err != nil {
+		t.Fatal(err)
+	}
+	again := n.start("a", a.dir)
+	again.Lead(context.Background())
+	again.Configure(mustNames(t, "nobody", commit.On))
+	for i := range 3 {
+		again.append(byte(100+i), 1, 2)
+	}
+	after()
+	again.stop(true)
+	return n.start("a", old+"/copy")
+}
+
+func TestTailThatNobodySawIsCut(t *testing.T) { // G02, G09
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		a.write(1, pagesUpTo(4)...)
+		a.sameAs(b)
+		shown := a.Visible()
+		a = restored(t, n, a, func() {
+			if err := b.Log().Flushed.Wait(t.Context(), shown+4); err != nil { // epoch start and three entries
+				t.Fatal(err)
+			}
+		})
+		defer a.stop(true)
+		// The restored leader begins an epoch of the same number as the one that was lost; its log is another.
+		a.lead("", commit.SyncConfig{})
+		a.write(50, 3)
+		a.sameAs(b)
+		if b.page(1) != 1 || b.page(3) != 50 {
+			t.Errorf("pages hold %d and %d", b.page(1), b.page(3))
+		}
+		if kept, _ := os.ReadDir(b.dir + "/vault"); len(kept) != 1 {
+			t.Errorf("the tail was not kept: %v", kept)
+		}
+	})
+}
+
+func TestTailThatReadersSawEndsInASnapshot(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		a.write(1, pagesUpTo(4)...)
+		a.sameAs(b)
+		shown := a.Visible()
+		a = restored(t, n, a, func() {
+			if err := b.Log().Flushed.Wait(t.Context(), shown+4); err != nil {
+				t.Fatal(err)
+			}
+			b.LearnCommitted(shown + 2)
+		})
+		defer a.stop(true)
+		b.awaitVisible(shown + 2)
+		a.lead("", commit.SyncConfig{})
+		a.write(50, 3)
+		var need *NeedSnapshot
+		if err := <-b.followed; !errors.As(err, &need) || !need.Diverged || need.Fork != shown {
+			t.Errorf("ended with %v (%+v), want a snapshot, for the logs part after %d", err, need, shown)
+		}
 	})
 }
 
@@ -466,5 +625,3 @@ func TestStaleAcksAreNotCounted(t *testing.T) { // E04, F11
 		}
 	})
 }
-
-var _ history.LSN

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -175,6 +176,7 @@ func decodeAny(b []byte) {
 		_, _ = pastOf(history.Epochs{{Epoch: 1, LSN: 1}, {Epoch: 5, LSN: 100}}, 1000, 10).decide(o)
 	}
 	_, _ = decodeVerdict(b)
+	_, _ = decodePast(b)
 	_, _, _ = decodePulse(b)
 	_, _ = decodeAck(b)
 	_, _ = decodeSnapshotHead(b)
@@ -187,13 +189,18 @@ func decodeAny(b []byte) {
 func TestMessagesSurviveTheWire(t *testing.T) {
 	epochs := history.Epochs{{Epoch: 1, LSN: 1}, {Epoch: 4, LSN: 9}}
 	at := history.Position{Epoch: 4, LSN: 12, Chain: 99}
-	o, err := decodeOffer(offer{at, epochs, 11}.encode())
+	o, err := decodeOffer(offer{Head: at, Epochs: epochs, Visible: 11}.encode())
 	if err != nil || o.Head != at || len(o.Epochs) != 2 || o.Epochs[1] != epochs[1] || o.Visible != 11 {
 		t.Errorf("offer %+v %v", o, err)
 	}
-	v, err := decodeVerdict(verdict{actCut, at, 20, "why"}.encode())
-	if err != nil || v != (verdict{actCut, at, 20, "why"}) {
+	want := verdict{actCut, at, 20, true, "why", []history.LSN{7, 9}}
+	v, err := decodeVerdict(want.encode())
+	if err != nil || !reflect.DeepEqual(v, want) {
 		t.Errorf("verdict %+v %v", v, err)
+	}
+	past, err := decodePast(encodePast([]history.Position{at, {LSN: 4}}))
+	if err != nil || len(past) != 2 || past[0] != at || past[1].LSN != 4 {
+		t.Errorf("past %+v %v", past, err)
 	}
 	a, err := decodeAck(ack{1, 2, 3, 4, 5, 6, 7}.encode(nil))
 	if err != nil || a != (ack{1, 2, 3, 4, 5, 6, 7}) {
@@ -207,7 +214,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 	if err := decodeRefused(refuse(RefusedCluster, "%s", strings.Repeat("x", 1000)).encode()); !errors.As(err, &refused) || refused.Code != RefusedCluster || len(refused.Text) != maxString {
 		t.Errorf("refusal %v", err)
 	}
-	bad := offer{at, history.Epochs{{Epoch: 4, LSN: 9}, {Epoch: 4, LSN: 10}}, 11}
+	bad := offer{Head: at, Epochs: history.Epochs{{Epoch: 4, LSN: 9}, {Epoch: 4, LSN: 10}}}
 	if _, err := decodeOffer(bad.encode()); err == nil {
 		t.Error("a history that does not ascend was taken")
 	}
