@@ -8,20 +8,26 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 type serveCommand struct {
-	Dir                string     `required:"" type:"path" help:"Directory of this node; made when it is missing."`
-	PGAddr             string     `name:"pg-addr" default:"127.0.0.1:5432" help:"Where PostgreSQL clients connect. Other addresses than loopback need a role with a password."`
-	HTTPAddr           string     `name:"http-addr" placeholder:"ADDRESS" help:"Not used in this version."`
-	PeerAddr           string     `name:"peer-addr" placeholder:"ADDRESS" help:"Not used in this version."`
-	TrustLoopback      bool       `help:"Let every client on this machine in without a password, as any role. The demo does."`
-	MaxConnections     int        `default:"1000" help:"Sessions at a time."`
-	CheckpointLogBytes int64      `default:"536870912" help:"Log between two checkpoints: more makes them rarer and a restart after a crash slower."`
-	LogSegmentBytes    int64      `default:"67108864" help:"Size of one file of the log; at least 1 MB."`
-	MaxVersionBytes    int64      `default:"536870912" help:"Memory for page versions that are not yet checkpointed or that a snapshot still needs."`
-	LogLevel           slog.Level `default:"info" help:"debug, info, warn or error."`
-	LogFormat          string     `default:"text" enum:"text,json" help:"text or json."`
+	Dir                string        `required:"" type:"path" help:"Directory of this node; made when it is missing."`
+	PGAddr             string        `name:"pg-addr" default:"127.0.0.1:5432" help:"Where PostgreSQL clients connect. Other addresses than loopback need a role with a password."`
+	HTTPAddr           string        `name:"http-addr" placeholder:"ADDRESS" help:"Not used in this version."`
+	Name               string        `help:"Name of this node in synchronous_standby_names and in status; made from its id."`
+	PeerAddr           string        `name:"peer-addr" placeholder:"ADDRESS" help:"Where other nodes connect, such as 127.0.0.1:7432. Other addresses than loopback need --cluster-secret-file."`
+	AdvertisePeerAddr  string        `placeholder:"ADDRESS" help:"Where other nodes find this one, if not at --peer-addr."`
+	Follow             string        `placeholder:"ADDRESS" help:"Peer address of the node to copy from: the leader, or another follower. Without it this node leads."`
+	MinApplyDelay      time.Duration `help:"Show every transaction so long after its commit, as 1h; this node alone."`
+	ClusterSecretFile  string        `type:"existingfile" placeholder:"FILE" help:"File with a secret that all nodes of the cluster share."`
+	TrustLoopback      bool          `help:"Let every client on this machine in without a password, as any role. The demo does."`
+	MaxConnections     int           `default:"1000" help:"Sessions at a time."`
+	CheckpointLogBytes int64         `default:"536870912" help:"Log between two checkpoints: more makes them rarer and a restart after a crash slower."`
+	LogSegmentBytes    int64         `default:"67108864" help:"Size of one file of the log; at least 1 MB."`
+	MaxVersionBytes    int64         `default:"536870912" help:"Memory for page versions that are not yet checkpointed or that a snapshot still needs."`
+	LogLevel           slog.Level    `default:"info" help:"debug, info, warn or error."`
+	LogFormat          string        `default:"text" enum:"text,json" help:"text or json."`
 }
 
 // Validate keeps a slip of the pen from opening a node to the network without passwords.
@@ -42,10 +48,8 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 
 	logger := c.logger()
-	for flag, value := range map[string]string{"--http-addr": c.HTTPAddr, "--peer-addr": c.PeerAddr} {
-		if value != "" {
-			logger.Warn("nothing listens there in this version", "flag", flag, "address", value)
-		}
+	if c.HTTPAddr != "" {
+		logger.Warn("nothing listens there in this version", "flag", "--http-addr", "address", c.HTTPAddr)
 	}
 	return runNode(ctx, c, logger)
 }

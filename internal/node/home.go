@@ -39,10 +39,11 @@ type identity struct {
 type home struct {
 	identity
 	Cluster replog.Cluster
+	dir     string
 	lock    *os.File
 }
 
-// openHome takes the directory, making it when it is missing.
+// openHome takes the directory, making it when it is missing. A new one has no identity before begin.
 func openHome(dir string) (*home, error) {
 	if err := replog.MakeDir(dir); err != nil {
 		return nil, err
@@ -58,18 +59,21 @@ func openHome(dir string) (*home, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
-	h := &home{lock: lock}
-	if err := h.identify(dir); err != nil {
+	h := &home{dir: dir, lock: lock}
+	if err := h.identify(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return h, nil
 }
 
-func (h *home) identify(dir string) error {
-	path := filepath.Join(dir, identityFile)
+// isNew says whether the directory has no identity yet.
+func (h *home) isNew() bool { return h.Node == "" }
+
+func (h *home) identify() error {
+	path := filepath.Join(h.dir, identityFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return h.begin(dir, path)
+		return nil
 	}
 	if err != nil {
 		return err
@@ -78,7 +82,7 @@ func (h *home) identify(dir string) error {
 		return fmt.Errorf("%s is not readable (%w); restore it from a backup of the directory", path, err)
 	}
 	if h.Format > FormatVersion {
-		return fmt.Errorf("%s: %w: format %d, this one reads up to %d", dir, errNewer, h.Format, FormatVersion)
+		return fmt.Errorf("%s: %w: format %d, this one reads up to %d", h.dir, errNewer, h.Format, FormatVersion)
 	}
 	id, err := hex.DecodeString(h.identity.Cluster)
 	if err != nil || len(id) != len(h.Cluster) || h.Node == "" {
@@ -88,24 +92,28 @@ func (h *home) identify(dir string) error {
 	return nil
 }
 
-// begin makes a new node's identity. A directory that already holds data never gets one.
-func (h *home) begin(dir, path string) error {
+// begin makes a new node's identity, of a new cluster or of the one that it joins. A directory that already
+// holds data never gets one.
+func (h *home) begin(cluster *replog.Cluster) error {
 	for _, name := range []string{"db", "log"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return fmt.Errorf("%s holds data but no %s; restore the file from a backup of the directory", dir, identityFile)
+		if _, err := os.Stat(filepath.Join(h.dir, name)); err == nil {
+			return fmt.Errorf("%s holds data but no %s; restore the file from a backup of the directory", h.dir, identityFile)
 		}
 	}
-	random := make([]byte, 48)
+	random := make([]byte, 32)
 	if _, err := rand.Read(random); err != nil {
 		return err
 	}
 	h.Cluster = replog.Cluster(random[:16])
-	h.identity = identity{FormatVersion, hex.EncodeToString(random[:16]), hex.EncodeToString(random[16:24]), hex.EncodeToString(random[24:32])}
+	if cluster != nil {
+		h.Cluster = *cluster
+	}
+	h.identity = identity{FormatVersion, hex.EncodeToString(h.Cluster[:]), hex.EncodeToString(random[16:24]), hex.EncodeToString(random[24:])}
 	b, err := json.MarshalIndent(h.identity, "", "  ")
 	if err != nil {
 		return err
 	}
-	return replog.WriteFileAtomic(path, append(b, '\n'))
+	return replog.WriteFileAtomic(filepath.Join(h.dir, identityFile), append(b, '\n'))
 }
 
 // Close lets the directory go.

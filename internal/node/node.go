@@ -1,5 +1,10 @@
-// Package node is one Skein process's node: it owns the directory, the storage, the engine and the
-// listener, and every goroutine that lives as long as they do. cmd/skein opens one and runs it.
+// Package node is one Skein process's node: it owns the directory, the storage, the engine, the
+// listeners, and every goroutine that lives as long as they do. cmd/skein opens one and runs it.
+//
+// Its nouns: a Node is a directory and its addresses; a term is the time for which its storage is open in
+// one role. Run goes from term to term: a follower that needs a new copy ends its term, fetches the
+// copy and begins another. The leader is appointed by configuration: it is the node that
+// follows nobody.
 //
 // After a crash the directory holds whole transactions only: everything acknowledged, and perhaps
 // some that were not. Open recovers it without help.
@@ -7,33 +12,41 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
-	"os"
-	"strconv"
 	"time"
 
-	"skein/internal/commit"
-	"skein/internal/engine"
 	"skein/internal/history"
-	"skein/internal/pgwire"
-	"skein/internal/sqlitevfs"
+	"skein/internal/pagestore"
+	"skein/internal/replication"
 )
 
 // Options of a node. Only Dir is required.
 type Options struct {
 	Dir                string
-	PGAddr             string       // where PostgreSQL clients connect; 127.0.0.1:5432
-	Listener           net.Listener // used instead of PGAddr when given
-	Trust              bool         // every client on this machine is who it says it is
-	MaxConnections     int          // sessions at a time; 100
-	MaxVersionBytes    int64        // memory for page versions; 512 MB
-	CheckpointLogBytes int64        // log between checkpoints; 256 MB
-	SegmentBytes       int64        // of the log; 64 MB
-	TempBytes          int64        // for SQLite's temporary files; 64 GB
+	Name               string        // in synchronous_standby_names and in status; made from the node's id
+	PGAddr             string        // where PostgreSQL clients connect; 127.0.0.1:5432
+	Listener           net.Listener  // used instead of PGAddr when given
+	PeerAddr           string        // where other nodes connect; nowhere
+	PeerListener       net.Listener  // used instead of PeerAddr when given
+	Advertise          string        // where other nodes find this one; PeerAddr
+	Follow             string        // peer address of the node to copy from; none: this node leads
+	ApplyDelay         time.Duration // skein.min_apply_delay for this node alone; 0: the cluster's
+	Secret             []byte        // shared by the nodes of the cluster; none: peers on this machine only
+	Trust              bool          // every client on this machine is who it says it is
+	MaxConnections     int           // sessions at a time; 100
+	MaxVersionBytes    int64         // memory for page versions; 512 MB
+	CheckpointLogBytes int64         // log between checkpoints; 256 MB
+	SegmentBytes       int64         // of the log; 64 MB
+	TempBytes          int64         // for SQLite's temporary files; 64 GB
 	Logger             *slog.Logger
+
+	// Copying is told how far a copy of the cluster is that this node takes; nil: nobody is told.
+	Copying func(replication.Progress)
 }
 
 func (o *Options) setDefaults() {
@@ -50,160 +63,211 @@ func (o *Options) setDefaults() {
 
 // Node is a node that is open. Run must be called once.
 type Node struct {
-	options  Options
-	home     *home
-	pipeline *commit.Pipeline
-	vfs      *sqlitevfs.VFS
-	engine   *engine.Engine
-	listener net.Listener
-
-	stopStorage context.CancelFunc
-	storageDone chan error
+	options     Options
+	incarnation uint64 // of this process
+	home        *home
+	sql, peers  reusable         // peers has no listener where nobody may connect
+	term        *term            // opened by Open for Run, where that needs no other node
+	seen        history.Position // what this node's readers had seen when its last term ended
 }
 
-// Open takes the directory, recovers what is in it and listens; clients that connect wait for Run.
+// Open takes the directory and listens; clients that connect wait for Run. A leader, and a follower that
+// has a copy, recover here what is in the directory.
 func Open(o Options) (*Node, error) {
 	o.setDefaults()
 	h, err := openHome(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{options: o, home: h}
+	n := &Node{options: o, home: h, incarnation: rand.Uint64()}
 	if err := n.open(); err != nil {
-		return nil, errors.Join(err, h.Close())
+		return nil, errors.Join(err, n.closeListeners(), h.Close())
 	}
 	return n, nil
 }
 
-// open goes in the order in which each part stands on the one before: storage, which recovers; its
-// goroutines, without which nothing commits; SQL, which may have to make the system database; and
-// the listener last, so that nobody is let in before everything works.
+// open goes in the order in which each part stands on the one before. The listeners come last, so that
+// nobody is let in before everything works.
 func (n *Node) open() error {
-	o := n.options
-	p, rec, err := commit.Open(o.Dir, commit.Options{
-		Cluster: n.home.Cluster, SegmentBytes: o.SegmentBytes, MaxVersionBytes: o.MaxVersionBytes,
-		CheckpointLogBytes: o.CheckpointLogBytes, Logger: o.Logger,
-	})
-	if err != nil {
+	if n.home.isNew() && n.options.Follow == "" {
+		if err := n.home.begin(nil); err != nil {
+			return err
+		}
+	}
+	if !n.home.isNew() && !n.lacksCopy() {
+		t, err := n.openTerm(context.Background())
+		if err != nil {
+			return err
+		}
+		n.term = t
+	}
+	if err := n.listen(); err != nil {
+		if n.term != nil {
+			err = errors.Join(err, n.term.close())
+		}
 		return err
-	}
-	n.pipeline = p
-	o.Logger.Info("recovered", "clean", rec.Clean, "checkpoint", rec.From, "head", rec.Head, "entries", rec.Entries,
-		"bytes", rec.Bytes, "took", rec.Took.Round(time.Millisecond))
-	if rec.TornBytes > 0 {
-		o.Logger.Warn("cut an unfinished entry from the end of the log: it had not been acknowledged", "after", rec.Head)
-	}
-	temp := sqlitevfs.NewTempSpace(commit.TempDir(o.Dir), o.TempBytes)
-	name := "skein-" + strconv.Itoa(os.Getpid()) + "-" + n.home.Node
-	if n.vfs, err = sqlitevfs.Register(name, p.Store(), p, temp); err != nil {
-		return errors.Join(err, p.Close(false))
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	n.stopStorage, n.storageDone = cancel, make(chan error, 1)
-	go func() { n.storageDone <- p.Run(ctx) }()
-
-	if err := p.Lead(ctx); err != nil {
-		return errors.Join(err, n.closeStorage())
-	}
-	if n.engine, err = engine.Open(ctx, storage{n}, engine.Options{Logger: o.Logger}); err != nil {
-		return errors.Join(err, n.closeStorage())
-	}
-	if n.listener, err = n.listen(); err != nil {
-		return errors.Join(err, n.engine.Close(ctx), n.closeStorage())
 	}
 	return nil
 }
 
-func (n *Node) listen() (net.Listener, error) {
-	if n.options.Listener != nil {
-		return n.options.Listener, nil
+func (n *Node) listen() (err error) {
+	if n.sql.Listener, err = listen(n.options.Listener, n.options.PGAddr); err != nil {
+		return err
 	}
-	l, err := net.Listen("tcp", n.options.PGAddr)
-	if err != nil {
-		return nil, err
+	if n.options.PeerListener == nil && n.options.PeerAddr == "" {
+		return nil
 	}
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if ok && !addr.IP.IsLoopback() && n.engine.Trusts(&net.TCPAddr{IP: net.IPv6loopback}) {
-		return nil, errors.Join(fmt.Errorf("refusing to listen on %s: no role has a password, so everybody could do everything; "+
-			"start on 127.0.0.1, run CREATE ROLE … LOGIN PASSWORD … (or ALTER ROLE skein PASSWORD …), then start here again", n.options.PGAddr), l.Close())
+	if n.peers.Listener, err = listen(n.options.PeerListener, n.options.PeerAddr); err != nil {
+		return err
 	}
-	return l, nil
+	if !onLoopback(n.peers.Addr()) && len(n.options.Secret) == 0 {
+		return fmt.Errorf("refusing to listen for other nodes on %s: whoever connects could copy everything; give every node of the cluster the same --cluster-secret-file", n.peers.Addr())
+	}
+	return nil
 }
 
-// PGAddr is where PostgreSQL clients connect.
-func (n *Node) PGAddr() net.Addr { return n.listener.Addr() }
-
-// Run serves until ctx is done, then lets statements end, flushes, checkpoints and closes. It also
-// ends, with the reason, when the disk has failed.
-func (n *Node) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	server := pgwire.NewServer(n.engine, pgwire.Options{
-		MaxConnections: n.options.MaxConnections, Trust: n.options.Trust, Trusts: n.engine.Trusts, Logger: n.options.Logger,
-	})
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, n.listener) }()
-	var failed error
-	select {
-	case failed = <-n.storageDone:
-		n.storageDone <- failed
-		n.options.Logger.Error("storage has failed; the node ends and acknowledges nothing more", "error", failed)
-		cancel(failed)
-	case <-ctx.Done():
+func listen(given net.Listener, addr string) (net.Listener, error) {
+	if given != nil {
+		return given, nil
 	}
-	err := <-served
-	closing, stop := context.WithTimeout(context.Background(), 30*time.Second)
-	defer stop()
-	return errors.Join(err, n.engine.Close(closing), n.closeStorage(), n.home.Close())
+	return net.Listen("tcp", addr)
 }
 
-func (n *Node) closeStorage() error {
-	n.stopStorage()
-	err := <-n.storageDone
-	n.vfs.Unregister()
-	return errors.Join(err, n.pipeline.Close(err == nil))
+func onLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
 }
 
-// storage is the node's storage as the engine uses it.
-type storage struct{ n *Node }
-
-func (s storage) URI(id history.DatabaseID) string { return s.n.vfs.URI(id) }
-
-func (s storage) Create(id history.DatabaseID) error {
-	_, err := s.n.pipeline.Store().Create(id)
+func (n *Node) closeListeners() error {
+	var err error
+	for _, l := range []reusable{n.sql, n.peers} {
+		if l.Listener != nil {
+			err = errors.Join(err, l.Listener.Close())
+		}
+	}
 	return err
 }
 
-func (s storage) Drop(id history.DatabaseID) {
-	s.n.pipeline.Store().Drop(id)
-	s.n.pipeline.Kick()
-}
+// PGAddr is where PostgreSQL clients connect.
+func (n *Node) PGAddr() net.Addr { return n.sql.Addr() }
 
-func (s storage) IDs() []history.DatabaseID {
-	var ids []history.DatabaseID
-	for _, db := range s.n.pipeline.Store().All() {
-		ids = append(ids, db.ID)
+// PeerAddr is where other nodes connect, nil where they cannot.
+func (n *Node) PeerAddr() net.Addr {
+	if n.peers.Listener == nil {
+		return nil
 	}
-	return ids
+	return n.peers.Addr()
 }
 
-func (s storage) SizeBytes(id history.DatabaseID) int64 {
-	if db := s.n.pipeline.Store().DB(id); db != nil {
-		return int64(db.Head().Pages) * 4096
+// Run serves until ctx is done, then lets statements end, flushes, checkpoints and closes. It also
+// ends, with the reason, when the disk has failed or when a person must decide something.
+func (n *Node) Run(ctx context.Context) error {
+	err := n.terms(ctx)
+	return errors.Join(err, n.closeListeners(), n.home.Close())
+}
+
+// terms is the role loop: one term after the other, with a new copy between two when the first asks for it.
+func (n *Node) terms(ctx context.Context) error {
+	for {
+		if n.term == nil {
+			if err := n.fetch(ctx); err != nil || ctx.Err() != nil {
+				return err
+			}
+			t, err := n.openTerm(ctx)
+			if err != nil {
+				return err
+			}
+			n.term = t
+		}
+		t := n.term
+		n.term = nil
+		again, err := needsCopy(t.run(ctx))
+		if err != nil || again == nil || ctx.Err() != nil {
+			return errors.Join(err, t.close())
+		}
+		n.options.Logger.Warn("this node's copy cannot be continued; a new one is fetched, of which only what differs travels", "reason", again.Reason)
+		err = t.saveTail(again)
+		n.seen, _ = t.pipeline.Log().At(t.pipeline.Visible())
+		if err := errors.Join(err, t.close()); err != nil {
+			return err
+		}
 	}
-	return 0
 }
 
-func (s storage) LogBytes() int64 { return s.n.pipeline.Log().Bytes() }
-
-func (s storage) Wait(ctx context.Context, lsn history.LSN, level commit.Level) (alone bool, err error) {
-	return s.n.pipeline.Wait(ctx, lsn, level)
+// needsCopy tells a term that ended because its copy cannot be continued from one that ended for another reason.
+func needsCopy(err error) (*replication.NeedSnapshot, error) {
+	var again *replication.NeedSnapshot
+	switch {
+	case errors.As(err, &again):
+		return again, nil
+	case errors.Is(err, pagestore.ErrDiverged): // pages are compared one by one, and those that are wrong replaced
+		return &replication.NeedSnapshot{Reason: err.Error()}, nil
+	}
+	return nil, err
 }
 
-func (s storage) Head() history.LSN             { return s.n.pipeline.Log().Head().LSN }
-func (s storage) InRecovery() bool              { return false }
-func (s storage) Configure(c commit.SyncConfig) { s.n.pipeline.Configure(c) }
+// name is what the node is called among the others.
+func (n *Node) name() string {
+	if n.options.Name != "" || n.home.isNew() {
+		return n.options.Name
+	}
+	return "node-" + n.home.Node[:min(8, len(n.home.Node))]
+}
 
-func (s storage) FlushSoon()           { s.n.pipeline.FlushSoon() }
-func (s storage) Visible() history.LSN { return s.n.pipeline.Visible() }
-func (s storage) Checkpoint() error    { return s.n.pipeline.Checkpoint() }
+// link is how this node introduces itself to others.
+func (n *Node) link() replication.Link {
+	address := n.options.Advertise
+	if address == "" && n.peers.Listener != nil {
+		address = n.peers.Addr().String()
+	}
+	return replication.Link{
+		Identity: replication.Identity{
+			Cluster: n.home.Cluster, Node: n.home.Node, Disk: n.home.Disk, Incarnation: n.incarnation, Name: n.name(), Address: address,
+		},
+		Secret: n.options.Secret, Logger: n.options.Logger,
+	}
+}
+
+// fetch gets a copy of the cluster that this node follows. Meanwhile clients are told how far that is.
+func (n *Node) fetch(ctx context.Context) error {
+	serving, stop := context.WithCancel(ctx)
+	progress := &copying{tell: n.options.Copying}
+	refused := make(chan error, 1)
+	go func() { refused <- n.refuse(serving, progress.String) }()
+	err := n.join(ctx)
+	if err == nil && ctx.Err() == nil {
+		l := n.link()
+		_, err = l.Fetch(ctx, n.options.Follow, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
+	}
+	stop()
+	err = errors.Join(err, <-refused)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// join makes a new directory part of the cluster that it follows.
+func (n *Node) join(ctx context.Context) error {
+	if !n.home.isNew() {
+		return nil
+	}
+	l := n.link()
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		upstream, err := l.Identify(ctx, n.options.Follow)
+		if err == nil {
+			n.options.Logger.Info("joining a cluster", "cluster", hex.EncodeToString(upstream.Cluster[:]), "from", n.options.Follow)
+			return n.home.begin(&upstream.Cluster)
+		}
+		var refused *replication.Refused
+		if errors.As(err, &refused) {
+			return err
+		}
+		n.options.Logger.Warn("the node to follow does not answer; trying again", "address", n.options.Follow, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -232,3 +232,9 @@ func (i *Install) Close() error {
 	i.files = nil
 	return err
 }
+
+// Installing says whether an Install in dir was begun and not committed.
+func Installing(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, installFile))
+	return err == nil
+}

@@ -1,0 +1,213 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"skein/internal/history"
+)
+
+// member is a node of a test's cluster.
+type member struct {
+	*Node
+	dsn  string
+	stop func()
+}
+
+func runMember(t *testing.T, dir, name, follow string) *member {
+	t.Helper()
+	n, err := Open(Options{
+		Dir: dir, Name: name, Follow: follow, PGAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", SegmentBytes: 2 << 20,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	m := &member{Node: n, dsn: "postgres://skein@" + n.PGAddr().String() + "/skein"}
+	m.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(m.stop)
+	return m
+}
+
+// connect gives a session as soon as the node lets one in.
+func (m *member) connect(t *testing.T) *pgx.Conn {
+	t.Helper()
+	for {
+		c, err := pgx.Connect(t.Context(), m.dsn)
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) && refused.Code == "57P03" {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close(context.Background()) })
+		return c
+	}
+}
+
+func exec(t *testing.T, c *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := c.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func text(t *testing.T, c *pgx.Conn, sql string) string {
+	t.Helper()
+	var got string
+	if err := c.QueryRow(t.Context(), sql).Scan(&got); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return got
+}
+
+// caughtUp waits until the node's readers see what the other has committed.
+func (m *member) caughtUp(t *testing.T, leader *pgx.Conn) {
+	t.Helper()
+	lsn, err := history.ParseLSN(text(t, leader, "SELECT pg_current_wal_lsn()::text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := m.connect(t)
+	for at := history.LSN(0); at < lsn; {
+		if at, err = history.ParseLSN(text(t, c, "SELECT pg_last_wal_replay_lsn()::text")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAFollowerCopiesTheClusterAndServesReads(t *testing.T) {
+	leader := runMember(t, t.TempDir(), "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY, b text)")
+	exec(t, l, "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 5000) n")
+	dir := t.TempDir()
+	follower := runMember(t, dir, "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	f := follower.connect(t)
+	if got := text(t, f, "SELECT count(*)::text FROM t"); got != "5000" {
+		t.Fatalf("the follower has %s rows", got)
+	}
+	_, err := f.Exec(t.Context(), "INSERT INTO t VALUES (0, '')")
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) || refused.Code != "25006" {
+		t.Fatalf("a write on the follower: %v, want 25006", err)
+	}
+
+	exec(t, l, "CREATE DATABASE other")
+	exec(t, l, "ALTER TABLE t ADD COLUMN c int DEFAULT 7")
+	exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+	exec(t, l, "SET synchronous_commit = remote_apply")
+	exec(t, l, "UPDATE t SET c = 8 WHERE n = 1")
+	if got := text(t, f, "SELECT sum(c)::text FROM t"); got != "35001" {
+		t.Fatalf("after remote_apply the follower says %s", got)
+	}
+	if got := text(t, f, "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database"); !strings.Contains(got, "other") {
+		t.Fatalf("databases on the follower: %s", got)
+	}
+
+	// A commit while the follower is away is not acknowledged, and is there once it is back.
+	_ = f.Close(t.Context())
+	follower.stop()
+	exec(t, l, "SET statement_timeout = '200ms'")
+	_, err = l.Exec(t.Context(), "UPDATE t SET c = 9 WHERE n = 1")
+	if !errors.As(err, &refused) || refused.Code != "08007" {
+		t.Fatalf("a commit that nobody acknowledges: %v, want 08007", err)
+	}
+	other := leader.connect(t)
+	if got := text(t, other, "SELECT c::text FROM t WHERE n = 1"); got != "8" {
+		t.Fatalf("another session sees %s before the commit is acknowledged", got)
+	}
+	follower = runMember(t, dir, "b", leader.PeerAddr().String())
+	exec(t, l, "SET statement_timeout = 0")
+	exec(t, l, "UPDATE t SET c = c + 1 WHERE n = 2")
+	if got := text(t, other, "SELECT c::text FROM t WHERE n = 1"); got != "9" {
+		t.Fatalf("with the follower back, another session sees %s", got)
+	}
+	if got := text(t, follower.connect(t), "SELECT sum(c)::text FROM t"); got != "35003" {
+		t.Fatalf("the follower says %s", got)
+	}
+}
+
+func TestAFollowerOfAFollower(t *testing.T) {
+	leader := runMember(t, t.TempDir(), "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
+	middle := runMember(t, t.TempDir(), "b", leader.PeerAddr().String())
+	middle.caughtUp(t, l)
+	last := runMember(t, t.TempDir(), "c", middle.PeerAddr().String())
+	exec(t, l, "INSERT INTO t VALUES (1), (2)")
+	last.caughtUp(t, l)
+	if got := text(t, last.connect(t), "SELECT count(*)::text FROM t"); got != "2" {
+		t.Fatalf("%s rows", got)
+	}
+}
+
+func TestAFollowerThatIsAheadOfItsLeaderKeepsTheTailAndEndsLikeIt(t *testing.T) {
+	dir, fdir := t.TempDir(), t.TempDir()
+	leader := runMember(t, dir, "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
+	follower := runMember(t, fdir, "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	_ = l.Close(t.Context())
+	leader.stop()
+	backup := t.TempDir()
+	copyDir(t, backup, dir)
+
+	leader = runMember(t, dir, "a", "")
+	follower.stop()
+	l = leader.connect(t)
+	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
+	exec(t, l, "INSERT INTO t VALUES (1), (2)")
+	follower.caughtUp(t, l)
+	_ = l.Close(t.Context())
+	leader.stop()
+	follower.stop()
+
+	leader = runMember(t, backup, "a", "")
+	l = leader.connect(t)
+	exec(t, l, "INSERT INTO t VALUES (3)")
+	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	if got := text(t, follower.connect(t), "SELECT string_agg(n::text, ',') FROM t"); got != "3" {
+		t.Fatalf("the follower has rows %s", got)
+	}
+	if kept := vault(t, fdir); len(kept) != 1 {
+		t.Fatalf("in the vault: %v", kept)
+	}
+}
+
+func copyDir(t *testing.T, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func vault(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "vault", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
