@@ -32,7 +32,6 @@ func (t *term) Node() pgcatalog.Node {
 	}
 	if r := t.peer.Status().Receiver; r != nil {
 		n.Lag = t.behind(r)
-		n.Problem = r.Trouble
 	}
 	return n
 }
