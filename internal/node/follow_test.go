@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -157,4 +159,55 @@ func TestAFollowerOfAFollower(t *testing.T) {
 	if got := text(t, last.connect(t), "SELECT count(*)::text FROM t"); got != "2" {
 		t.Fatalf("%s rows", got)
 	}
+}
+
+func TestAFollowerThatIsAheadOfItsLeaderKeepsTheTailAndEndsLikeIt(t *testing.T) {
+	dir, fdir := t.TempDir(), t.TempDir()
+	leader := runMember(t, dir, "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
+	follower := runMember(t, fdir, "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	_ = l.Close(t.Context())
+	leader.stop()
+	backup := t.TempDir()
+	copyDir(t, backup, dir)
+
+	leader = runMember(t, dir, "a", "")
+	follower.stop()
+	l = leader.connect(t)
+	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
+	exec(t, l, "INSERT INTO t VALUES (1), (2)")
+	follower.caughtUp(t, l)
+	_ = l.Close(t.Context())
+	leader.stop()
+	follower.stop()
+
+	leader = runMember(t, backup, "a", "")
+	l = leader.connect(t)
+	exec(t, l, "INSERT INTO t VALUES (3)")
+	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	if got := text(t, follower.connect(t), "SELECT string_agg(n::text, ',') FROM t"); got != "3" {
+		t.Fatalf("the follower has rows %s", got)
+	}
+	if kept := vault(t, fdir); len(kept) != 1 {
+		t.Fatalf("in the vault: %v", kept)
+	}
+}
+
+func copyDir(t *testing.T, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func vault(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "vault", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
