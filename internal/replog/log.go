@@ -62,6 +62,7 @@ type Log struct {
 	thread                // its head is the last appended entry; pieces are of one that is being received
 	tail   *segment       // where the next frame goes
 	at     int64          // and at which byte
+	hints  []hint         // of appendRun, to be used again
 	epochs history.Epochs // as saved: may begin one at head+1, see begin; replaced, never changed
 
 	flushing sync.Mutex // held by whoever writes and syncs, across that I/O and nothing else

@@ -34,7 +34,7 @@ func (l *Log) AppendFrames(b []byte) (history.Position, error) {
 func (l *Log) appendRun(b []byte) (int, error) {
 	r := run{segment: l.tail, at: l.at}
 	flushed := l.Flushed.Load()
-	var hints []hint
+	hints := l.hints[:0]
 	n := 0
 	for n < len(b) {
 		f, err := l.next(b[n:])
@@ -65,6 +65,7 @@ func (l *Log) appendRun(b []byte) (int, error) {
 		n += f.size
 		l.at += int64(f.size)
 	}
+	l.hints = hints
 	r.data = make([]byte, n)
 	copy(r.data, b)
 	for _, h := range hints {
