@@ -10,11 +10,12 @@ import (
 )
 
 type demoCommand struct {
-	Nodes    int    `default:"1" help:"How many nodes; this version runs one."`
+	Nodes    int    `default:"3" help:"How many nodes. The first leads, the others follow it."`
+	Sync     bool   `help:"Commits wait until a follower has them on disk; without it they wait for the leader's disk alone."`
 	Dir      string `type:"path" help:"Where the data goes and stays. Without it: a temporary directory, deleted at the end."`
 	PGPort   int    `name:"pg-port" default:"5432" help:"Port for SQL of the first node; the next ones count up."`
 	HTTPPort int    `name:"http-port" default:"8432" help:"Port for HTTP of the first node; nothing listens there in this version."`
-	PeerPort int    `name:"peer-port" default:"7432" help:"Port between nodes of the first node; nothing listens there in this version."`
+	PeerPort int    `name:"peer-port" default:"7432" help:"Port between nodes of the first node; the next ones count up."`
 }
 
 func (c *demoCommand) Run(ctx context.Context) error {
@@ -28,6 +29,7 @@ func (c *demoCommand) Run(ctx context.Context) error {
 
 	return demo.Run(ctx, demo.Options{
 		Nodes:      c.Nodes,
+		Sync:       c.Sync,
 		Dir:        c.Dir,
 		PGPort:     c.PGPort,
 		HTTPPort:   c.HTTPPort,

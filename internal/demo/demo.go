@@ -1,8 +1,9 @@
 // Package demo runs a whole cluster on this machine: each node is a process of its own, a child of
 // the demo, so that it can be killed like a real one. The demo starts a node again when it dies.
 //
-// Run is called once, by `skein demo`. It has one goroutine per node, which starts that node's
-// process, waits for it and restarts it; only Run's own goroutine prints, from their events.
+// Run is called once, by `skein demo`. It has two goroutines per node: one starts its process, waits for
+// it and restarts it, the other asks it by SQL how it stands. Only Run's own goroutine prints, from
+// their events.
 package demo
 
 import (
@@ -18,12 +19,17 @@ import (
 	"syscall"
 )
 
-// maxNodes is how many nodes this version can start: copying the log to others is the next step.
-const maxNodes = 1
+// maxNodes keeps a slip of the finger from starting hundreds of processes.
+const maxNodes = 9
 
-// Options says how many nodes to start and where. Node i listens on each port plus i-1.
+// syncSetup has every commit wait for one follower, whichever is first.
+const syncSetup = "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'"
+
+// Options says how many nodes to start and where. Node i listens on each port plus i-1; the first leads,
+// the others follow it.
 type Options struct {
 	Nodes      int
+	Sync       bool   // commits wait for a follower
 	Dir        string // of the cluster, with one folder per node; "" means a temporary one
 	PGPort     int
 	HTTPPort   int
@@ -49,30 +55,53 @@ func Run(ctx context.Context, o Options) error {
 		ctx, stop = endWithParent(ctx)
 		defer stop()
 	}
-	nodes := make([]*node, o.Nodes)
-	for i := range nodes {
-		nodes[i] = &node{
-			name:       "node" + strconv.Itoa(i+1),
-			dir:        filepath.Join(dir, "node"+strconv.Itoa(i+1)),
-			address:    net.JoinHostPort("127.0.0.1", strconv.Itoa(o.PGPort+i)),
-			executable: o.Executable,
-		}
+	nodes := cluster(o, dir)
+	setup := ""
+	if o.Sync {
+		setup = syncSetup
 	}
-	return supervise(ctx, nodes, &announcer{out: o.Out, nodes: nodes, kept: o.Dir != "", dir: dir, executable: o.Executable})
+	return supervise(ctx, nodes, setup, newAnnouncer(o, nodes, dir))
 }
 
-// supervise runs every node in a goroutine of its own and prints what happens to them. When one
-// gives up, all stop.
-func supervise(ctx context.Context, nodes []*node, announcer *announcer) error {
+// cluster lists the nodes: the first leads.
+func cluster(o Options, dir string) []*node {
+	nodes := make([]*node, o.Nodes)
+	for i := range nodes {
+		name := "node" + strconv.Itoa(i+1)
+		nodes[i] = &node{
+			name: name, dir: filepath.Join(dir, name), executable: o.Executable,
+			address: local(o.PGPort + i), peer: local(o.PeerPort + i),
+		}
+		if i > 0 {
+			nodes[i].follows = nodes[0].peer
+		}
+	}
+	return nodes
+}
+
+func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// supervise runs and watches every node, each in goroutines of its own, and prints what happens to them.
+// setup is run on the first. When one gives up, all stop.
+func supervise(ctx context.Context, nodes []*node, setup string, announcer *announcer) error {
 	asked := ctx.Done()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 
 	events := make(chan event)
 	var running sync.WaitGroup
-	for _, n := range nodes {
+	for i, n := range nodes {
 		running.Go(func() {
 			if err := n.run(ctx, events); err != nil {
+				stop(err)
+			}
+		})
+		first := ""
+		if i == 0 {
+			first = setup
+		}
+		running.Go(func() {
+			if err := n.watch(ctx, first, events); err != nil {
 				stop(err)
 			}
 		})
@@ -107,7 +136,9 @@ func check(o Options) error {
 	case o.Nodes < 1:
 		return fmt.Errorf("--nodes %d: a cluster has at least one node", o.Nodes)
 	case o.Nodes > maxNodes:
-		return fmt.Errorf("--nodes %d: this version runs one node; replication to followers comes next", o.Nodes)
+		return fmt.Errorf("--nodes %d: a demo has at most %d nodes", o.Nodes, maxNodes)
+	case o.Sync && o.Nodes == 1:
+		return errors.New("--sync: a single node has no follower to wait for")
 	}
 	for _, p := range []struct {
 		flag string
@@ -118,7 +149,7 @@ func check(o Options) error {
 		}
 	}
 	for i := range o.Nodes {
-		if err := checkFree("--pg-port", o.PGPort+i); err != nil {
+		if err := errors.Join(checkFree("--pg-port", o.PGPort+i), checkFree("--peer-port", o.PeerPort+i)); err != nil {
 			return err
 		}
 	}
@@ -127,7 +158,7 @@ func check(o Options) error {
 
 // checkFree finds a port that is taken before a node does, to name the flag that helps.
 func checkFree(flag string, port int) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	listener, err := net.Listen("tcp", local(port))
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("port %d is in use by another program; choose another with %s", port, flag)
 	}

@@ -8,15 +8,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // TestMain lets the test binary stand in for the skein program: the demo starts it again as a node,
@@ -33,7 +30,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var readyLine = regexp.MustCompile(`^node1 ready  postgres://skein@(\S+)/skein  process (\d+) `)
+var readyLine = readyLineOf("node1", "leader")
+
+func readyLineOf(name, role string) *regexp.Regexp {
+	return regexp.MustCompile(`^` + name + ` ready  postgres://skein@(\S+)/skein  process (\d+)  ` + role + `  `)
+}
 
 func TestKilledNodeIsStartedAgain(t *testing.T) {
 	dir := t.TempDir()
@@ -76,12 +77,37 @@ func TestTemporaryDirectoryIsRemoved(t *testing.T) {
 
 func TestNodeThatCannotStartEndsTheDemo(t *testing.T) {
 	t.Setenv("FAKE_NODE_COMPLAINT", "this directory is of a newer format")
-	d := start(t, options(freePort(t), t.TempDir(), nil))
+	o := options(freePort(t), t.TempDir(), nil)
+	d := start(t, o)
 	d.drain()
 	err := <-d.ended
 	if err == nil || !strings.Contains(err.Error(), "newer format") {
 		t.Errorf("error %v does not say what the node said", err)
 	}
+	if n := starts(t, o.Dir, "node1"); n != 1 {
+		t.Errorf("started %d times, though nothing had changed", n)
+	}
+}
+
+func TestNodeThatIsKilledWhileStartingIsStartedAgain(t *testing.T) {
+	t.Setenv("FAKE_NODE_DIES_ONCE", "1")
+	o := options(freePort(t), t.TempDir(), nil)
+	d := start(t, o)
+	d.await(regexp.MustCompile(`^node1 died .*: signal: killed`))
+	d.awaitReady()
+	if err := d.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// starts counts how often a node's process was started.
+func starts(t *testing.T, dir, name string) int {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(dir, name+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(log), "--pg-addr")
 }
 
 func TestNodesDieWithADemoThatIsKilled(t *testing.T) {
@@ -109,6 +135,69 @@ func TestNodesDieWithADemoThatIsKilled(t *testing.T) {
 	_ = demo.Wait()
 }
 
+func TestFollowersAreStartedAndWatched(t *testing.T) {
+	o := threeOptions(t)
+	d := start(t, o)
+	pids := d.awaitAll("node1", "node2", "node3")
+	d.await(regexp.MustCompile(`^cluster      node1 leads \(epoch 1, asynchronous\) · node2 in step · node3 in step$`))
+
+	if err := syscall.Kill(pids["node2"], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	d.await(regexp.MustCompile(`^node2 died .* starting it again in 2 seconds`))
+	d.await(regexp.MustCompile(`^cluster      node1 leads .* · node2 does not answer · node3 in step$`))
+	if _, again := d.awaitLine(readyLineOf("node2", "follower")); again == pids["node2"] {
+		t.Errorf("process %d again", again)
+	}
+	d.await(regexp.MustCompile(`^cluster      node1 leads .* · node2 in step · node3 in step$`))
+
+	if err := syscall.Kill(pids["node1"], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	d.await(regexp.MustCompile(`^cluster      no leader · node1 does not answer · node2 serves reads · node3 serves reads$`))
+	d.awaitLine(readyLine)
+	d.await(regexp.MustCompile(`^cluster      node1 leads .* · node2 in step · node3 in step$`))
+	if err := d.stop(); err != nil {
+		t.Error(err)
+	}
+
+	for name, follows := range map[string]string{"node1": "", "node2": local(o.PeerPort), "node3": local(o.PeerPort)} {
+		log, err := os.ReadFile(filepath.Join(o.Dir, name+".log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := flagOf(strings.Fields(strings.SplitN(string(log), "\n", 2)[0]), "--follow"); got != follows {
+			t.Errorf("%s follows %q, want %q", name, got, follows)
+		}
+	}
+}
+
+func TestSynchronousDemoConfiguresTheLeader(t *testing.T) {
+	o := threeOptions(t)
+	o.Sync = true
+	d := start(t, o)
+	d.awaitAll("node1", "node2", "node3")
+	d.await(regexp.MustCompile(`^cluster      node1 leads \(epoch 1, synchronous: ANY 1 \(\*\)\) · node2 in step, quorum · `))
+	setting, err := os.ReadFile(filepath.Join(o.Dir, "setting"))
+	if err != nil || string(setting) != syncSetup {
+		t.Errorf("the leader was told %q, %v", setting, err)
+	}
+	if err := d.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSettingThatIsRefusedEndsTheDemo(t *testing.T) {
+	t.Setenv("FAKE_NODE_REFUSES", "ALTER SYSTEM")
+	o := threeOptions(t)
+	o.Sync = true
+	d := start(t, o)
+	d.drain()
+	if err := <-d.ended; err == nil || !strings.Contains(err.Error(), "not today") {
+		t.Errorf("error %v does not say what the node said", err)
+	}
+}
+
 func TestBadOptionsAreRefused(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,7 +212,9 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		want   string
 	}{
 		{"no nodes", func(o *Options) { o.Nodes = 0 }, "--nodes"},
-		{"replication is not there yet", func(o *Options) { o.Nodes = 3 }, "replication"},
+		{"far too many nodes", func(o *Options) { o.Nodes = 100 }, "at most"},
+		{"nobody to wait for", func(o *Options) { o.Sync = true }, "--sync"},
+		{"port between nodes taken", func(o *Options) { o.PeerPort = takenPort }, "choose another with --peer-port"},
 		{"port taken", func(o *Options) { o.PGPort = takenPort }, fmt.Sprintf("port %d is in use by another program; choose another with --pg-port", takenPort)},
 		{"port out of range", func(o *Options) { o.PGPort = 65536 }, "--pg-port"},
 		{"other port out of range", func(o *Options) { o.PeerPort = 0 }, "--peer-port"},
@@ -140,8 +231,15 @@ func TestBadOptionsAreRefused(t *testing.T) {
 
 func options(port int, dir string, out io.Writer) Options {
 	return Options{
-		Nodes: 1, Dir: dir, PGPort: port, HTTPPort: 8432, PeerPort: 7432, Executable: os.Args[0], Out: out,
+		Nodes: 1, Dir: dir, PGPort: port, HTTPPort: 8432, PeerPort: port + 3, Executable: os.Args[0], Out: out,
 	}
+}
+
+// threeOptions are those of three nodes with free ports.
+func threeOptions(t *testing.T) Options {
+	o := options(freePort(t), t.TempDir(), nil)
+	o.Nodes = 3
+	return o
 }
 
 // running is a demo whose output the test reads.
@@ -192,7 +290,23 @@ func (d *running) await(line *regexp.Regexp) []string {
 
 func (d *running) awaitReady() (address string, pid int) {
 	d.t.Helper()
-	match := d.await(readyLine)
+	return d.awaitLine(readyLine)
+}
+
+// awaitAll waits until every node is ready, in whatever order, and gives their processes.
+func (d *running) awaitAll(names ...string) map[string]int {
+	d.t.Helper()
+	pids := map[string]int{}
+	for len(pids) < len(names) {
+		match := d.await(regexp.MustCompile(`^(node\d) ready  \S+  process (\d+)  `))
+		pids[match[1]], _ = strconv.Atoi(match[2])
+	}
+	return pids
+}
+
+func (d *running) awaitLine(line *regexp.Regexp) (address string, pid int) {
+	d.t.Helper()
+	match := d.await(line)
 	pid, err := strconv.Atoi(match[2])
 	if err != nil {
 		d.t.Fatal(err)
@@ -200,53 +314,24 @@ func (d *running) awaitReady() (address string, pid int) {
 	return match[1], pid
 }
 
+// freePort gives the first of six free ports in a row: three nodes' for SQL, three between them.
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port
-}
-
-// fakeNode listens where it is told, lets clients in, and stops in order at SIGTERM.
-func fakeNode(args []string) int {
-	if complaint := os.Getenv("FAKE_NODE_COMPLAINT"); complaint != "" {
-		fmt.Fprintln(os.Stderr, complaint)
-		return 1
-	}
-	var address string
-	for i, arg := range args {
-		if arg == "--pg-addr" {
-			address = args[i+1]
-		}
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	for {
-		conn, err := listener.Accept()
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return 0
+			t.Fatal(err)
 		}
-		go letIn(conn)
+		first := listener.Addr().(*net.TCPAddr).Port
+		free := first < 65000
+		for i := 1; i < 6 && free; i++ {
+			free = checkFree("", first+i) == nil
+		}
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if free {
+			return first
+		}
 	}
-}
-
-func letIn(conn net.Conn) {
-	backend := pgproto3.NewBackend(conn, conn)
-	if _, err := backend.ReceiveStartupMessage(); err != nil {
-		return
-	}
-	backend.Send(&pgproto3.AuthenticationOk{})
-	backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-	_ = backend.Flush()
-	_, _ = backend.Receive()
-	_ = conn.Close()
 }

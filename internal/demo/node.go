@@ -10,8 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -20,8 +18,9 @@ const (
 	// A node that dies `hasty` times in a row, each time within `short` of its start, is not started again.
 	hasty = 5
 	short = 5 * time.Second
-	// restartPause keeps a node that cannot start from taking the whole machine.
-	restartPause = 200 * time.Millisecond
+	// restartPause leaves time to see how the others do without the node, and keeps one that cannot
+	// start from taking the whole machine.
+	restartPause = 2 * time.Second
 	// connectPace and connectWait are for asking a starting node whether it serves yet.
 	connectPace = 20 * time.Millisecond
 	connectWait = 2 * time.Second
@@ -34,6 +33,8 @@ type node struct {
 	name       string
 	dir        string
 	address    string // of its PostgreSQL port
+	peer       string // where other nodes connect
+	follows    string // the peer address that it copies from; "" leads
 	executable string
 	served     bool // has accepted a connection since the demo began
 }
@@ -45,8 +46,9 @@ func (n *node) logPath() string { return n.dir + ".log" }
 type kind int
 
 const (
-	ready kind = iota // accepts connections
-	died              // and is about to be started again
+	ready  kind = iota // accepts connections
+	died               // and is about to be started again
+	looked             // has been asked how it stands
 )
 
 // event is something that a person at the demo's terminal wants to know.
@@ -56,6 +58,8 @@ type event struct {
 	pid    int
 	took   time.Duration // ready: since the process was started
 	reason string        // died
+	status status        // looked; of ready only the role
+	at     time.Time     // looked
 }
 
 // run keeps the node's process alive until ctx is done. The error says why it gave up: a node that
@@ -70,7 +74,7 @@ func (n *node) run(ctx context.Context, events chan<- event) error {
 	failures := 0
 	for {
 		started := time.Now()
-		pid, reason, err := n.runOnce(ctx, events)
+		pid, end, err := n.runOnce(ctx, events)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -80,10 +84,10 @@ func (n *node) run(ctx context.Context, events chan<- event) error {
 		if failures++; time.Since(started) > short {
 			failures = 1
 		}
-		if !n.served || failures == hasty {
-			return fmt.Errorf("%s does not stay up (%s); the end of %s:\n%s", n.name, reason, n.logPath(), tail(n.logPath()))
+		if !n.served && !killed(end) || failures == hasty {
+			return fmt.Errorf("%s does not stay up (%s); the end of %s:\n%s", n.name, end, n.logPath(), tail(n.logPath()))
 		}
-		events <- event{kind: died, node: n, pid: pid, reason: reason}
+		events <- event{kind: died, node: n, pid: pid, reason: end.String()}
 		select {
 		case <-time.After(restartPause):
 		case <-ctx.Done():
@@ -92,59 +96,80 @@ func (n *node) run(ctx context.Context, events chan<- event) error {
 	}
 }
 
+// killed tells a process that somebody killed from one that gave up.
+func killed(end *os.ProcessState) bool {
+	status, ok := end.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled()
+}
+
 // runOnce starts the process, reports when it serves, and waits for its end. When ctx is done the
 // process is asked to stop, and killed if it does not.
-func (n *node) runOnce(ctx context.Context, events chan<- event) (pid int, reason string, err error) {
+func (n *node) runOnce(ctx context.Context, events chan<- event) (pid int, end *os.ProcessState, err error) {
 	log, err := os.OpenFile(n.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return 0, "", err
+		return 0, nil, err
 	}
 	defer func() { _ = log.Close() }()
 
 	started := time.Now()
-	process := exec.CommandContext(ctx, n.executable, "serve", "--dir", n.dir, "--pg-addr", n.address, "--trust-loopback")
+	process := exec.CommandContext(ctx, n.executable, n.arguments()...)
 	process.Stdout, process.Stderr = log, log
 	process.SysProcAttr = childAttributes()
 	process.Cancel = func() error { return process.Process.Signal(syscall.SIGTERM) }
 	process.WaitDelay = stopWait
 	if err := process.Start(); err != nil {
-		return 0, "", err
+		return 0, nil, err
 	}
 	pid = process.Process.Pid
 
 	alive, dead := context.WithCancel(ctx)
 	var probe sync.WaitGroup
 	probe.Go(func() {
-		if n.awaitService(alive) {
+		if role, ok := n.awaitService(alive); ok {
 			n.served = true
-			events <- event{kind: ready, node: n, pid: pid, took: time.Since(started)}
+			events <- event{kind: ready, node: n, pid: pid, took: time.Since(started), status: status{role: role}}
 		}
 	})
 	_ = process.Wait() // what matters of the error is in the state
 	dead()
 	probe.Wait()
-	return pid, process.ProcessState.String(), nil
+	return pid, process.ProcessState, nil
 }
 
-// awaitService connects as a client until that works, so a node that still recovers is not called
-// ready. It gives false when alive is done first.
-func (n *node) awaitService(alive context.Context) bool {
+// arguments are those of `skein serve`.
+func (n *node) arguments() []string {
+	args := []string{"serve", "--dir", n.dir, "--name", n.name, "--pg-addr", n.address, "--peer-addr", n.peer, "--trust-loopback"}
+	if n.follows != "" {
+		args = append(args, "--follow", n.follows)
+	}
+	return args
+}
+
+// awaitService connects as a client until that works, so a node that still recovers, or has no copy of
+// the leader's data yet, is not called ready. It gives false when alive is done first.
+func (n *node) awaitService(alive context.Context) (role string, ok bool) {
 	for {
-		ctx, cancel := context.WithTimeout(alive, connectWait)
-		conn, err := pgconn.Connect(ctx, n.url()+"?sslmode=disable&application_name=skein+demo")
-		if err == nil {
-			_ = conn.Close(ctx)
-		}
-		cancel()
-		if err == nil {
-			return true
+		if role, ok = n.serves(alive); ok {
+			return role, true
 		}
 		select {
 		case <-time.After(connectPace):
 		case <-alive.Done():
-			return false
+			return "", false
 		}
 	}
+}
+
+func (n *node) serves(alive context.Context) (role string, ok bool) {
+	ctx, cancel := context.WithTimeout(alive, connectWait)
+	defer cancel()
+	conn := n.call(ctx)
+	if conn == nil {
+		return "", false
+	}
+	defer hangUp(conn)
+	now, err := ask(ctx, conn)
+	return now.role, err == nil
 }
 
 // tail gives the end of a file, or what kept it from being read.
