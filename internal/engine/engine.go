@@ -48,9 +48,8 @@ type Storage interface {
 	LogBytes() int64
 	// Wait returns once an entry has reached the level. alone says that followers should have answered
 	// for it and the leader has done so by itself, in degraded mode. With an error the outcome is unknown.
+	// At the level Off it does not wait, but has the entry made durable soon.
 	Wait(ctx context.Context, lsn history.LSN, level commit.Level) (alone bool, err error)
-	// FlushSoon has entries made durable that nobody waits for.
-	FlushSoon()
 	Visible() history.LSN
 	// Head is the newest entry of the log, committed or not.
 	Head() history.LSN

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -33,6 +35,40 @@ func TestAFollowerWithoutACopyAdmitsNobodyUntilItHasOne(t *testing.T) {
 	}
 	c.Close(t.Context())
 	r.allGone()
+}
+
+// A power cut can take with it what the leader knew to be committed.
+func TestALeaderThatCanShowNothingYetLetsItsRolesIn(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	run(t, c, "CREATE ROLE gander LOGIN")
+	run(t, c, "ALTER SYSTEM SET synchronous_standby_names = '*'")
+	c.Close(t.Context())
+	again := &rig{t: t, dir: t.TempDir()}
+	if err := os.CopyFS(again.dir, os.DirFS(r.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(again.dir, "log", "committed")); err != nil {
+		t.Fatal(err)
+	}
+	again.start()
+	t.Cleanup(func() {
+		again.allGone()
+		again.stop()
+	})
+	if lsn := again.pipeline.Visible(); lsn != 0 {
+		t.Fatalf("visible is %d", lsn)
+	}
+	if code, _ := run(t, again.dial("user=gander"), "SELECT 1"); code != "" {
+		t.Errorf("gander gets %s", code)
+	}
+	admin := again.dial()
+	if code, value := run(t, admin, "ALTER SYSTEM RESET ALL"); code != "" {
+		t.Errorf("%s %s", code, value)
+	}
+	if _, value := run(t, admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'gander'"); value != "1" {
+		t.Errorf("%s roles are called gander", value)
+	}
 }
 
 func TestDegradationsAreRecorded(t *testing.T) {

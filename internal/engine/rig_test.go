@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
+
 	"skein/internal/commit"
 	"skein/internal/history"
 	"skein/internal/pgwire"
@@ -29,7 +31,8 @@ type rig struct {
 	address  string
 	stop     func()
 
-	following atomic.Bool // the node follows another
+	following atomic.Bool  // the node follows another
+	waits     atomic.Int64 // sessions that wait for a commit
 
 	mu       sync.Mutex
 	settings map[string]string // by OnSettings
@@ -74,11 +77,11 @@ func (r *rig) start() {
 	if err := p.Lead(ctx); err != nil {
 		r.t.Fatal(err)
 	}
-	p.Configure(commit.SyncConfig{})
 	e, err := Open(ctx, rigStorage{p, vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings})
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	p.RecordWith(e)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
@@ -189,6 +192,44 @@ func (r *rig) allGone() {
 	})
 }
 
+// awaited waits until n sessions wait for a commit of theirs.
+func (r *rig) awaited(n int64) {
+	r.t.Helper()
+	r.eventually(fmt.Sprintf("%d wait for a commit", n), func() bool { return r.waits.Load() == n })
+}
+
+// acknowledge has a follower say that it has come so far: received, flushed or applied.
+func (r *rig) acknowledge(name, what string) {
+	r.t.Helper()
+	head := r.pipeline.Log().Head().LSN
+	if err := r.pipeline.Log().Wait(r.t.Context(), head); err != nil { // followers are not ahead of the leader's own disk here
+		r.t.Fatal(err)
+	}
+	at := commit.Progress{Received: head}
+	if what != "received" {
+		at.Flushed = head
+	}
+	if what == "applied" {
+		at.Applied = head
+	}
+	r.pipeline.Acknowledge(name, at)
+}
+
+// restored waits until the leader waits for followers again and has written that down.
+func (r *rig) restored() {
+	r.t.Helper()
+	r.eventually("followers are waited for again", func() bool {
+		ended := false
+		err := r.engine.readSystem(r.t.Context(), 0, true, func(c *conn) error {
+			return c.query("SELECT ended > 0 FROM degradations ORDER BY id DESC LIMIT 1", func(st *sqlite3.Stmt) { ended = st.ColumnBool(0) })
+		})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return ended
+	})
+}
+
 // arrive makes a change as one that the node has received.
 func (r *rig) arrive(database, sql string) {
 	r.t.Helper()
@@ -234,6 +275,8 @@ type rigStorage struct {
 }
 
 func (s rigStorage) Wait(ctx context.Context, lsn history.LSN, level commit.Level) (bool, error) {
+	s.rig.waits.Add(1)
+	defer s.rig.waits.Add(-1)
 	return s.Pipeline.Wait(ctx, lsn, level)
 }
 
@@ -245,6 +288,7 @@ func (s rigStorage) Configure(c commit.SyncConfig) {
 	s.rig.mu.Lock()
 	defer s.rig.mu.Unlock()
 	s.rig.rule = c
+	s.Pipeline.Configure(c)
 }
 
 func (s rigStorage) URI(id history.DatabaseID) string { return s.vfs.URI(id) }

@@ -41,6 +41,9 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	close NAME                drops the connection and waits until the session has ended
 //	drop NAME                 drops the connection of a session that waits, and will not notice yet
 //	follow, lead              has the node follow another from now on, or not any more
+//	waiting N                 waits until N sessions wait for their commit
+//	NAME has WHAT             a follower says that it has received, flushed or applied all there is
+//	restored                  waits until the leader does not go on without followers any more
 //	arrive DATABASE SQL       a change of this database, or of "system", arrives from another node
 //	node                      shows the settings that the node below was told last
 //	restart                   stops the node, reads what that means for each session, and starts it again
@@ -137,6 +140,11 @@ func (s *script) line(line string) {
 		s.drop(words[1])
 	case "restart":
 		s.restart()
+	case "waiting":
+		n, _ := strconv.Atoi(words[1])
+		s.rig.awaited(int64(n))
+	case "restored":
+		s.rig.restored()
 	case "arrive":
 		s.rig.arrive(words[1], strings.Join(words[2:], " "))
 	case "node":
@@ -144,6 +152,10 @@ func (s *script) line(line string) {
 	case "follow", "lead":
 		s.rig.following.Store(words[0] == "follow")
 	default:
+		if len(words) == 3 && words[1] == "has" {
+			s.rig.acknowledge(words[0], words[2])
+			return
+		}
 		name, rest, _ := strings.Cut(line, " ")
 		s.talk(s.client(name[:len(name)-1]), name[len(name)-1], rest)
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"skein/internal/commit"
@@ -357,10 +358,6 @@ func (s *Session) await(ctx context.Context, lsn history.LSN, level commit.Level
 	if level <= commit.Local {
 		s.floor = max(s.floor, lsn)
 	}
-	if level == commit.Off {
-		s.engine.storage.FlushSoon()
-		return nil
-	}
 	alone, err := s.reach(ctx, lsn, level)
 	if err != nil {
 		return err
@@ -383,6 +380,9 @@ func (s *Session) reach(ctx context.Context, lsn history.LSN, level commit.Level
 	alone, err = s.engine.storage.Wait(ctx, lsn, level)
 	if err == nil {
 		return alone, nil
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("the node is stopping")
 	}
 	return false, sqlstate.New(sqlstate.TransactionUnknown, "the outcome of the transaction is unknown: %v", err).
 		WithDetail("It was written to the log as entry %s, but whether that became durable was not learnt.", lsn.PgLSN()).
