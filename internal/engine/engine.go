@@ -116,13 +116,31 @@ func Open(ctx context.Context, storage Storage, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.system = newDatabase("", history.SystemDatabase, storage.URI(history.SystemDatabase), 4)
-	if !storage.InRecovery() {
+	if err := e.begin(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // SQLite would call it an interrupt
+		}
+		return nil, errors.Join(fmt.Errorf("open system database: %w", err), e.Close(context.WithoutCancel(ctx)))
+	}
+	return e, nil
+}
+
+// begin goes in this order: the rule of acknowledging decides what everybody sees, and so which databases
+// and roles there are.
+func (e *Engine) begin(ctx context.Context) error {
+	if !e.storage.InRecovery() {
 		if err := e.beginSystem(ctx); err != nil {
-			return nil, fmt.Errorf("open system database: %w", err)
+			return err
 		}
 	}
-	e.unread.Store(uint64(storage.Head()))
-	return e, errors.Join(e.loadCluster(ctx), e.loadSystem(ctx, 0), e.reconcile(ctx))
+	e.unread.Store(uint64(e.storage.Head()))
+	if err := e.loadCluster(ctx); err != nil {
+		return err
+	}
+	if err := e.loadSystem(ctx, 0); err != nil {
+		return err
+	}
+	return e.reconcile(ctx)
 }
 
 // reconcile drops the store's databases that the system database does not list, neither as everybody sees

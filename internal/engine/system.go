@@ -157,7 +157,7 @@ func (e *Engine) loadSystem(ctx context.Context, at history.LSN) error {
 	unread, visible := e.unread.Load(), e.storage.Visible()
 	st, err := e.readState(ctx, at)
 	if err != nil {
-		return fmt.Errorf("read system database: %w", err)
+		return fmt.Errorf("read databases and roles: %w", err)
 	}
 	gone, err := e.take(st)
 	for _, d := range gone {
