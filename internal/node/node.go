@@ -15,14 +15,19 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
+	"skein/internal/commit"
 	"skein/internal/history"
 	"skein/internal/pagestore"
 	"skein/internal/replication"
+	"skein/internal/replog"
 )
 
 // Options of a node. Only Dir is required.
@@ -96,7 +101,7 @@ func (n *Node) open() error {
 	}
 	if !n.home.isNew() && !n.lacksCopy() {
 		t, err := n.openTerm(context.Background())
-		if err != nil {
+		if err = n.setAside(err); err != nil {
 			return err
 		}
 		n.term = t
@@ -108,6 +113,25 @@ func (n *Node) open() error {
 		return err
 	}
 	return nil
+}
+
+// setAside makes a damaged follower fetch a new copy, of which only what differs travels. Its log goes to the
+// vault as it is.
+func (n *Node) setAside(err error) error {
+	damaged := errors.Is(err, pagestore.ErrDamaged) || errors.Is(err, replog.ErrDamaged)
+	if !damaged || n.options.Follow == "" {
+		return err
+	}
+	vault := filepath.Join(n.options.Dir, "vault")
+	if err := replog.MakeDir(vault); err != nil {
+		return err
+	}
+	kept := filepath.Join(vault, fmt.Sprintf("log-%d", time.Now().UnixMicro()))
+	n.options.Logger.Error("this follower's data are damaged; it fetches a new copy", "error", err, "log kept in", kept)
+	if err := os.Rename(commit.LogDir(n.options.Dir), kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(replog.SyncDir(vault), replog.SyncDir(n.options.Dir))
 }
 
 func (n *Node) listen() (err error) {
@@ -174,6 +198,9 @@ func (n *Node) terms(ctx context.Context) error {
 				return err
 			}
 			t, err := n.openTerm(ctx)
+			if ctx.Err() != nil && err != nil {
+				return nil // asked to stop while it was opening
+			}
 			if err != nil {
 				return err
 			}

@@ -48,8 +48,12 @@ func (n *Node) lacksCopy() bool {
 	if pagestore.Installing(filepath.Join(n.options.Dir, "db")) {
 		return true
 	}
-	_, err := os.Stat(filepath.Join(n.options.Dir, "db"))
-	return errors.Is(err, fs.ErrNotExist)
+	for _, part := range []string{filepath.Join(n.options.Dir, "db"), commit.LogDir(n.options.Dir)} {
+		if _, err := os.Stat(part); errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
 }
 
 // openTerm opens storage, which recovers; its goroutines, without which nothing commits; then takes the
