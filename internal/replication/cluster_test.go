@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,12 +129,11 @@ type node struct {
 	followed              chan error // what Follow ended with
 }
 
-var incarnations uint64
+var incarnations atomic.Uint64
 
 func (n *network) link(name string) Link {
-	incarnations++
 	return Link{
-		Identity: Identity{Cluster: testCluster, Node: "id-" + name, Disk: "disk-" + name, Incarnation: incarnations, Name: name, Address: name},
+		Identity: Identity{Cluster: testCluster, Node: "id-" + name, Disk: "disk-" + name, Incarnation: incarnations.Add(1), Name: name, Address: name},
 		Dial:     n.dialer(name), Logger: testLogger(n.t, name),
 	}
 }
@@ -250,6 +250,15 @@ func (s *node) write(what byte, pages ...pagestore.PageNo) history.LSN {
 
 func (s *node) append(what byte, pages ...pagestore.PageNo) history.LSN {
 	s.t.Helper()
+	return s.commit(func(i int, b []byte) {
+		copy(b, bytes.Repeat([]byte{what}, len(b)))
+		binary.LittleEndian.PutUint32(b, uint32(i))
+	}, pages...)
+}
+
+// commit appends a transaction whose pages fill makes, and does not wait for it.
+func (s *node) commit(fill func(i int, b []byte), pages ...pagestore.PageNo) history.LSN {
+	s.t.Helper()
 	db := s.Store().DB(testDB)
 	if db == nil {
 		var err error
@@ -261,8 +270,7 @@ func (s *node) append(what byte, pages ...pagestore.PageNo) history.LSN {
 	var dirty []pagestore.Dirty
 	for i, no := range pages {
 		p := pagestore.NewPage()
-		copy(p.Bytes(), bytes.Repeat([]byte{what}, pagestore.PageSize))
-		binary.LittleEndian.PutUint32(p.Bytes(), uint32(i))
+		fill(i, p.Bytes())
 		dirty = append(dirty, pagestore.Dirty{No: no, Page: p})
 		size = max(size, uint32(no))
 	}

@@ -70,15 +70,6 @@ func (t *timeline) after(lsn history.LSN) (time.Time, bool) {
 	return t.samples[i].at, true
 }
 
-// cut forgets entries above lsn, which were taken back.
-func (t *timeline) cut(lsn history.LSN) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for n := len(t.samples); n > 0 && t.samples[n-1].lsn > lsn; n = len(t.samples) {
-		t.samples = t.samples[:n-1]
-	}
-}
-
 // Lag is how far a follower is behind, in the three ways that one can ask.
 type Lag struct {
 	Entries int64
