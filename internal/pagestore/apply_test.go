@@ -3,11 +3,14 @@ package pagestore
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"skein/internal/history"
@@ -106,6 +109,37 @@ func BenchmarkApply(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.N)*batch/b.Elapsed().Seconds(), "entries/s")
+		})
+	}
+}
+
+// BenchmarkApplyBehind applies one-row updates that nobody may see for a while: so many are above visible.
+func BenchmarkApplyBehind(b *testing.B) {
+	for _, behind := range []history.LSN{1, 64, 1000, 30000} {
+		b.Run(fmt.Sprint(behind), func(b *testing.B) {
+			dir := b.TempDir()
+			s, err := Open(filepath.Join(dir, "db"), Options{TempDir: dir})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			o := newOneRow(1000)
+			e := o.load()
+			if err := s.Apply(&e, 0); err != nil {
+				b.Fatal(err)
+			}
+			for range behind {
+				e := o.next()
+				if err := s.Apply(&e, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for b.Loop() {
+				e := o.next()
+				if err := s.Apply(&e, e.LSN-behind); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }
@@ -235,18 +269,23 @@ func TestOtherKindsOfEntriesChangeNoDatabase(t *testing.T) {
 	}
 }
 
-// pieces cuts e into pieces of one page each.
-func pieces(t *testing.T, e *replog.Entry) []replog.Entry {
+// pieces cuts e into pieces of n pages each.
+func pieces(t *testing.T, e *replog.Entry, n int) []replog.Entry {
 	t.Helper()
 	var list []replog.Entry
+	pages := 0
 	err := replog.EachRange(e.Body, func(no uint32, off int, data []byte) error {
 		if off != 0 || len(data) != PageSize {
 			t.Fatal("a page that is not changed as a whole")
 		}
-		p := *e
-		p.Chunk, p.More = uint16(len(list)), true
-		p.Body = replog.AppendPage(nil, no, zeroPage, data)
-		list = append(list, p)
+		if pages%n == 0 {
+			p := *e
+			p.Chunk, p.More, p.Body = uint16(len(list)), true, nil
+			list = append(list, p)
+		}
+		pages++
+		last := &list[len(list)-1]
+		last.Body = replog.AppendPage(last.Body, no, zeroPage, data)
 		return nil
 	})
 	if err != nil {
@@ -259,7 +298,7 @@ func pieces(t *testing.T, e *replog.Entry) []replog.Entry {
 func TestALargeEntryIsSeenWithItsLastPieceOnly(t *testing.T) {
 	f := newFollower(t, Options{})
 	f.apply(f.entry(3, map[PageNo]byte{1: 1, 2: 1, 3: 1}), 0)
-	list := pieces(t, f.entry(4, map[PageNo]byte{1: 2, 2: 2, 3: 2, 4: 2}))
+	list := pieces(t, f.entry(4, map[PageNo]byte{1: 2, 2: 2, 3: 2, 4: 2}), 1)
 	for _, p := range list[:2] { // its sender died
 		f.apply(&p, 1)
 	}
@@ -271,6 +310,11 @@ func TestALargeEntryIsSeenWithItsLastPieceOnly(t *testing.T) {
 	}
 	if err := f.store.Apply(&list[1], 1); !errors.Is(err, errMissingPiece) {
 		t.Fatalf("a piece out of order: %v, want %v", err, errMissingPiece)
+	}
+	twice := list[2]
+	twice.Chunk, twice.More = 3, false
+	if err := f.store.Apply(&twice, 1); !errors.Is(err, errPageOrder) {
+		t.Fatalf("a page that comes again in the next piece: %v, want %v", err, errPageOrder)
 	}
 	f.apply(&list[3], 1)
 	f.want(1, 3, 1)
@@ -288,7 +332,7 @@ func TestALargeEntryThatFillsMemoryAndDiskGoesOnWhenThereIsRoom(t *testing.T) {
 		writes[no] = byte(no%250) + 1
 	}
 	failed := 0
-	for _, p := range pieces(t, f.entry(pages, writes)) {
+	for _, p := range pieces(t, f.entry(pages, writes), 30) {
 		if err := f.store.Apply(&p, 0); err != nil {
 			failed++
 			if err := os.Mkdir(tmp, 0o700); err != nil {
@@ -353,7 +397,7 @@ func TestWhatWasNotSeenIsTakenBack(t *testing.T) {
 	other := *f.entry(1, map[PageNo]byte{1: 9})
 	other.Database = 3
 	f.apply(&other, 1)
-	list := pieces(t, f.entry(6, map[PageNo]byte{1: 4, 2: 4}))
+	list := pieces(t, f.entry(6, map[PageNo]byte{1: 4, 2: 4}), 1)
 	f.apply(&list[0], 1)
 
 	reader, writer := f.store.DB(2).Snapshot(1), f.store.DB(2).SnapshotHead()
@@ -385,9 +429,16 @@ func TestWhatWasNotSeenIsTakenBack(t *testing.T) {
 	f.want(2, 4, 1)
 	f.want(2, 5, 0)
 	reader.Close()
-	if err := f.store.Checkpoint(3); err != nil {
+	last := *again
+	last.Database, last.LSN, last.Pages, last.Body, last.Checksum = 2, 4, 6, nil, f.store.DB(2).Head().Checksum
+	f.apply(&last, 3)
+	late := f.store.DB(2).SnapshotHead()
+	defer late.Close()
+	wantPage(t, late, 6, 7)
+	if err := f.store.Checkpoint(4); err != nil {
 		t.Fatal(err)
 	}
+	late.Close()
 	if held := f.store.HeldBytes(); held != 0 {
 		t.Errorf("%d bytes are held that nobody needs", held)
 	}
@@ -418,6 +469,122 @@ func TestWhatACheckpointUnderWayWritesIsNotTakenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.want(2, 2, 2)
+	if held := f.store.HeldBytes(); held != 0 {
+		t.Errorf("%d bytes are held that nobody needs", held)
+	}
+}
+
+// The head's LSN can be given to another transaction while the old one's writer still looks at it.
+func TestASnapshotOfWhatWasTakenBackEndsAloneAtItsLSN(t *testing.T) {
+	f := newFollower(t, Options{})
+	f.apply(f.entry(1, map[PageNo]byte{1: 1}), 0)
+	seen := f.image
+	f.apply(f.entry(1, map[PageNo]byte{1: 2}), 1)
+	old := f.store.DB(2).SnapshotHead()
+	defer old.Close()
+	if err := f.store.CutAbove(1); err != nil {
+		t.Fatal(err)
+	}
+	f.lsn, f.image = 1, seen
+	f.apply(f.entry(1, map[PageNo]byte{1: 3}), 1)
+	s := f.store.DB(2).SnapshotHead()
+	wantPage(t, s, 1, 3)
+	old.Close()
+	f.apply(f.entry(1, map[PageNo]byte{1: 4}), 3)
+	f.apply(f.entry(1, map[PageNo]byte{1: 5}), 3)
+	wantPage(t, s, 1, 3)
+	s.Close()
+}
+
+// A drop is carried out while entries from before it may still come, or go.
+func TestEntriesOfADroppedDatabaseGoToItsFileUntilItIsRemoved(t *testing.T) {
+	f := newFollower(t, Options{})
+	f.apply(f.entry(1, map[PageNo]byte{1: 1}), 0)
+	db := f.store.DB(2)
+	f.store.Drop(2)
+	f.apply(f.entry(1, map[PageNo]byte{1: 2}), 1)
+	if f.store.DB(2) != nil || db.Head().LSN != 2 {
+		t.Fatalf("the dropped database is at %+v", db.Head())
+	}
+	if err := f.store.CutAbove(1); err != nil {
+		t.Fatal(err)
+	}
+	if db.Head().LSN != 1 || f.store.HeldBytes() != PageSize {
+		t.Errorf("after the cut it is at %+v, with %d bytes held", db.Head(), f.store.HeldBytes())
+	}
+}
+
+// A follower applies, is cut back and goes on with another history, again and again, while it is read,
+// checkpointed and copied. What is visible is never cut, and what is cut never
+// read.
+func TestAFollowerIsReadWhileItAppliesAndIsCutBack(t *testing.T) {
+	const pages, rounds, tail = 12, 250, 5
+	f := newFollower(t, Options{})
+	var visible atomic.Uint64
+	f.apply(f.entry(pages, map[PageNo]byte{1: 1, 2: 1}), 0)
+	visible.Store(1)
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	loop := func(step func() error) {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := step(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 2 {
+		first, second := make([]byte, PageSize), make([]byte, PageSize)
+		loop(func() error { // pages 1 and 2 always change together
+			s := f.store.DB(2).Snapshot(history.LSN(visible.Load()))
+			defer s.Close()
+			if err := errors.Join(s.ReadPage(1, first), s.ReadPage(2, second)); err != nil {
+				return err
+			}
+			if !bytes.Equal(first, second) || !bytes.Equal(first, filled(first[0])) || first[0] == 251 {
+				return fmt.Errorf("at %d page 1 has %d and page 2 %d", s.State().LSN, first[0], second[0])
+			}
+			return nil
+		})
+	}
+	loop(func() error { return f.store.Checkpoint(history.LSN(visible.Load())) })
+	b := &bench{t: t, store: f.store}
+	loop(func() error {
+		b.visible.Store(visible.Load())
+		b.checkImage()
+		return nil
+	})
+	for round := range rounds {
+		if t.Failed() {
+			break
+		}
+		from, before := f.lsn, f.image
+		for range tail { // never committed
+			f.apply(f.entry(pages-uint32(f.lsn%3), map[PageNo]byte{1: 251, 2: 251, 3: 251, 9: 251}), history.LSN(visible.Load()))
+		}
+		if err := f.store.CutAbove(from); err != nil {
+			t.Fatal(err)
+		}
+		f.lsn, f.image = from, before
+		value := byte(round%250) + 1
+		f.apply(f.entry(pages-uint32(round%3), map[PageNo]byte{1: value, 2: value, PageNo(3 + round%6): value}), history.LSN(visible.Load()))
+		visible.Store(uint64(f.lsn))
+	}
+	close(stop)
+	others.Wait()
+	if err := f.store.Checkpoint(f.lsn); err != nil {
+		t.Fatal(err)
+	}
+	for no := PageNo(1); uint32(no) <= f.image.pages; no++ {
+		f.want(f.lsn, no, f.image.page(no)[0])
+	}
 	if held := f.store.HeldBytes(); held != 0 {
 		t.Errorf("%d bytes are held that nobody needs", held)
 	}

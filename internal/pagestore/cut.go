@@ -19,17 +19,14 @@ func (s *Store) CutAbove(lsn history.LSN) error {
 	defer s.apply.mu.Unlock()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if lsn < s.at {
-		return fmt.Errorf("cut back to entry %d: %w: the checkpoint stands at %d", lsn, ErrNotAbove, s.at)
-	}
 	all := s.everyLocked()
 	for _, db := range all {
 		db.mu.Lock()
 		defer db.mu.Unlock()
 	}
 	for _, db := range all {
-		if seen := max(db.floor, db.base0.LSN); lsn < seen {
-			return fmt.Errorf("cut back to entry %d: %w: database %d has been seen at %d", lsn, ErrNotAbove, db.ID, seen)
+		if lsn < db.floor {
+			return fmt.Errorf("cut back to entry %d: %w: database %d has been seen at %d", lsn, ErrNotAbove, db.ID, db.floor)
 		}
 	}
 	s.apply.forget()

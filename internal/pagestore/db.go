@@ -3,6 +3,7 @@ package pagestore
 import (
 	"fmt"
 	"os"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -37,7 +38,7 @@ type DB struct {
 	sums     []uint64 // of each page of the base file; nil while recovering, when nothing is checked
 	pins     map[history.LSN]*pin
 	stale    map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
-	floor    history.LSN         // versions below may have been dropped: no new snapshot goes there
+	floor    history.LSN         // versions below may have been dropped: no new snapshot goes there. Not below base0
 	reported map[PageNo]uint64   // damaged pages that onDamage was told of, with the sum that they must have
 
 	images int // that hold the database: its file stays even if it is dropped
@@ -308,7 +309,12 @@ func (db *DB) push(no PageNo, v *version, visible history.LSN) {
 	v.older = db.pages[no]
 	db.pages[no] = v
 	db.usage.add(v.page, 1)
-	db.prune(v, visible)
+	// While what is visible stays far behind, there is hardly anything to prune and a long way to it.
+	if o := v.older; o != nil && o.rest > 0 {
+		v.rest = o.rest - 1
+		return
+	}
+	v.rest = db.prune(v, visible) / 2
 }
 
 // cut ends the pages that the database loses when it shrinks from pages to s.
@@ -323,33 +329,34 @@ func (db *DB) cut(s State, pages uint32, visible history.LSN) {
 
 // forgetStates drops the states that no snapshot, present or to come, will stand on.
 func (db *DB) forgetStates(visible history.LSN) {
-	keep := 0 // the newest state at or below visible: new snapshots stand on it
-	for i, s := range db.states {
-		if s.LSN <= visible {
-			keep = i
-		}
-	}
-	if keep > 0 {
-		n := copy(db.states, db.states[keep:])
-		db.states = db.states[:n]
+	above := sort.Search(len(db.states), func(i int) bool { return db.states[i].LSN > visible })
+	gone := above - 1 // the newest state at or below visible stays: new snapshots stand on it
+	if kept := len(db.states) - gone; kept <= 64 {
+		db.states = db.states[:copy(db.states, db.states[gone:])]
+	} else if gone > 0 { // many stay: moving them each time would cost more than room at the front
+		db.states = db.states[gone:]
 	}
 }
 
 // prune drops the versions below v that nobody needs: the newest at or below visible stays, and of
-// the older ones those that a pin stands on. The lock is held.
-func (db *DB) prune(v *version, visible history.LSN) {
+// the older ones those that a pin stands on. It gives the number of those that it has left in place. The
+// lock is held.
+func (db *DB) prune(v *version, visible history.LSN) (passed int) {
 	for v.lsn > visible && v.older != nil {
 		v = v.older
+		passed++
 	}
 	for newer := v; newer.older != nil; {
 		o := newer.older
 		if db.pinnedIn(o.lsn, newer.lsn) {
 			newer = o
+			passed++
 			continue
 		}
 		newer.older = o.older
 		db.drop(o)
 	}
+	return passed
 }
 
 // pinnedIn says whether a live pin, or the checkpoint under way, stands at or above from and below to.

@@ -3,11 +3,10 @@ package pagestore
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -44,6 +43,12 @@ func BeginInstall(dir string) (*Install, error) {
 		return nil, fmt.Errorf("begin to install databases: %w", err)
 	}
 	return &Install{dir: dir, files: map[history.DatabaseID]*installing{}}, fault.Hit("install.begun")
+}
+
+// Installing says whether an install was begun in dir and not committed: nothing can open it.
+func Installing(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, installFile))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Sums gives the hash of each page that an older copy of a database has; none if there is no copy. The
@@ -157,7 +162,7 @@ func (f *installing) grow(pages int) {
 }
 
 // Finish makes the base files exactly these databases, compares their checksums, makes them durable and
-// writes the checkpoint at lsn. Other databases are removed. Install.Commit comes last, once
+// writes the checkpoint at lsn. Whoever opens the directory removes other databases. Install.Commit comes last, once
 // the log that begins behind lsn is there too.
 func (i *Install) Finish(lsn history.LSN, databases []ImageDB) error {
 	states := map[history.DatabaseID]State{}
@@ -177,10 +182,7 @@ func (i *Install) Finish(lsn history.LSN, databases []ImageDB) error {
 	if err := (record{at: lsn, reach: lsn, states: states}).write(i.dir); err != nil {
 		return err
 	}
-	if err := fault.Hit("install.checkpoint"); err != nil {
-		return err
-	}
-	return i.removeOthers(states)
+	return fault.Hit("install.checkpoint")
 }
 
 // complete gives the file its size, compares it and syncs it.
@@ -198,18 +200,6 @@ func (f *installing) complete(db ImageDB) error {
 		return fmt.Errorf("%w: its checksum is %016x, the image's is %016x", ErrDamaged, total, db.Checksum)
 	}
 	return f.Sync()
-}
-
-func (i *Install) removeOthers(states map[history.DatabaseID]State) error {
-	for _, id := range slices.Sorted(maps.Keys(i.files)) {
-		if _, wanted := states[id]; !wanted {
-			if err := i.files[id].Close(); err != nil {
-				return err
-			}
-			delete(i.files, id)
-		}
-	}
-	return removeOrphans(i.dir, states)
 }
 
 // Commit takes the mark away: from now on the directory can be opened. The install is over.
@@ -231,10 +221,4 @@ func (i *Install) Close() error {
 	}
 	i.files = nil
 	return err
-}
-
-// Installing says whether an Install in dir was begun and not committed.
-func Installing(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, installFile))
-	return err == nil
 }

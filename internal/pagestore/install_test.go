@@ -211,14 +211,14 @@ func TestADirectoryWithAnIncompleteCopyIsNotOpened(t *testing.T) {
 	if err := in.Finish(4, []ImageDB{{2, 3, total}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, Options{}); !errors.Is(err, ErrInstalling) {
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrInstalling) || !Installing(dir) {
 		t.Errorf("opened before the end: %v, want %v", err, ErrInstalling)
 	}
 	if err := in.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	s, err := Open(dir, Options{})
-	if err != nil {
+	if err != nil || Installing(dir) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()

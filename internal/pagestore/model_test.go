@@ -268,7 +268,7 @@ func (m *model) rot(t *rapid.T) {
 	if got = scrub(); !slices.Equal(got, want) {
 		t.Fatalf("the scrub has found %v, want %v", got, want)
 	}
-	image := m.images[max(m.db.floor, m.db.base0.LSN)]
+	image := m.images[m.db.floor]
 	page := make([]byte, PageSize)
 	for _, no := range want {
 		if err := m.store.Repair(modelDB, no, sums[no], filled(99)); !errors.Is(err, ErrDamaged) {
@@ -291,14 +291,15 @@ func (m *model) rot(t *rapid.T) {
 
 // pin compares an image with what it must be.
 func (m *model) pin(t *rapid.T) {
-	i, err := m.store.Pin(m.visible)
+	lsn := history.LSN(rapid.Uint64Range(0, uint64(m.visible)).Draw(t, "pin"))
+	i, err := m.store.Pin(lsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer i.Close()
 	want := m.images[i.LSN]
-	if i.LSN != m.visible {
-		t.Fatalf("the image is of entry %d, want %d", i.LSN, m.visible)
+	if want := max(lsn, m.db.floor); i.LSN != want {
+		t.Fatalf("the image is of entry %d, want %d", i.LSN, want)
 	}
 	if want.pages == 0 {
 		if len(i.Databases()) != 0 {

@@ -24,6 +24,7 @@ type version struct {
 	sum   uint64
 	page  Page
 	older *version
+	rest  int // so many versions may come above it before the chain is pruned again
 }
 
 // Dirty is one page that a transaction has written and not committed.

@@ -77,7 +77,7 @@ func readRecord(dir string) (record, error) {
 		return record{}, fmt.Errorf("%w: %s has format %d", errOlderFormat, path, v)
 	}
 	body, n := b[:len(b)-4], (len(b)-recordHeader-4)/recordState
-	if n < 0 || len(body) != recordHeader+n*recordState || n != int(le.Uint32(b[12:])) || crc32.ChecksumIEEE(body) != le.Uint32(b[len(body):]) {
+	if len(body) != recordHeader+n*recordState || n != int(le.Uint32(b[12:])) || crc32.ChecksumIEEE(body) != le.Uint32(b[len(body):]) {
 		return record{}, damaged
 	}
 	r := record{at: history.LSN(le.Uint64(b[16:])), reach: history.LSN(le.Uint64(b[24:])), states: map[history.DatabaseID]State{}}

@@ -40,8 +40,11 @@ func (s *Store) Scrub(ctx context.Context, id history.DatabaseID, pace func(byte
 		for i := range n {
 			no := first + PageNo(i)
 			right := sum(no, buf[i*PageSize:(i+1)*PageSize]) == want[i]
-			if (failed || !right) && s.confirm(db, f, no, want[i:]) {
-				bad(no, want[i])
+			if right && !failed {
+				continue
+			}
+			if want, ok := db.confirm(f.read, no); ok {
+				bad(no, want)
 			}
 		}
 		if err := pace(n * PageSize); err != nil {
@@ -61,16 +64,19 @@ func (db *DB) baseSums(first PageNo, sums []uint64) int {
 	return copy(sums, db.sums[first-1:pages])
 }
 
-// confirm looks at a page again while no checkpoint writes, and puts what its hash must be into want.
-func (s *Store) confirm(db *DB, f *directFile, no PageNo, want []uint64) bool {
-	s.checkpointing.Lock()
-	defer s.checkpointing.Unlock()
-	var ok bool
-	if want[0], ok = db.wanted(no); !ok {
-		return false
-	}
+// confirm looks at a page again, and gives what its sum must be if it is bad. A checkpoint that writes the
+// page meanwhile has changed what is wanted before.
+func (db *DB) confirm(read func([]byte, PageNo) error, no PageNo) (want uint64, bad bool) {
 	buf := directBuffer(PageSize)
-	return f.read(buf, no) != nil || sum(no, buf) != want[0]
+	for {
+		want, ok := db.wanted(no)
+		if !ok || (read(buf, no) == nil && sum(no, buf) == want) {
+			return 0, false
+		}
+		if now, ok := db.wanted(no); ok && now == want {
+			return want, true
+		}
+	}
 }
 
 // wanted gives the sum of page no in the base file, if new snapshots read it there. Others are written by
@@ -81,7 +87,7 @@ func (db *DB) wanted(no PageNo) (uint64, bool) {
 	if no == 0 || int(no) > len(db.sums) {
 		return 0, false
 	}
-	if v, inBase := db.find(no, max(db.floor, db.base0.LSN)); v != nil || !inBase {
+	if v, inBase := db.find(no, db.floor); v != nil || !inBase {
 		return 0, false
 	}
 	return db.sums[no-1], true

@@ -140,6 +140,26 @@ func TestAScrubFindsWhatNobodyReads(t *testing.T) {
 	}
 }
 
+// What the scrub has found wanting is written by a checkpoint before the scrub looks again.
+func TestAScrubDoesNotTakeAPageForBadThatACheckpointWrites(t *testing.T) {
+	var got []told
+	b := newDamaged(t, &got)
+	looks := 0
+	_, bad := b.db(2).confirm(func(dst []byte, no PageNo) error {
+		if looks++; looks == 1 {
+			copy(dst, filled(7)) // the page as it is on its way
+			b.commit(b.db(2), 5, map[PageNo]byte{2: 7})
+			b.checkpoint()
+			return nil
+		}
+		_, err := b.db(2).base.ReadAt(dst, int64(no-1)*PageSize)
+		return err
+	}, 2)
+	if bad || looks != 2 {
+		t.Errorf("bad: %v, after %d looks", bad, looks)
+	}
+}
+
 // A file that lost its end, through no doing of ours, has bad pages there, not fewer pages.
 func TestAScrubMissesTheEndOfAFile(t *testing.T) {
 	var got []told

@@ -62,8 +62,8 @@ func Open(dir string, options Options) (*Store, error) {
 	if err := replog.MakeDir(dir); err != nil {
 		return nil, err
 	}
-	if _, err := os.Lstat(filepath.Join(dir, installFile)); !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(ErrInstalling, err)
+	if Installing(dir) {
+		return nil, ErrInstalling
 	}
 	var err error
 	if s.record, err = readRecord(dir); err != nil {
@@ -91,8 +91,9 @@ func (s *Store) begin() error {
 	return record{}.write(s.dir)
 }
 
-// removeOrphans deletes base files in dir that states do not name: of databases that had been dropped.
-func removeOrphans[T any](dir string, states map[history.DatabaseID]T) error {
+// removeOrphans deletes base files in dir that states do not name: of databases that had been dropped, or that a
+// copy of another node has not.
+func removeOrphans(dir string, states map[history.DatabaseID]State) error {
 	names, err := filepath.Glob(filepath.Join(dir, "*"+baseSuffix))
 	if err != nil {
 		return err
@@ -128,7 +129,7 @@ func (s *Store) open(id history.DatabaseID, base State, flags int) (*DB, error) 
 		return nil, errors.Join(err, f.Close())
 	}
 	db := &DB{
-		ID: id, base: f, usage: &s.usage, onDamage: s.options.OnDamage, base0: base, states: []State{base},
+		ID: id, base: f, usage: &s.usage, onDamage: s.options.OnDamage, base0: base, floor: base.LSN, states: []State{base},
 		pages: map[PageNo]*version{}, pins: map[history.LSN]*pin{}, stale: map[PageNo]struct{}{},
 	}
 	s.databases[id] = db

@@ -132,6 +132,41 @@ func (b *bench) want(s *Snapshot, no PageNo, value byte) {
 	}
 }
 
+// checkImage pins all databases and compares their pages with their hashes and checksums.
+func (b *bench) checkImage() {
+	i, err := b.store.Pin(history.LSN(b.visible.Load()))
+	if err != nil {
+		b.t.Error(err)
+		return
+	}
+	defer i.Close()
+	for _, db := range i.Databases() {
+		sums, err := i.Sums(db.ID, 1, int(db.Pages))
+		if err != nil {
+			b.t.Error(err)
+			return
+		}
+		numbers, content := make([]PageNo, len(sums)), make([]byte, len(sums)*PageSize)
+		for n := range numbers {
+			numbers[n] = PageNo(n + 1)
+		}
+		if err := i.ReadPages(db.ID, numbers, content); err != nil {
+			b.t.Error(err)
+			return
+		}
+		var total uint64
+		for n, no := range numbers {
+			if s := PageSum(no, content[n*PageSize:(n+1)*PageSize]); s != sums[n] {
+				b.t.Errorf("page %d of database %d at %d has the hash %x, want %x", no, db.ID, i.LSN, s, sums[n])
+			}
+			total ^= sums[n]
+		}
+		if total != db.Checksum {
+			b.t.Errorf("database %d at %d has the checksum %x, want %x", db.ID, i.LSN, total, db.Checksum)
+		}
+	}
+}
+
 func TestACutThatAnOlderSnapshotKeepsDoesNotEmptyAPageWrittenSince(t *testing.T) {
 	b := newBench(t)
 	db := b.db(2)
@@ -299,7 +334,7 @@ func TestACheckpointWithoutNewEntriesDropsWhatNobodyNeeds(t *testing.T) {
 // written in some transactions, page 1 in all, and holds the number of the last one that wrote it, so
 // every snapshot can be checked against its number alone.
 func TestReadersWritersAndCheckpointsAtOnce(t *testing.T) {
-	const pages, rounds = 24, 4000
+	const pages, rounds = 24, 2000
 	b := newBench(t)
 	state := func(round int, no PageNo) byte { // the content after a round
 		for r := round; r > 0; r-- {
@@ -369,6 +404,16 @@ func TestReadersWritersAndCheckpointsAtOnce(t *testing.T) {
 				t.Error(err)
 				return
 			}
+		}
+	})
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			b.checkImage()
 		}
 	})
 	others.Go(func() {
