@@ -230,7 +230,7 @@ func (p *Pipeline) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint3
 		Epoch: epoch, Database: db.ID, Kind: replog.Transaction, Time: time.Now().UnixMicro(),
 		Pages: pages, Checksum: t.after.Checksum,
 	}
-	if err := p.room(); err != nil {
+	if err := p.room(db.ID); err != nil {
 		return 0, err
 	}
 	if err := fault.Hit("commit.append"); err != nil {

@@ -14,7 +14,8 @@ import (
 // restorePace is how often a leader that goes on alone looks whether its standbys have caught up.
 const restorePace = 100 * time.Millisecond
 
-var errTooMuchPending = errors.New("too much is waiting for the acknowledgement of standbys: the memory for page versions is used up")
+// ErrTooMuchPending refuses a transaction while what standbys have not acknowledged fills the memory.
+var ErrTooMuchPending = errors.New("too much is waiting for the acknowledgement of standbys: the memory for page versions is used up")
 
 // degrading is what happens when standbys do not acknowledge in time.
 type degrading struct {

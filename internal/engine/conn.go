@@ -143,16 +143,20 @@ func (c *conn) put(sql string, st *sqlite3.Stmt) {
 	c.cache[sql] = st
 }
 
-// exec runs a statement without parameters or rows.
+// exec runs a statement without parameters or rows. Of what goes wrong in a commit SQLite passes on a code
+// alone, so that the reason is fetched from where it was given.
 func (c *conn) exec(sql string) error {
 	st, err := c.take(sql)
 	if err != nil {
 		return err
 	}
+	_ = c.file.TakeError() // of something else
 	for st.Step() {
 		continue
 	}
-	err = st.Err()
+	if err = st.Err(); err != nil {
+		err = errors.Join(err, c.file.TakeError())
+	}
 	c.put(sql, st)
 	return err
 }

@@ -59,6 +59,11 @@ func (s *Session) storageError(err error) error {
 			WithHint("Use shorter transactions, or give the node more memory for versions.")
 	case errors.Is(err, pagestore.ErrDamaged):
 		return sqlstate.New(sqlstate.DataCorrupted, "%v", err)
+	case errors.Is(err, commit.ErrNotLeading):
+		return errCeasedToLead
+	case errors.Is(err, commit.ErrTooMuchPending):
+		return sqlstate.New(sqlstate.InsufficientResources, "%v", commit.ErrTooMuchPending).
+			WithHint("Bring a standby back, or change synchronous_standby_names or skein.on_sync_timeout with ALTER SYSTEM.")
 	case errors.Is(err, commit.ErrDiskFull):
 		return sqlstate.New(sqlstate.DiskFull, "%v", err).WithHint("Free disk space; nothing needs to be restarted.")
 	}

@@ -37,6 +37,38 @@ func TestAFollowerWithoutACopyAdmitsNobodyUntilItHasOne(t *testing.T) {
 	r.allGone()
 }
 
+func TestTheRuleCanBeChangedWhenPendingCommitsFillTheMemory(t *testing.T) {
+	r := &rig{t: t, dir: t.TempDir(), versions: 1 << 20}
+	r.start()
+	t.Cleanup(func() {
+		r.allGone()
+		r.stop()
+	})
+	c := r.dial()
+	for _, sql := range []string{
+		"CREATE TABLE t (a blob)", "ALTER SYSTEM SET synchronous_standby_names = 'gander'", "SET synchronous_commit = local",
+	} {
+		if code, _ := run(t, c, sql); code != "" {
+			t.Fatalf("%s: %s", sql, code)
+		}
+	}
+	code := ""
+	for n := 0; code == "" && n < 100; n++ {
+		code, _ = run(t, c, "INSERT INTO t VALUES (zeroblob(100000))")
+	}
+	if code != "53000" {
+		t.Fatalf("without an end of pending commits the client gets %q, want 53000", code)
+	}
+	if err := r.engine.RecordDegraded(t.Context(), 1, "a test"); err != nil {
+		t.Error(err)
+	}
+	for _, sql := range []string{"ALTER SYSTEM RESET synchronous_standby_names", "INSERT INTO t VALUES (zeroblob(100000))"} {
+		if code, _ := run(t, c, sql); code != "" {
+			t.Errorf("%s: %s", sql, code)
+		}
+	}
+}
+
 // A power cut can take with it what the leader knew to be committed.
 func TestALeaderThatCanShowNothingYetLetsItsRolesIn(t *testing.T) {
 	r := newRig(t)

@@ -26,6 +26,7 @@ type rig struct {
 	t        *testing.T
 	dir      string
 	options  pgwire.Options
+	versions int64 // bytes of page versions; 0: the store's default
 	engine   *Engine
 	pipeline *commit.Pipeline
 	address  string
@@ -63,7 +64,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) start() {
 	r.t.Helper()
 	log := slog.New(slog.NewTextHandler(complaint{r.t}, &slog.HandlerOptions{Level: slog.LevelError}))
-	p, _, err := commit.Open(r.dir, commit.Options{Cluster: replog.Cluster{1}, SegmentBytes: 4 * replog.MaxChunk, Logger: log})
+	p, _, err := commit.Open(r.dir, commit.Options{Cluster: replog.Cluster{1}, SegmentBytes: 4 * replog.MaxChunk, MaxVersionBytes: r.versions, Logger: log})
 	if err != nil {
 		r.t.Fatal(err)
 	}
