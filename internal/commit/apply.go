@@ -71,7 +71,9 @@ func (p *Pipeline) Receive(frames []byte) (history.Position, error) {
 	if p.Leading() {
 		return history.Position{}, errors.New("this node is the leader")
 	}
-	return p.log.AppendFrames(frames)
+	head, err := p.log.AppendFrames(frames)
+	p.newest.Store(uint64(head.Epoch))
+	return head, err
 }
 
 // Flush makes everything received durable and gives the LSN up to which it is.
@@ -289,6 +291,7 @@ func (p *Pipeline) CutBack(to history.LSN) error {
 	if err := p.log.Cut(to); err != nil {
 		return err
 	}
+	p.newest.Store(uint64(p.log.Head().Epoch))
 	p.options.Logger.Warn("cut a tail that the leader does not have; it was never visible", "after", to, "head was", head, "kept in", name)
 	return nil
 }

@@ -61,6 +61,7 @@ type Pipeline struct {
 	done    atomic.Int64  // bytes of log that had been appended at the last checkpoint
 	retain  atomic.Pointer[func() history.LSN]
 
+	newest    atomic.Uint64                 // epoch of the newest entry
 	epoch     atomic.Uint64                 // of this leadership, 0 while following
 	rule      rule                          // while leading
 	awaited   [RemoteApply + 1]atomic.Int64 // clients that wait for standbys, by level
@@ -116,7 +117,7 @@ func (p *Pipeline) recover(rec *Recovery) error {
 		return err
 	}
 	rec.From = p.store.CheckpointLSN()
-	shown = max(shown, rec.From)
+	shown = max(shown, p.store.Reach()) // a checkpoint that was not completed has written what readers had seen, too
 	verified := false
 	verify := func() error {
 		if verified {
@@ -144,6 +145,7 @@ func (p *Pipeline) recover(rec *Recovery) error {
 		return errors.Join(err, log.Close(false), h.close())
 	}
 	p.log, p.hint = log, h
+	p.newest.Store(uint64(found.Head.Epoch))
 	p.applier.applied.Store(uint64(found.Head.LSN))
 	p.learnt.Store(uint64(shown))
 	p.visible.Advance(shown)

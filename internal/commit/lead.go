@@ -42,8 +42,9 @@ func (p *Pipeline) RecordWith(r Recorder) { p.degrading.enabled.Store(&r) }
 // Leading says whether this node writes.
 func (p *Pipeline) Leading() bool { return p.epoch.Load() != 0 }
 
-// Epoch is that of the newest entry.
-func (p *Pipeline) Epoch() history.Epoch { return p.log.Head().Epoch }
+// Epoch is that of the newest entry. Like all that status asks it waits for nobody: an append of a large
+// transaction holds the log's order for long.
+func (p *Pipeline) Epoch() history.Epoch { return history.Epoch(p.newest.Load()) }
 
 // Lead begins an epoch: from then on this node writes. Its first entry is on disk before anybody
 // else can see it, so that no epoch ever begins twice. Nothing is shown above what had been shown before
@@ -57,6 +58,7 @@ func (p *Pipeline) Lead(ctx context.Context) error {
 	if err := p.log.Wait(ctx, lsn); err != nil {
 		return err
 	}
+	p.newest.Store(uint64(epoch))
 	p.epoch.Store(uint64(epoch))
 	p.advance()
 	return nil

@@ -94,7 +94,7 @@ func (t *term) Receiver() (pgcatalog.Receiver, bool) {
 		return pgcatalog.Receiver{}, false
 	}
 	row := pgcatalog.Receiver{
-		PID: r.PID, Status: "streaming", StartLSN: r.Start, StartEpoch: t.pipeline.Log().Epochs().Of(r.Start), Epoch: r.Epoch,
+		PID: r.PID, Status: "streaming", StartLSN: r.Start, StartEpoch: r.Epoch, Epoch: r.Epoch,
 		Received: r.Received, Flushed: r.Flushed, LatestEnd: r.Head, SentAt: r.SentAt, ReceivedAt: r.HeardAt, Slot: t.node.name(),
 	}
 	if !r.Connected {
