@@ -3,6 +3,7 @@ package replog
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -574,4 +575,72 @@ func TestALogThatEndsBeforeWhatIsKnownToBeFlushedIsLeftAsItIs(t *testing.T) {
 	}
 	options.Flushed = 1
 	mustOpenWith(t, dir, 0, options).stop(true)
+}
+
+// The leader's disk was up to date with each of three entries; the follower's had none of them when its power went,
+// and the last of the three is what reached it. That is no damage.
+func TestFollower_WhatTheLeaderHadFlushedProvesNothingHere(t *testing.T) {
+	leader := mustOpen(t, t.TempDir())
+	defer leader.stop(true)
+	for _, b := range []string{"a", "b", "c"} {
+		leader.add(t, b)
+	}
+	frames, _ := drain(t, leader.reader(t, 0), 1<<20)
+	for together := range 2 {
+		dir := t.TempDir()
+		follower := mustOpen(t, dir)
+		for rest := frames; len(rest) > 0; {
+			n := len(rest)
+			if f, _ := readFrame(rest); together == 0 {
+				n = f.size
+			}
+			if _, err := follower.AppendFrames(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		follower.flush(t)
+		follower.stop(false)
+		flip(t, lastSegment(t, dir), frame2)
+		follower = mustOpen(t, dir)
+		if fmt.Sprint(follower.got) != "[1 a]" {
+			t.Fatalf("replayed %v", follower.got)
+		}
+		// One by one it has them on its disk, and that does prove something.
+		for rest := frames[72:]; len(rest) > 0; rest = rest[72:] {
+			if _, err := follower.AppendFrames(rest[:72]); err != nil {
+				t.Fatal(err)
+			}
+			follower.flush(t)
+		}
+		follower.stop(false)
+		flip(t, lastSegment(t, dir), frame2)
+		if _, err := open(t, dir); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("error %v, want %v", err, ErrDamaged)
+		}
+	}
+}
+
+func TestAHintThatDoesNotCheckProvesNothing(t *testing.T) {
+	header := make([]byte, frameHeader)
+	for _, lsn := range []history.LSN{1, 7, 1 << 20, 1<<40 + 3} {
+		binary.LittleEndian.PutUint64(header[16:], uint64(lsn))
+		for _, n := range []history.LSN{1, min(lsn, 5), min(lsn, 1<<hintBits-1)} {
+			putHint(header, lsn, n)
+			if got := hintOf(header); got != n {
+				t.Fatalf("hint %d of entry %d reads %d", n, lsn, got)
+			}
+			for bit := range 32 {
+				header[hintAt+bit/8] ^= 1 << (bit % 8)
+				if got := hintOf(header); got != 0 {
+					t.Fatalf("hint %d of entry %d, bit %d flipped, reads %d", n, lsn, bit, got)
+				}
+				header[hintAt+bit/8] ^= 1 << (bit % 8)
+			}
+		}
+		putHint(header, lsn, 1<<hintBits)
+		if got := hintOf(header); got != 0 {
+			t.Fatalf("a count that does not fit reads %d", got)
+		}
+	}
 }
