@@ -100,7 +100,7 @@ func (l *Log) forget(p place, head history.Position) (gone []*segment) {
 	l.end = p.at
 	l.tail, l.at = p.segment, p.at
 	l.thread = thread{head: head}
-	l.epochs = l.epochs.Until(head.LSN)
+	l.epochs, l.newEpoch = l.epochs.Until(head.LSN), 0
 	l.received.Store(uint64(head.LSN))
 	l.Flushed.Lower(head.LSN)
 	l.cuts = append(l.cuts, head.LSN)
@@ -142,7 +142,7 @@ func (l *Log) carryOut(c cut, f *os.File, size int64) error {
 }
 
 // finishCut carries out a cut that a crash has interrupted. Its file may have been removed, or have got its
-// name, without that being on the disk yet: neither must change once the log goes on.
+// name, without that being on the disk yet, and so may the epochs' file: that must not change once the log goes on.
 func (l *Log) finishCut() error {
 	if err := l.options.disk.syncDir(l.dir); err != nil {
 		return err

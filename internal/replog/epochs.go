@@ -49,6 +49,11 @@ func (l *Log) begin(epoch history.Epoch) error {
 		return err
 	}
 	l.epochs = epochs
+	if begins {
+		l.mu.Lock()
+		l.newEpoch = start.LSN
+		l.mu.Unlock()
+	}
 	return nil
 }
 
@@ -60,10 +65,10 @@ func (l *Log) saveEpochs(epochs history.Epochs) error {
 }
 
 // settleEpochs makes the file say what was found: what it knew of the past that was not read, and
-// what was read. After an unclean stop nothing says that the file itself is on disk.
-func (l *Log) settleEpochs(found, saved history.Epochs, clean bool) error {
+// what was read. That the file itself is on disk finishCut has made sure of.
+func (l *Log) settleEpochs(found, saved history.Epochs) error {
 	l.epochs = found
-	if slices.Equal(found, saved) && (clean || len(found) == 0) {
+	if slices.Equal(found, saved) {
 		return nil
 	}
 	return l.saveEpochs(found)

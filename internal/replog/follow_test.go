@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -643,4 +645,59 @@ func TestAHintThatDoesNotCheckProvesNothing(t *testing.T) {
 			t.Fatalf("a count that does not fit reads %d", got)
 		}
 	}
+}
+
+// slowDisk syncs when it is told to.
+type slowDisk struct {
+	osDisk
+	slow    atomic.Bool
+	syncing chan struct{} // a sync has begun
+	finish  chan struct{} // it may end
+}
+
+func (d *slowDisk) sync(f *os.File) error {
+	if d.slow.Load() && strings.HasSuffix(f.Name(), spareSuffix) {
+		d.syncing <- struct{}{}
+		<-d.finish
+	}
+	return d.osDisk.sync(f)
+}
+
+// Entries travel while they are being written. The first of an epoch does not: if the leader lost it, it would
+// begin the same epoch again, with another one.
+func TestReader_GetsWhatIsBeingFlushedUnlessItBeginsAnEpoch(t *testing.T) {
+	d := &slowDisk{syncing: make(chan struct{}), finish: make(chan struct{})}
+	options := testOptions
+	options.disk = d
+	o := mustOpenWith(t, t.TempDir(), 0, options)
+	r := o.reader(t, 0)
+	for _, step := range []struct {
+		epoch  history.Epoch
+		kind   Kind
+		during string
+		after  string
+	}{
+		{1, EpochStart, "[]", "[1 ]"},
+		{1, Transaction, "[2 x]", "[]"},
+		{2, EpochStart, "[]", "[3 ]"},
+		{2, Transaction, "[4 x]", "[]"},
+	} {
+		lsn := o.put(t, step.epoch, step.kind, strings.Repeat("x", int(step.kind)%2))
+		o.spareWG.Wait()
+		d.slow.Store(true)
+		o.FlushSoon()
+		<-d.syncing
+		if _, got := drain(t, r, 1<<20); fmt.Sprint(got) != step.during {
+			t.Errorf("while entry %d is being flushed: %v, want %v", lsn, got, step.during)
+		}
+		d.slow.Store(false)
+		d.finish <- struct{}{}
+		if err := o.Wait(t.Context(), lsn); err != nil {
+			t.Fatal(err)
+		}
+		if _, got := drain(t, r, 1<<20); fmt.Sprint(got) != step.after {
+			t.Errorf("once entry %d is flushed: %v, want %v", lsn, got, step.after)
+		}
+	}
+	o.stop(true)
 }

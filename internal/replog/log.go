@@ -81,6 +81,7 @@ type Log struct {
 	ring     ring          // what readers may have, as far as it is in memory
 	sleepers []*Reader     // that wait for a release
 	cuts     []history.LSN // what the log was cut to since Open, oldest first
+	newEpoch history.LSN   // the newest entry that begins an epoch; see take
 	spareWG  sync.WaitGroup
 
 	trimming sync.Mutex // held while segments go, at either end
@@ -395,18 +396,28 @@ func (l *Log) onFlush(advanced bool) {
 }
 
 // take gives the flusher what has been appended. Readers may have it from now on, so that it travels
-// while it is being written.
-func (l *Log) take() []run {
+// while it is being written; but they get the first entry of an epoch, and what is written with it, once it is
+// flushed: a leader that lost it would begin an epoch of the same number with another one.
+func (l *Log) take() (runs []run, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	runs := l.pending
+	runs = l.pending
 	l.pending, l.waiting = nil, 0
 	l.drained.Broadcast()
-	l.ring.add(runs, l.options.ringBytes)
-	if len(runs) > 0 {
-		l.wakeReaders()
+	if l.newEpoch > l.Flushed.Load() {
+		return runs, true
 	}
-	return runs
+	l.release(runs)
+	return runs, false
+}
+
+// release gives readers what the flusher has taken. The log's lock is held.
+func (l *Log) release(runs []run) {
+	if len(runs) == 0 {
+		return
+	}
+	l.ring.add(runs, l.options.ringBytes)
+	l.wakeReaders()
 }
 
 func (l *Log) fail(err error) {
@@ -420,7 +431,7 @@ func (l *Log) fail(err error) {
 
 // flush writes runs in order. A segment is synced before the next is written to, so that the log on
 // disk never has a hole. It gives the newest entry that is complete with them, 0 if none is.
-func (l *Log) flush(runs []run) (last history.LSN, err error) {
+func (l *Log) flush(runs []run, held bool) (last history.LSN, err error) {
 	for i, r := range runs {
 		if err := l.writeRun(r); err != nil {
 			return 0, err
@@ -438,6 +449,11 @@ func (l *Log) flush(runs []run) (last history.LSN, err error) {
 		if err := fault.Hit("log.afterSync"); err != nil {
 			return 0, err
 		}
+	}
+	if held { // before anybody can ask for what comes after an entry in them
+		l.mu.Lock()
+		l.release(runs)
+		l.mu.Unlock()
 	}
 	if last > 0 {
 		l.Flushed.Advance(last)

@@ -50,7 +50,8 @@ func TestLog_A08_PiecesOfAnEarlierAttemptAreNeverReadOn(t *testing.T) {
 		tail, at := o.tail, o.at
 		o.appendLarge(t, rng, pieces)
 		// Only the first piece of the second attempt has reached the disk.
-		first := o.take()[0]
+		taken, _ := o.take()
+		first := taken[0]
 		if first.segment != tail || first.at != at {
 			t.Fatalf("the second attempt begins at %d of segment %d, want %d of %d", first.at, first.segment.number, at, tail.number)
 		}

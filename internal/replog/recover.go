@@ -95,7 +95,7 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 			return rec, err
 		}
 		l.goOn(thread{}, segmentHeader)
-		return rec, l.settleEpochs(nil, saved, true)
+		return rec, l.settleEpochs(nil, saved)
 	}
 	if !clean {
 		if err := l.settle(l.segments[len(l.segments)-1].file); err != nil {
@@ -124,7 +124,7 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 	if err := l.cutTail(); err != nil {
 		return rec, err
 	}
-	if err := l.settleEpochs(s.epochs, saved, clean); err != nil {
+	if err := l.settleEpochs(s.epochs, saved); err != nil {
 		return rec, err
 	}
 	l.Flushed.Advance(l.head.LSN)
