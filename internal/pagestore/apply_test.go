@@ -589,3 +589,21 @@ func TestAFollowerIsReadWhileItAppliesAndIsCutBack(t *testing.T) {
 		t.Errorf("%d bytes are held that nobody needs", held)
 	}
 }
+
+// With every write the versions that nobody needs any more go, however far behind it what is visible stays.
+func TestVersionsThatNobodyNeedsDoNotGather(t *testing.T) {
+	for _, behind := range []int64{1, 2, 40} {
+		f := newFollower(t, Options{})
+		most := int64(0)
+		for range 400 {
+			f.apply(f.entry(1, map[PageNo]byte{1: byte(f.lsn%250) + 1}), history.LSN(max(int64(f.lsn)-behind, 0)))
+			most = max(most, f.store.HeldBytes()/PageSize)
+		}
+		if most < behind || most > behind+behind/2+2 {
+			t.Errorf("%d behind: %d versions are held", behind, most)
+		}
+		if states := len(f.store.DB(2).states); int64(states) > behind+2 {
+			t.Errorf("%d behind: %d states are held", behind, states)
+		}
+	}
+}
