@@ -101,8 +101,8 @@ func (f fakeSQL) answer(b *pgproto3.Backend, sql string) {
 		if f.follows != "" {
 			role = "follower"
 		}
-		sendRows(b, 6, []string{role, "1", mode, "0", "0", ""})
-		sendRows(b, 7, f.followers(sync)...)
+		sendRows(b, 4, []string{role, "1", mode, ""})
+		sendRows(b, 9, f.followers(sync)...)
 	default:
 		before, _ := os.ReadFile(setting) // told twice is a mistake
 		if err := os.WriteFile(setting, append(before, sql...), 0o600); err != nil {
@@ -126,9 +126,9 @@ func (f fakeSQL) followers(sync string) [][]string {
 		text, _ := os.ReadFile(file)
 		pid, err := strconv.Atoi(string(text))
 		if err == nil && syscall.Kill(pid, 0) == nil {
-			list = append(list, []string{name, "t", "streaming", sync, "", "0", "0.3"})
+			list = append(list, []string{name, "t", "streaming", sync, "", "0", "0.3", "0", "0"})
 		} else {
-			list = append(list, []string{name, "f", "", "", "network", "5000000", "100"})
+			list = append(list, []string{name, "f", "", "", "network", "5000000", "100", "0", "0"})
 		}
 	}
 	return list

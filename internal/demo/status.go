@@ -18,8 +18,8 @@ const (
 )
 
 // lookQuery asks a node for itself and for those who copy from it.
-const lookQuery = `SELECT role, epoch, mode, snapshot_done_bytes, snapshot_total_bytes, problem FROM skein_status;
-SELECT name, connected, state, sync_state, reason, replay_lag_bytes, replay_lag_ms FROM skein_replication`
+const lookQuery = `SELECT role, epoch, mode, problem FROM skein_status;
+SELECT name, connected, state, sync_state, reason, replay_lag_bytes, replay_lag_ms, snapshot_done_bytes, snapshot_total_bytes FROM skein_replication`
 
 // status is what one node says; the zero value stands for one that says nothing.
 type status struct {
@@ -27,8 +27,6 @@ type status struct {
 	role      string
 	epoch     string
 	mode      string
-	copying   bool // takes a copy of all data now, of which it has so many percent
-	copied    int
 	problem   string
 	followers map[string]follower
 }
@@ -40,6 +38,7 @@ type follower struct {
 	reason      string // it lags for
 	lagBytes    int64
 	lag         time.Duration
+	copied      int // of the copy that it takes in state backup, percent
 }
 
 // watch reports how the node stands until ctx is done. setup, unless it is empty, is run on the node
@@ -125,14 +124,14 @@ func ask(ctx context.Context, conn *pgconn.PgConn) (status, error) {
 		return status{}, errNoStatus
 	}
 	row := texts(results[0].Rows[0])
-	s := status{answers: true, role: row[0], epoch: row[1], mode: row[2], problem: row[5], followers: map[string]follower{}}
-	s.copied, s.copying = percent(row[3], row[4])
+	s := status{answers: true, role: row[0], epoch: row[1], mode: row[2], problem: row[3], followers: map[string]follower{}}
 	for _, r := range results[1].Rows {
 		row := texts(r)
 		f := follower{connected: row[1] == "t", state: row[2], sync: row[3], reason: row[4]}
 		f.lagBytes, _ = strconv.ParseInt(row[5], 10, 64)
 		ms, _ := strconv.ParseFloat(row[6], 64)
 		f.lag = time.Duration(ms * float64(time.Millisecond))
+		f.copied = percent(row[7], row[8])
 		s.followers[row[0]] = f
 	}
 	return s, nil
@@ -146,14 +145,14 @@ func texts(row [][]byte) []string {
 	return out
 }
 
-// percent gives false for a part of nothing.
-func percent(done, total string) (int, bool) {
+// percent is 0 for a part of nothing.
+func percent(done, total string) int {
 	d, _ := strconv.ParseInt(done, 10, 64)
 	t, _ := strconv.ParseInt(total, 10, 64)
 	if t <= 0 {
-		return 0, false
+		return 0
 	}
-	return int(min(d, t) * 100 / t), true
+	return int(min(d, t) * 100 / t)
 }
 
 // summary puts what all nodes say in one line. Lags and progress are coarse, so that the line changes
@@ -188,10 +187,8 @@ func summary(names []string, all map[string]status) string {
 // as says how a follower stands, as the leader sees it.
 func (s status) as(f follower, known bool) string {
 	switch {
-	case s.copying:
-		return fmt.Sprintf("takes a copy, %d %%", s.copied/20*20)
 	case known && f.connected && f.state == "backup":
-		return "takes a copy"
+		return fmt.Sprintf("takes a copy, %d %%", f.copied/20*20)
 	case !s.answers && !f.connected:
 		return "does not answer"
 	case !f.connected:

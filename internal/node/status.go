@@ -73,6 +73,7 @@ func (t *term) Replicas() []pgcatalog.Replica {
 			Name: r.Name, NodeID: r.Node, Connected: r.Connected, PID: r.PID, Since: r.Since, State: string(r.State),
 			Sent: r.Sent, Received: r.Received, Flushed: r.Flushed, Applied: r.Visible,
 			WriteLag: lagOf(r.WriteLag), FlushLag: lagOf(r.FlushLag), ReplayLag: lagOf(r.ReplayLag), Reason: string(r.Reason),
+			SnapshotDone: r.Snapshot.Done, SnapshotTotal: r.Snapshot.Total, SnapshotRate: r.Snapshot.Rate,
 			SyncPriority: r.SyncPriority, SyncState: r.SyncState, LastReply: r.LastReply,
 		}
 		if addr, ok := r.Remote.(*net.TCPAddr); ok {

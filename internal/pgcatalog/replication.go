@@ -81,10 +81,6 @@ type Node struct {
 	ApplyDelay   time.Duration
 	LogBytes     int64 // on disk
 
-	// The snapshot that a follower takes now, or a zero total.
-	SnapshotDone, SnapshotTotal int64 // bytes
-	SnapshotRate                int64 // bytes per second
-
 	// Problem is what a person must do before this node can go on; "" when there is nothing.
 	Problem string
 }
@@ -113,6 +109,9 @@ type Replica struct {
 	WriteLag, FlushLag, ReplayLag Lag
 	// Reason is what holds it back: network, disk or apply; "" when it is not behind.
 	Reason string
+
+	// The copy that it takes in state backup, in bytes and bytes per second.
+	SnapshotDone, SnapshotTotal, SnapshotRate int64
 
 	SyncPriority int
 	SyncState    string    // async, potential, sync or quorum
