@@ -31,6 +31,8 @@ type network struct {
 
 	listeners map[string]*listener
 	proxies   map[string]*faults
+
+	scrubEvery time.Duration // of nodes that are started
 }
 
 func newNetwork(t testing.TB) *network {
@@ -158,7 +160,7 @@ func (n *network) start(name, dir string, change ...func(*Link)) *node {
 	for _, c := range change {
 		c(&s.link)
 	}
-	if s.peer, err = NewPeer(Options{Link: s.link, Dir: dir, Pipeline: p}); err != nil {
+	if s.peer, err = NewPeer(Options{Link: s.link, Dir: dir, Pipeline: p, ScrubEvery: n.scrubEvery}); err != nil {
 		n.t.Fatal(err)
 	}
 	s.stopStorage = background(func(ctx context.Context) error { return p.Run(ctx) }, n.t)

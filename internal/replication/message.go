@@ -63,6 +63,9 @@ type Identity struct {
 	Address     string // where other nodes reach its peer port
 }
 
+// reachable says whether others can connect to the node.
+func (i Identity) reachable() bool { return i.Address != "" }
+
 func (e *encoder) identity(i Identity) {
 	e.bytes(i.Cluster[:])
 	e.str(i.Node)

@@ -33,6 +33,8 @@ type Options struct {
 	Link
 	Dir      string // of the node: slots.json
 	Pipeline *commit.Pipeline
+	// ScrubEvery is how often all pages are read in the background; 0: DefaultScrubEvery, negative: never.
+	ScrubEvery time.Duration
 }
 
 // Peer is a node's side of everything that travels between nodes. Its methods may be called from any
@@ -43,6 +45,8 @@ type Peer struct {
 	slots    *slots
 	times    timeline
 	began    time.Time
+
+	scrubEvery time.Duration
 
 	strangers chan struct{} // one slot each
 	damaged   chan damage
@@ -58,6 +62,7 @@ type Peer struct {
 	upstream  string               // where Follow copies from
 	trouble   string               // why its last connection ended
 	pids      uint32
+	scrubbed  Scrub
 }
 
 // replica is what is remembered of a follower.
@@ -72,12 +77,15 @@ type replica struct {
 // NewPeer makes a node's Peer and has the log kept for its slots. The pipeline must outlive it.
 func NewPeer(o Options) (*Peer, error) {
 	o.setDefaults()
+	if o.ScrubEvery == 0 {
+		o.ScrubEvery = DefaultScrubEvery
+	}
 	s, err := openSlots(filepath.Join(o.Dir, slotsFileName), Bounds{SlotBytes: DefaultSlotBytes})
 	if err != nil {
 		return nil, err
 	}
 	p := &Peer{
-		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(),
+		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), scrubEvery: o.ScrubEvery,
 		strangers: make(chan struct{}, maxStrangers),
 		damaged:   make(chan damage, maxDamaged),
 		replicas:  map[string]*replica{}, snapshots: map[*shipment]uint32{},
@@ -350,8 +358,11 @@ func (p *Peer) disconnect(name string, why error) {
 	}
 }
 
-// Run keeps slots in order and mends damaged pages until ctx is done.
+// Run keeps slots in order, and reads all pages now and then and mends damaged ones, until ctx is done.
 func (p *Peer) Run(ctx context.Context) error {
+	var scrubbing sync.WaitGroup
+	defer scrubbing.Wait()
+	scrubbing.Go(func() { p.scrubs(ctx) })
 	tick := time.NewTicker(upkeep)
 	defer tick.Stop()
 	for {

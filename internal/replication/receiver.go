@@ -244,9 +244,13 @@ func (r *receiver) cut(head history.Position, v verdict) error {
 	return nil
 }
 
-// receive takes entries in: everything that has arrived is appended, then flushed once, then acked.
+// receive takes entries in: everything that has arrived is appended, then flushed once, then acked. What
+// brings no entries is answered by acks, in its time.
 func (r *receiver) receive(ctx context.Context) error {
 	pipeline := r.peer.pipeline
+	if err := r.sendAck(); err != nil {
+		return err
+	}
 	unflushed := 0
 	for {
 		m, err := r.w.read()
@@ -264,17 +268,18 @@ func (r *receiver) receive(ctx context.Context) error {
 		if r.w.more() && unflushed < flushEvery {
 			continue
 		}
-		if unflushed > 0 {
-			if m.flags&flagAwaitsReceived != 0 {
-				if err := r.sendAck(); err != nil {
-					return err
-				}
-			}
-			if _, err := pipeline.Flush(ctx); err != nil {
-				return &storageFailed{fmt.Errorf("flush what was received: %w", err)}
-			}
-			unflushed = 0
+		if unflushed == 0 {
+			continue
 		}
+		if m.flags&flagAwaitsReceived != 0 {
+			if err := r.sendAck(); err != nil {
+				return err
+			}
+		}
+		if _, err := pipeline.Flush(ctx); err != nil {
+			return &storageFailed{fmt.Errorf("flush what was received: %w", err)}
+		}
+		unflushed = 0
 		if err := r.sendAck(); err != nil {
 			return err
 		}

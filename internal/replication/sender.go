@@ -57,6 +57,7 @@ type sender struct {
 	state   State
 	ack     ack
 	flags   uint8 // of the ack
+	current bool  // the ack is of the epoch that is sent
 	ackedAt time.Time
 	trip    time.Duration // last round trip
 }
@@ -174,7 +175,9 @@ func (s *sender) pump(ctx context.Context, r *replog.Reader) error {
 	for {
 		b, ok, err := r.TryNext(sendBatch)
 		if err == nil && !ok {
-			s.atEnd.Store(true)
+			if !s.atEnd.Swap(true) {
+				s.settle()
+			}
 			b, err = r.Next(ctx, sendBatch)
 		}
 		if err != nil {
@@ -268,20 +271,29 @@ func (s *sender) note(a ack, flags uint8, current bool) {
 	p := s.peer
 	now := time.Now()
 	s.mu.Lock()
-	s.ack, s.flags, s.ackedAt = a, flags, now
+	s.ack, s.flags, s.current, s.ackedAt = a, flags, current, now
 	if a.Stamp > 0 {
 		s.trip = max(now.Sub(p.began)-time.Duration(a.Stamp)-time.Duration(a.Held), 0)
 	}
-	caughtUp := s.state == StateCatchup && s.atEnd.Load() && a.Flushed >= s.target
+	s.mu.Unlock()
+	p.slots.advance(s.who.Name, a.Flushed, now)
+	s.settle()
+}
+
+// settle has the newest ack counted, if the follower has caught up.
+func (s *sender) settle() {
+	p := s.peer
+	s.mu.Lock()
+	a, now := s.ack, time.Now()
+	caughtUp := s.state == StateCatchup && s.atEnd.Load() && !s.ackedAt.IsZero() && a.Flushed >= s.target
 	if caughtUp {
 		s.state = StateStreaming
 	}
-	counts := s.state == StateStreaming && current
+	counts := s.state == StateStreaming && s.current
 	s.mu.Unlock()
 	if caughtUp {
 		p.Logger.Info("a follower has caught up", "name", s.who.Name, "at", a.Flushed, "after", now.Sub(s.since).Round(time.Millisecond))
 	}
-	p.slots.advance(s.who.Name, a.Flushed, now)
 	if counts {
 		p.pipeline.Acknowledge(s.who.Name, commit.Progress{Received: a.Received, Flushed: a.Flushed, Applied: a.Visible})
 	}

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"skein/internal/history"
@@ -17,6 +16,7 @@ type Status struct {
 	Receiver *Receiver // nil unless Follow runs
 	Slots    []Slot
 	AtRisk   AtRisk
+	Scrub    Scrub
 }
 
 // Replica is a follower as its sender sees it.
@@ -77,6 +77,7 @@ func (p *Peer) Status() Status {
 	now := time.Now()
 	s := Status{Slots: p.slots.list(), Receiver: p.receiverStatus()}
 	p.mu.Lock()
+	s.Scrub = p.scrubbed
 	names := slices.Sorted(maps.Keys(p.replicas))
 	for _, name := range names {
 		s.Replicas = append(s.Replicas, p.replicaStatus(p.replicas[name], now))
@@ -225,7 +226,7 @@ func (p *Peer) addresses() []string {
 		all = append(all, p.upstream)
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.replicas)) {
-		if r := p.replicas[name]; r.sender != nil && strings.Contains(r.who.Address, ":") {
+		if r := p.replicas[name]; r.sender != nil && r.who.reachable() {
 			all = append(all, r.who.Address)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,9 +14,13 @@ import (
 )
 
 const (
-	// scrubPiece and scrubRest pace a scrub: at most so many bytes between two rests, each of which is
-	// as long as reading them took. A node that serves keeps half of its disk.
+	// scrubPiece is what is read between two rests when somebody waits for the result.
 	scrubPiece = 4 << 20
+
+	// DefaultScrubEvery is how often every page is read in the background, and scrubRate how fast, in bytes
+	// per second.
+	DefaultScrubEvery = 24 * time.Hour
+	scrubRate         = 16 << 20
 
 	maxVerifiedText = 256
 )
@@ -47,7 +53,6 @@ type scrubbed struct {
 	Database history.DatabaseID
 	Pages    uint32
 	Checksum uint64
-	LSN      history.LSN // of the state that pages and checksum are of
 	Damaged  uint32
 	Repaired uint32
 }
@@ -56,8 +61,10 @@ type scrubbed struct {
 // their pasts. Without addresses it asks the upstream and every connected follower. Damaged pages are mended
 // where another node has them.
 func (p *Peer) Verify(ctx context.Context, addresses ...string) ([]Verified, error) {
+	var all []Verified
 	if len(addresses) == 0 {
 		addresses = p.addresses()
+		all = p.unreachable()
 	}
 	at, err := p.pipeline.Log().At(p.pipeline.Visible())
 	if err != nil {
@@ -68,16 +75,24 @@ func (p *Peer) Verify(ctx context.Context, addresses ...string) ([]Verified, err
 	for i, address := range addresses {
 		asking.Go(func() { results[i+1] = p.askVerified(ctx, address, at) })
 	}
-	own, err := p.scrub(ctx)
+	own, err := p.scrub(ctx, halfTime(ctx))
 	for _, s := range own {
 		results[0] = append(results[0], s.row(p.Identity, p.Address, at.LSN))
 	}
 	asking.Wait()
-	var all []Verified
-	for _, r := range results {
-		all = append(all, r...)
+	return append(slices.Concat(results...), all...), err
+}
+
+// unreachable lists the connected followers that have not said where they can be asked.
+func (p *Peer) unreachable() (rows []Verified) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.replicas {
+		if r.sender != nil && !r.who.reachable() {
+			rows = append(rows, Verified{Identity: r.who, Result: VerifiedUnreachable, Detail: "it does not say where its peer port is"})
+		}
 	}
-	return all, err
+	return rows
 }
 
 func (s scrubbed) row(who Identity, address string, at history.LSN) Verified {
@@ -95,15 +110,15 @@ func (s scrubbed) row(who Identity, address string, at history.LSN) Verified {
 }
 
 // scrub reads this node's databases and mends what is damaged.
-func (p *Peer) scrub(ctx context.Context) ([]scrubbed, error) {
+func (p *Peer) scrub(ctx context.Context, pace func(bytes int) error) ([]scrubbed, error) {
 	var all []scrubbed
 	for _, db := range p.pipeline.Store().All() {
 		snapshot := db.Snapshot(p.pipeline.Visible())
 		at := snapshot.State()
 		snapshot.Close()
-		s := scrubbed{Database: db.ID, Pages: at.Pages, Checksum: at.Checksum, LSN: at.LSN}
+		s := scrubbed{Database: db.ID, Pages: at.Pages, Checksum: at.Checksum}
 		var bad []damage
-		err := p.pipeline.Store().Scrub(ctx, db.ID, pace(ctx), func(no pagestore.PageNo, want uint64) {
+		err := p.pipeline.Store().Scrub(ctx, db.ID, pace, func(no pagestore.PageNo, want uint64) {
 			s.Damaged++
 			if len(bad) < maxDamaged {
 				bad = append(bad, damage{db.ID, no, want})
@@ -114,16 +129,16 @@ func (p *Peer) scrub(ctx context.Context) ([]scrubbed, error) {
 				s.Repaired++
 			}
 		}
+		all = append(all, s)
 		if err != nil {
 			return all, fmt.Errorf("read database %d: %w", db.ID, err)
 		}
-		all = append(all, s)
 	}
 	return all, nil
 }
 
-// pace rests as long as it reads.
-func pace(ctx context.Context) func(bytes int) error {
+// halfTime rests as long as it reads: a node that serves keeps half of its disk.
+func halfTime(ctx context.Context) func(bytes int) error {
 	read, since := 0, time.Now()
 	return func(n int) error {
 		if read += n; read >= scrubPiece {
@@ -131,6 +146,59 @@ func pace(ctx context.Context) func(bytes int) error {
 			read, since = 0, time.Now()
 		}
 		return ctx.Err()
+	}
+}
+
+// slowly reads so many bytes per second, and no more.
+func slowly(ctx context.Context, bytesPerSecond int) func(bytes int) error {
+	return func(n int) error {
+		rest(ctx, time.Duration(n)*time.Second/time.Duration(bytesPerSecond))
+		return ctx.Err()
+	}
+}
+
+// Scrub is the last reading of all pages in the background.
+type Scrub struct {
+	Ended             time.Time // zero: there has been none yet
+	Took              time.Duration
+	Pages             int64
+	Damaged, Repaired int64
+}
+
+// scrubs reads every page again and again, slowly, so that damage is found while other nodes have a good copy.
+func (p *Peer) scrubs(ctx context.Context) {
+	if p.scrubEvery < 0 {
+		return
+	}
+	// Not all nodes at once, and not only for nodes that run for days.
+	next := p.scrubEvery/24 + rand.N(p.scrubEvery/24+1)
+	for {
+		if rest(ctx, next); ctx.Err() != nil {
+			return
+		}
+		next = p.scrubEvery
+		began := time.Now()
+		all, err := p.scrub(ctx, slowly(ctx, scrubRate))
+		if ctx.Err() != nil {
+			return
+		}
+		s := Scrub{Ended: time.Now(), Took: time.Since(began)}
+		for _, db := range all {
+			s.Pages += int64(db.Pages)
+			s.Damaged += int64(db.Damaged)
+			s.Repaired += int64(db.Repaired)
+		}
+		p.mu.Lock()
+		p.scrubbed = s
+		p.mu.Unlock()
+		switch {
+		case err != nil:
+			p.Logger.Error("the databases could not be read to their end", "error", err)
+		case s.Damaged > 0:
+			p.Logger.Error("found damaged pages", "damaged", s.Damaged, "mended", s.Repaired, "of", s.Pages)
+		default:
+			p.Logger.Debug("every page is as it was written", "pages", s.Pages, "took", s.Took.Round(time.Second))
+		}
 	}
 }
 
@@ -179,7 +247,7 @@ func (p *Peer) giveVerified(ctx context.Context, w *wire) error {
 	}
 	stop := w.keepAlive(ctx, p.Heartbeat)
 	compared, detail := p.compare(ctx, at)
-	all, err := p.scrub(ctx)
+	all, err := p.scrub(ctx, halfTime(ctx))
 	if err != nil {
 		detail = err.Error()
 	}
@@ -235,6 +303,9 @@ func decodeVerified(b []byte, who Identity, address string) ([]Verified, error) 
 			row.Result = VerifiedDifferent
 		}
 		rows = append(rows, row)
+	}
+	if len(rows) == 0 && detail != "" {
+		rows = append(rows, Verified{Identity: who, Address: address, LSN: at, Result: VerifiedUnreachable, Detail: detail})
 	}
 	return rows, d.end()
 }
