@@ -91,27 +91,25 @@ func Open(o Options) (*Node, error) {
 	return n, nil
 }
 
-// open goes in the order in which each part stands on the one before. The listeners come last, so that
-// nobody is let in before everything works.
+// open binds the addresses, of which other nodes are told one, and opens the storage. Whoever connects waits
+// until Run lets them in.
 func (n *Node) open() error {
 	if n.home.isNew() && n.options.Follow == "" {
 		if err := n.home.begin(nil); err != nil {
 			return err
 		}
 	}
-	if !n.home.isNew() && !n.lacksCopy() {
-		t, err := n.openTerm(context.Background())
-		if err = n.setAside(err); err != nil {
-			return err
-		}
-		n.term = t
-	}
 	if err := n.listen(); err != nil {
-		if n.term != nil {
-			err = errors.Join(err, n.term.close())
-		}
 		return err
 	}
+	if n.home.isNew() || n.lacksCopy() {
+		return nil
+	}
+	t, err := n.openTerm(context.Background())
+	if err = n.setAside(err); err != nil {
+		return err
+	}
+	n.term = t
 	return nil
 }
 
