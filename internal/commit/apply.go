@@ -108,7 +108,7 @@ func (p *Pipeline) Follow(ctx context.Context) error {
 		}
 		err = p.applyAll(ctx, r)
 		r.Close()
-		if err != nil && !errors.Is(err, replog.ErrCut) {
+		if !errors.Is(err, replog.ErrCut) {
 			if ctx.Err() != nil {
 				return nil
 			}
