@@ -99,7 +99,7 @@ func (l *Log) forget(p place, head history.Position) (gone []*segment) {
 	l.ring = ring{end: p}
 	l.end = p.at
 	l.tail, l.at = p.segment, p.at
-	l.thread = thread{head: head}
+	l.thread, l.newest = thread{head: head}, head
 	l.epochs, l.newEpoch = l.epochs.Until(head.LSN), 0
 	l.received.Store(uint64(head.LSN))
 	l.Flushed.Lower(head.LSN)

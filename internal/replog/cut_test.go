@@ -109,3 +109,21 @@ func TestACutBelowTheLogIsRefused(t *testing.T) {
 		t.Fatalf("received %d, %v", o.Received(), err)
 	}
 }
+
+func TestAReaderThatHasHalfOfACutEntryIsTold(t *testing.T) {
+	o := mustOpen(t, t.TempDir())
+	defer o.stop(true)
+	o.add(t, "a")
+	r := o.reader(t, 1)
+	o.appendLarge(t, rand.New(rand.NewPCG(6, 9)), 3)
+	o.flush(t)
+	if b, ok, err := r.TryNext(1); err != nil || !ok || b.Last != 0 {
+		t.Fatalf("the first piece: last %d, %v, %v", b.Last, ok, err)
+	}
+	if err := o.Cut(1); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.TryNext(1); !errors.Is(err, ErrCut) {
+		t.Fatalf("error %v, want %v", err, ErrCut)
+	}
+}

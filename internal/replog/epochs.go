@@ -18,11 +18,11 @@ const (
 	epochsMagic = "SKEINEPO"
 )
 
-// Epochs is the log's epoch history.
+// Epochs is the log's epoch history. It never waits for the disk.
 func (l *Log) Epochs() history.Epochs {
-	l.order.Lock()
-	defer l.order.Unlock()
-	return l.epochs.Until(l.head.LSN)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.Until(l.newest.LSN)
 }
 
 // begin notes where an epoch begins, before the first entry of it is appended at head+1. So the file knows of every
@@ -48,11 +48,11 @@ func (l *Log) begin(epoch history.Epoch) error {
 	if err := l.saveEpochs(epochs); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.epochs = epochs
 	if begins {
-		l.mu.Lock()
 		l.newEpoch = start.LSN
-		l.mu.Unlock()
 	}
 	return nil
 }

@@ -701,3 +701,43 @@ func TestReader_GetsWhatIsBeingFlushedUnlessItBeginsAnEpoch(t *testing.T) {
 	}
 	o.stop(true)
 }
+
+// A status that asks for the head while a large entry is being appended is answered: the appender waits for the
+// disk, with the lock that gives the order.
+func TestTheHeadIsToldWhileALargeEntryWaitsForTheDisk(t *testing.T) {
+	l, _, err := Open(t.TempDir(), 0, testOptions, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	throttled := make(chan error)
+	go func() { // without a flusher it waits
+		_, err := l.AppendChunks(&Entry{Epoch: 1, Kind: Transaction}, 80*MaxChunk, func(emit func([]byte) error) error {
+			rng := rand.New(rand.NewPCG(5, 6))
+			for range 80 {
+				if err := emit(noise(rng, MaxChunk)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, nil)
+		throttled <- err
+	}()
+	<-l.wake // it has asked for a flush
+	if head, epochs := l.Head(), l.Epochs(); head.LSN != 0 || len(epochs) != 0 {
+		t.Fatalf("head %v, epochs %v", head, epochs)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	l.FlushSoon()
+	if err := <-throttled; err != nil {
+		t.Fatal(err)
+	}
+	if head, epochs := l.Head(), l.Epochs(); head.LSN != 1 || len(epochs) != 1 {
+		t.Fatalf("head %v, epochs %v", head, epochs)
+	}
+	cancel()
+	if err := errors.Join(<-done, l.Close(true)); err != nil {
+		t.Fatal(err)
+	}
+}

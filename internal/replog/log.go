@@ -63,13 +63,14 @@ type Log struct {
 	tail   *segment       // where the next frame goes
 	at     int64          // and at which byte
 	hints  []hint         // of appendRun, to be used again
-	epochs history.Epochs // as saved: may begin one at head+1, see begin; replaced, never changed
+	epochs history.Epochs // as saved: may begin one at head+1, see begin; replaced, with mu held too, never changed
 
 	flushing sync.Mutex // held by whoever writes and syncs, across that I/O and nothing else
 
-	mu       sync.Mutex // guards what follows; never held across I/O
-	segments []*segment // oldest first, the tail last
-	end      int64      // of the tail, once what is pending is written
+	mu       sync.Mutex       // guards what follows; never held across I/O
+	newest   history.Position // head, once it is pending: for those who cannot wait for order
+	segments []*segment       // oldest first, the tail last
+	end      int64            // of the tail, once what is pending is written
 	spares   []*segment
 	number   uint64 // for the next spare file
 	pending  []run
@@ -203,6 +204,7 @@ func (l *Log) enqueue(r run, throttle bool) error {
 		l.FlushSoon()
 		l.drained.Wait()
 	}
+	l.newest = l.head
 	if l.failed != nil {
 		return l.failed
 	}
@@ -337,11 +339,11 @@ func (l *Log) roll(first history.LSN) error {
 	return l.enqueue(run{segment: s, data: encodeSegmentHeader(l.options.Cluster, s.number, first, l.head)}, false)
 }
 
-// Head is the position of the newest entry appended.
+// Head is the position of the newest entry appended. It never waits for the disk.
 func (l *Log) Head() history.Position {
-	l.order.Lock()
-	defer l.order.Unlock()
-	return l.head
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.newest
 }
 
 // Received is the LSN of the newest entry appended.

@@ -136,6 +136,7 @@ func (l *Log) goOn(t thread, at int64) {
 	l.thread, l.tail, l.at, l.end = t, l.segments[len(l.segments)-1], at, at
 	l.tail.forgetMarks(at) // of an entry without an end
 	l.ring.end = place{l.tail, at}
+	l.newest = t.head
 	l.received.Store(uint64(t.head.LSN))
 }
 
