@@ -2,6 +2,7 @@ package replication
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -32,7 +33,9 @@ type network struct {
 	listeners map[string]*listener
 	proxies   map[string]*faults
 
-	scrubEvery time.Duration // of nodes that are started
+	scrubEvery time.Duration           // of nodes that are started
+	segment    int64                   // of their logs
+	tcp        map[string]net.Listener // instead of all this, where time is measured
 }
 
 func newNetwork(t testing.TB) *network {
@@ -62,6 +65,9 @@ var errNobodyListens = errors.New("connection refused")
 
 func (n *network) dialer(from string) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) {
+		if l := n.tcp[address]; l != nil {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+		}
 		n.mu.Lock()
 		l := n.listeners[address]
 		n.mu.Unlock()
@@ -109,6 +115,18 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.name} }
 
+// unclosed is a listener that several peers use one after the other.
+type unclosed struct{ net.Listener }
+
+func (u unclosed) Close() error {
+	return u.Listener.(*net.TCPListener).SetDeadline(time.Now())
+}
+
+func (u unclosed) Accept() (net.Conn, error) {
+	_ = u.Listener.(*net.TCPListener).SetDeadline(time.Time{})
+	return u.Listener.Accept()
+}
+
 func (n *network) listen(name string) *listener {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -152,7 +170,7 @@ const testSegment = 4 * replog.MaxChunk
 // start opens a node in dir and serves its peer port.
 func (n *network) start(name, dir string, change ...func(*Link)) *node {
 	n.t.Helper()
-	p, _, err := commit.Open(dir, commit.Options{Cluster: testCluster, SegmentBytes: testSegment, CheckpointLogBytes: 1 << 40, Logger: testLogger(n.t, name)})
+	p, _, err := commit.Open(dir, commit.Options{Cluster: testCluster, SegmentBytes: cmp.Or(n.segment, testSegment), CheckpointLogBytes: 1 << 40, Logger: testLogger(n.t, name)})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -164,7 +182,12 @@ func (n *network) start(name, dir string, change ...func(*Link)) *node {
 		n.t.Fatal(err)
 	}
 	s.stopStorage = background(func(ctx context.Context) error { return p.Run(ctx) }, n.t)
-	l := n.listen(name)
+	var l net.Listener = n.tcp[name]
+	if l == nil {
+		l = n.listen(name)
+	} else {
+		l = unclosed{l}
+	}
 	s.stopPeer = background(func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
