@@ -31,7 +31,7 @@ func Create(dir string, o Options, at history.Position, epochs history.Epochs) e
 			return fmt.Errorf("create log: %w: %s", ErrExists, dir)
 		}
 	}
-	l := &Log{dir: dir, options: o}
+	l := newLog(dir, o)
 	if err := errors.Join(l.openSpares(), l.closeFiles()); err != nil { // of a Create that was cut off
 		return err
 	}
@@ -67,6 +67,9 @@ func (l *Log) create(at history.Position) error {
 
 func (l *Log) closeFiles() error {
 	var err error
+	if l.saved.file != nil {
+		err = l.saved.file.Close()
+	}
 	for _, s := range append(l.segments, l.spares...) {
 		err = errors.Join(err, s.file.Close())
 	}

@@ -66,8 +66,12 @@ func (l *Log) cut(to history.LSN) (advanced bool, err error) {
 	if err := fault.Hit("log.cutting"); err != nil {
 		return advanced, err
 	}
-	if err := writeNew(l.options.disk, path+newSuffix, encodeCut(c)); err != nil {
+	f, err := writeNew(l.options.disk, path+newSuffix, encodeCut(c))
+	if err != nil {
 		return advanced, err // the log goes on as it was
+	}
+	if err := f.Close(); err != nil {
+		return advanced, err
 	}
 	if err := l.options.disk.rename(path+newSuffix, path); err != nil {
 		l.fail(err)
@@ -142,7 +146,7 @@ func (l *Log) carryOut(c cut, f *os.File, size int64) error {
 }
 
 // finishCut carries out a cut that a crash has interrupted. Its file may have been removed, or have got its
-// name, without that being on the disk yet, and so may the epochs' file: that must not change once the log goes on.
+// name, without that being on the disk yet: neither must change once the log goes on.
 func (l *Log) finishCut() error {
 	if err := l.options.disk.syncDir(l.dir); err != nil {
 		return err

@@ -16,6 +16,9 @@ import (
 const (
 	epochsFile  = "epochs" // where each leadership began whose entries the log holds or has held
 	epochsMagic = "SKEINEPO"
+
+	epochsHeader = 24
+	minSlot      = 4096
 )
 
 // Epochs is the log's epoch history. It never waits for the disk.
@@ -57,21 +60,74 @@ func (l *Log) begin(epoch history.Epoch) error {
 	return nil
 }
 
+// epochFile is the file of epochs: two slots, of which each save takes the one that does not hold the
+// newest. So the other survives a power cut, and a full disk has room for it: a node must be able to lead there.
+type epochFile struct {
+	file *os.File
+	slot int64  // size of each
+	next uint64 // number of the next save, which goes to slot next%2
+}
+
 func (l *Log) saveEpochs(epochs history.Epochs) error {
-	if err := replaceFile(l.options.disk, filepath.Join(l.dir, epochsFile), encodeEpochs(epochs)); err != nil {
+	if err := l.writeEpochs(epochs); err != nil {
 		return fmt.Errorf("save epoch history: %w", err)
 	}
 	return nil
 }
 
+func (l *Log) writeEpochs(epochs history.Epochs) error {
+	s, d := &l.saved, l.options.disk
+	b := encodeEpochs(epochs, s.next)
+	if s.file == nil || int64(len(b)) > s.slot {
+		return l.replaceEpochs(b)
+	}
+	if err := d.writeAt(s.file, b, int64(s.next%2)*s.slot); err != nil {
+		return err // the other slot is as it was
+	}
+	if err := d.sync(s.file); err != nil {
+		l.fail(fmt.Errorf("save epoch history: %w", err))
+		return err
+	}
+	s.next++
+	return nil
+}
+
+// replaceEpochs makes a new file, with room for twice as many epochs.
+func (l *Log) replaceEpochs(b []byte) error {
+	s, d := &l.saved, l.options.disk
+	slot := int64(minSlot)
+	for slot < 2*int64(len(b)) {
+		slot *= 2
+	}
+	data := make([]byte, 2*slot)
+	copy(data[int64(s.next%2)*slot:], b)
+	path := filepath.Join(l.dir, epochsFile)
+	f, err := writeNew(d, path+newSuffix, data)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.rename(path+newSuffix, path), d.syncDir(l.dir)); err != nil {
+		l.fail(fmt.Errorf("save epoch history: %w", err)) // which of the two files it is now nobody knows
+		return errors.Join(err, f.Close())
+	}
+	if s.file != nil {
+		_ = s.file.Close()
+	}
+	*s = epochFile{file: f, slot: slot, next: s.next + 1}
+	return nil
+}
+
 // settleEpochs makes the file say what was found: what it knew of the past that was not read, and
-// what was read. That the file itself is on disk finishCut has made sure of.
-func (l *Log) settleEpochs(found, saved history.Epochs) error {
+// what was read. After an unclean stop nothing says that what the file holds is on the disk.
+func (l *Log) settleEpochs(found, saved history.Epochs, clean bool) error {
 	l.epochs = found
-	if slices.Equal(found, saved) {
+	switch {
+	case !slices.Equal(found, saved) || l.saved.file == nil:
+		return l.saveEpochs(found)
+	case clean:
 		return nil
 	}
-	return l.saveEpochs(found)
+	return l.options.disk.sync(l.saved.file)
 }
 
 // pastEpochs is what the file knows of the log up to a position, which must fit.
@@ -83,11 +139,12 @@ func pastEpochs(saved history.Epochs, at history.Position) (history.Epochs, erro
 	return past, nil
 }
 
-func encodeEpochs(epochs history.Epochs) []byte {
+func encodeEpochs(epochs history.Epochs, number uint64) []byte {
 	le := binary.LittleEndian
 	b := append([]byte(nil), epochsMagic...)
 	b = le.AppendUint32(b, FormatVersion)
 	b = le.AppendUint32(b, uint32(len(epochs)))
+	b = le.AppendUint64(b, number)
 	for _, s := range epochs {
 		b = le.AppendUint64(b, uint64(s.Epoch))
 		b = le.AppendUint64(b, uint64(s.LSN))
@@ -95,60 +152,69 @@ func encodeEpochs(epochs history.Epochs) []byte {
 	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// readEpochs reads what encodeEpochs wrote; a missing file knows of no epoch.
-func readEpochs(dir string) (history.Epochs, error) {
-	path := filepath.Join(dir, epochsFile)
-	b, err := os.ReadFile(path)
+// openEpochs opens the file and reads the newest that was saved in it; a missing file knows of no epoch.
+func (l *Log) openEpochs() (history.Epochs, error) {
+	path := filepath.Join(l.dir, epochsFile)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	epochs, ok := decodeEpochs(b)
+	l.saved.file = f
+	b, err := readAll(f)
+	if err != nil {
+		return nil, err
+	}
+	epochs, ok := l.saved.read(b)
 	if !ok {
 		return nil, fmt.Errorf("%w: its history of epochs, %s, is not readable; restore the file or the node from a backup", ErrDamaged, path)
 	}
 	return epochs, nil
 }
 
-func decodeEpochs(b []byte) (history.Epochs, bool) {
-	le := binary.LittleEndian
-	if len(b) < 20 || (len(b)-20)%16 != 0 || string(b[:8]) != epochsMagic || le.Uint32(b[8:]) != FormatVersion {
-		return nil, false
+// read takes the newer of the slots that are valid.
+func (s *epochFile) read(b []byte) (newest history.Epochs, ok bool) {
+	s.slot = int64(len(b) / 2)
+	for i := range int64(2) {
+		epochs, number, valid := decodeEpochs(b[i*s.slot : (i+1)*s.slot])
+		if valid && number%2 == uint64(i) && number >= s.next {
+			newest, ok, s.next = epochs, true, number+1
+		}
 	}
-	if int64(le.Uint32(b[12:]))*16 != int64(len(b)-20) || crc32.Checksum(b[:len(b)-4], castagnoli) != le.Uint32(b[len(b)-4:]) {
-		return nil, false
-	}
-	var epochs history.Epochs
-	for at := 16; at < len(b)-4; at += 16 {
-		epochs = append(epochs, history.Start{Epoch: history.Epoch(le.Uint64(b[at:])), LSN: history.LSN(le.Uint64(b[at+8:]))})
-	}
-	return epochs, true
+	return newest, ok
 }
 
-// replaceFile is WriteFileAtomic on a disk that tests can stop. With an error before the file has its
-// name the old one is still there.
-func replaceFile(d disk, path string, data []byte) error {
-	if err := writeNew(d, path+newSuffix, data); err != nil {
-		return err
+// decodeEpochs reads what encodeEpochs wrote at the start of b.
+func decodeEpochs(b []byte) (epochs history.Epochs, number uint64, ok bool) {
+	le := binary.LittleEndian
+	if len(b) < epochsHeader+4 || string(b[:8]) != epochsMagic || le.Uint32(b[8:]) != FormatVersion {
+		return nil, 0, false
 	}
-	if err := d.rename(path+newSuffix, path); err != nil {
-		return err
+	end := epochsHeader + 16*int64(le.Uint32(b[12:]))
+	if end+4 > int64(len(b)) || crc32.Checksum(b[:end], castagnoli) != le.Uint32(b[end:]) {
+		return nil, 0, false
 	}
-	return d.syncDir(filepath.Dir(path))
+	for at := int64(epochsHeader); at < end; at += 16 {
+		epochs = append(epochs, history.Start{Epoch: history.Epoch(le.Uint64(b[at:])), LSN: history.LSN(le.Uint64(b[at+8:]))})
+	}
+	return epochs, le.Uint64(b[16:]), true
 }
 
 const newSuffix = ".new"
 
-// writeNew makes a file that is on disk when it returns.
-func writeNew(d disk, path string, data []byte) error {
+// writeNew makes a file that is on disk when it returns, but for its name.
+func writeNew(d disk, path string, data []byte) (*os.File, error) {
 	f, err := d.create(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err = d.writeAt(f, data, 0); err == nil {
 		err = d.sync(f)
 	}
-	return errors.Join(err, f.Close())
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -127,9 +127,9 @@ func following(t *testing.T, head history.Position) [][]byte {
 }
 
 func FuzzDecodeSmallFiles(f *testing.F) {
-	f.Add(encodeEpochs(history.Epochs{{Epoch: 1, LSN: 1}, {Epoch: 3, LSN: 70}}), encodeCut(cut{history.Position{Epoch: 1, LSN: 2, Chain: 3}, 4, 500}))
+	f.Add(encodeEpochs(history.Epochs{{Epoch: 1, LSN: 1}, {Epoch: 3, LSN: 70}}, 7), encodeCut(cut{history.Position{Epoch: 1, LSN: 2, Chain: 3}, 4, 500}))
 	f.Fuzz(func(t *testing.T, epochs, record []byte) {
-		if h, ok := decodeEpochs(epochs); ok && !bytes.Equal(encodeEpochs(h), epochs) {
+		if h, n, ok := decodeEpochs(epochs); ok && !bytes.HasPrefix(epochs, encodeEpochs(h, n)) {
 			t.Fatalf("%v was read from other bytes", h)
 		}
 		if c, ok := decodeCut(record); ok && !bytes.Equal(encodeCut(c), record) {

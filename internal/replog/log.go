@@ -59,10 +59,11 @@ type Log struct {
 	// order is held from an entry's first frame to its last, so that entries do not mix and LSNs
 	// are given in the order of the bytes.
 	order  sync.Mutex
-	thread                // its head is the last appended entry; pieces are of one that is being received
-	tail   *segment       // where the next frame goes
-	at     int64          // and at which byte
-	hints  []hint         // of appendRun, to be used again
+	thread          // its head is the last appended entry; pieces are of one that is being received
+	tail   *segment // where the next frame goes
+	at     int64    // and at which byte
+	hints  []hint   // of appendRun, to be used again
+	saved  epochFile
 	epochs history.Epochs // as saved: may begin one at head+1, see begin; replaced, with mu held too, never changed
 
 	flushing sync.Mutex // held by whoever writes and syncs, across that I/O and nothing else
@@ -548,8 +549,5 @@ func (l *Log) Close(clean bool) error {
 	if clean && failed == nil && l.Flushed.Load() >= l.head.LSN {
 		err = writeCleanMark(l.dir, l.head)
 	}
-	for _, s := range append(l.segments, l.spares...) {
-		err = errors.Join(err, s.file.Close())
-	}
-	return err
+	return errors.Join(err, l.closeFiles())
 }

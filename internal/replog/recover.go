@@ -39,8 +39,7 @@ func Open(dir string, from history.LSN, options Options, replay func(e *Entry) e
 	if options.SegmentBytes < 4*MaxChunk {
 		return nil, Recovery{}, fmt.Errorf("log segments of %d bytes are too small: want at least %d", options.SegmentBytes, 4*MaxChunk)
 	}
-	l := &Log{dir: dir, options: options, wake: make(chan struct{}, 1)}
-	l.drained = sync.NewCond(&l.mu)
+	l := newLog(dir, options)
 	if err := MakeDir(dir); err != nil {
 		return nil, Recovery{}, err
 	}
@@ -50,6 +49,12 @@ func Open(dir string, from history.LSN, options Options, replay func(e *Entry) e
 		return nil, rec, err
 	}
 	return l, rec, nil
+}
+
+func newLog(dir string, options Options) *Log {
+	l := &Log{dir: dir, options: options, wake: make(chan struct{}, 1)}
+	l.drained = sync.NewCond(&l.mu)
+	return l
 }
 
 func (o Options) withDefaults() Options {
@@ -69,7 +74,7 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 	if err := l.finishCut(); err != nil {
 		return rec, err
 	}
-	saved, err := readEpochs(l.dir)
+	saved, err := l.openEpochs()
 	if err != nil {
 		return rec, err
 	}
@@ -95,7 +100,7 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 			return rec, err
 		}
 		l.goOn(thread{}, segmentHeader)
-		return rec, l.settleEpochs(nil, saved)
+		return rec, l.settleEpochs(nil, saved, true)
 	}
 	if !clean {
 		if err := l.settle(l.segments[len(l.segments)-1].file); err != nil {
@@ -124,7 +129,7 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 	if err := l.cutTail(); err != nil {
 		return rec, err
 	}
-	if err := l.settleEpochs(s.epochs, saved); err != nil {
+	if err := l.settleEpochs(s.epochs, saved, clean); err != nil {
 		return rec, err
 	}
 	l.Flushed.Advance(l.head.LSN)
