@@ -285,7 +285,7 @@ func (f *fetch) chunk(due pageRun) error {
 
 // room looks, before anything is touched, whether the databases can fit.
 func (f *fetch) room() error {
-	free, err := freeBytes(f.dir)
+	free, _, err := space(f.dir)
 	if err != nil {
 		return fmt.Errorf("look for room: %w", err)
 	}

@@ -59,6 +59,8 @@ func (l *Link) setDefaults() {
 func (l *Link) Identify(ctx context.Context, address string) (Identity, error) {
 	link := *l
 	link.setDefaults()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	w, who, err := link.dial(ctx, address, toIdentify)
 	if err != nil {
 		return Identity{}, err

@@ -46,6 +46,7 @@ type Peer struct {
 	times    timeline
 	began    time.Time
 
+	dir        string
 	scrubEvery time.Duration
 
 	strangers chan struct{} // one slot each
@@ -85,7 +86,7 @@ func NewPeer(o Options) (*Peer, error) {
 		return nil, err
 	}
 	p := &Peer{
-		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), scrubEvery: o.ScrubEvery,
+		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), dir: o.Dir, scrubEvery: o.ScrubEvery,
 		strangers: make(chan struct{}, maxStrangers),
 		damaged:   make(chan damage, maxDamaged),
 		replicas:  map[string]*replica{}, snapshots: map[*shipment]uint32{},
@@ -341,13 +342,19 @@ func sticky(last *atomic.Int64, on bool, now time.Time) bool {
 
 // keep is from where on the log is wanted by followers. The pipeline asks before it trims.
 func (p *Peer) keep() history.LSN {
-	oldest, lost := p.slots.keep(time.Now(), p.pipeline.Log().BytesSince)
+	oldest, lost := p.slots.keep(time.Now(), p.pipeline.Log().BytesSince, p.short())
 	for _, slot := range lost {
 		p.Logger.Warn("a replication slot has crossed its bound and keeps no log any more; its follower will take a snapshot if it comes back too late",
 			"slot", slot.Name, "restart", slot.Restart, "reason", slot.Lost)
 		p.disconnect(slot.Name, refuse(RefusedGone, "you are too far behind: the log that you need was given up"))
 	}
 	return oldest
+}
+
+// short says whether the disk has so little room left that no log should be kept for others.
+func (p *Peer) short() bool {
+	free, total, err := space(p.dir)
+	return err == nil && free < min(total/20, 1<<30)
 }
 
 func (p *Peer) disconnect(name string, why error) {

@@ -140,9 +140,12 @@ func (s *sender) judge(o offer) (at history.LSN, done bool, err error) {
 		return 0, false, s.w.refuse(refused)
 	}
 	s.epoch.Store(uint64(mine.epochs.Last()))
-	if v.Action == actSnapshot {
+	switch v.Action {
+	case actCut:
+		p.slots.use(s.who.Name, s.who.Node, v.At.LSN, time.Now())
+	case actSnapshot:
 		// What the follower has now it will not need; the snapshot's own slot begins at its LSN.
-		p.slots.use(s.who.Name, s.who.Node, p.pipeline.Visible(), time.Now())
+		p.slots.useForCopy(s.who.Name, s.who.Node, p.pipeline.Visible(), time.Now())
 	}
 	if err := s.w.write(kindVerdict, 0, mine.epochs.Last(), v.encode()); err != nil {
 		return 0, false, err

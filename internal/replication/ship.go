@@ -168,7 +168,7 @@ func (p *Peer) reserve(who Identity) error {
 	if taken || who.Name == "" {
 		return refuse(RefusedDuplicate, "another node streams under your name %q", who.Name)
 	}
-	p.slots.use(who.Name, who.Node, p.pipeline.Visible(), time.Now())
+	p.slots.useForCopy(who.Name, who.Node, p.pipeline.Visible(), time.Now())
 	return nil
 }
 

@@ -33,6 +33,14 @@ type Bounds struct {
 // default; but a disk that fills up for the sake of a dead follower ends the leader too.
 const DefaultSlotBytes = 10 << 30
 
+const (
+	// dispensable is what a slot must keep at least to be given up for the sake of a full disk: some segments.
+	dispensable = 3 * replog.DefaultSegmentBytes
+
+	// copyPatience is how long a node that took a snapshot may take to come back and stream.
+	copyPatience = time.Hour
+)
+
 // Slot keeps the log for one follower while it is away. A slot that has cost too much is lost: the log
 // may go, and when the follower returns too late it takes a snapshot.
 type Slot struct {
@@ -42,6 +50,7 @@ type Slot struct {
 	Reserved bool        `json:"reserved"`          // keeps log at all; a slot may be made before its first use
 	LastSeen time.Time   `json:"last_seen"`
 	Lost     string      `json:"lost,omitempty"` // why it no longer keeps anything
+	Copy     bool        `json:"copy,omitempty"` // made for a snapshot; its node may stream from elsewhere
 	Active   bool        `json:"-"`
 }
 
@@ -153,16 +162,19 @@ func (s *slots) drop(name string) error {
 // use makes the slot of a follower that connects, or takes up the one it has, to keep what comes
 // after lsn. Keeping begins before anything is sent, so that the log is not trimmed meanwhile.
 func (s *slots) use(name, node string, lsn history.LSN, now time.Time) {
+	s.take(Slot{Name: name, Node: node, Restart: lsn, LastSeen: now})
+}
+
+// useForCopy is use for a node that takes a snapshot. If it does not come back to stream, the slot goes.
+func (s *slots) useForCopy(name, node string, lsn history.LSN, now time.Time) {
+	s.take(Slot{Name: name, Node: node, Restart: lsn, LastSeen: now, Copy: true})
+}
+
+func (s *slots) take(slot Slot) {
+	slot.Reserved, slot.Active = true, true
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	slot := s.byName[name]
-	if slot == nil {
-		slot = &Slot{Name: name}
-		s.byName[name] = slot
-	}
-	slot.Node, slot.Restart, slot.Reserved = node, lsn, true
-	slot.LastSeen, slot.Lost, slot.Active = now, "", true
-	s.dirty = true
+	s.byName[slot.Name], s.dirty = &slot, true
 }
 
 // advance moves a slot up to what its follower has on disk.
@@ -186,15 +198,25 @@ func (s *slots) release(name string) {
 }
 
 // keep is the oldest entry that a slot within its bounds wants, 0 if none does. Those past a bound are
-// lost from now on and returned. size tells the bytes of log after an entry.
-func (s *slots) keep(now time.Time, size func(history.LSN) int64) (oldest history.LSN, lost []Slot) {
+// lost from now on and returned. size tells the bytes of log after an entry; short says that the disk has little room
+// left: then whoever costs most is past its bound.
+func (s *slots) keep(now time.Time, size func(history.LSN) int64, short bool) (oldest history.LSN, lost []Slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	dearest := int64(0)
+	if short {
+		dearest = max(s.dearest(size), dispensable)
+	}
 	for _, slot := range s.sorted() {
+		if slot.Copy && !slot.Active && now.Sub(slot.LastSeen) > copyPatience {
+			delete(s.byName, slot.Name)
+			s.dirty = true
+			continue
+		}
 		if !slot.Reserved || slot.Lost != "" {
 			continue
 		}
-		if slot.Lost = s.past(slot, now, size); slot.Lost != "" {
+		if slot.Lost = s.past(slot, now, size, dearest); slot.Lost != "" {
 			s.dirty = true
 			lost = append(lost, *slot)
 			continue
@@ -207,12 +229,22 @@ func (s *slots) keep(now time.Time, size func(history.LSN) int64) (oldest histor
 	return oldest, lost
 }
 
+// dearest is how much log the slot keeps that keeps most; mu is held.
+func (s *slots) dearest(size func(history.LSN) int64) (most int64) {
+	for _, slot := range s.byName {
+		if slot.Reserved && slot.Lost == "" {
+			most = max(most, size(slot.Restart))
+		}
+	}
+	return most
+}
+
 // past says which bound a slot has crossed.
-func (s *slots) past(slot *Slot, now time.Time, size func(history.LSN) int64) string {
+func (s *slots) past(slot *Slot, now time.Time, size func(history.LSN) int64, dearest int64) string {
 	if idle := now.Sub(slot.LastSeen); s.bounds.SlotIdle > 0 && !slot.Active && idle > s.bounds.SlotIdle {
 		return "idle_timeout"
 	}
-	if s.bounds.SlotBytes >= 0 && size(slot.Restart) > s.bounds.SlotBytes {
+	if n := size(slot.Restart); s.bounds.SlotBytes >= 0 && n > s.bounds.SlotBytes || dearest > 0 && n >= dearest {
 		return "wal_removed"
 	}
 	return ""

@@ -25,7 +25,7 @@ func tenBytesEach(after history.LSN) int64 { return 10 * (100 - int64(after)) }
 func TestLogIsKeptForTheSlowestSlot(t *testing.T) {
 	s := testSlots(t, filepath.Join(t.TempDir(), "slots.json"), Bounds{SlotBytes: -1})
 	now := time.Unix(5000, 0)
-	if keep, _ := s.keep(now, tenBytesEach); keep != 0 {
+	if keep, _ := s.keep(now, tenBytesEach, false); keep != 0 {
 		t.Errorf("no slot keeps the log from %d on", keep)
 	}
 	s.use("a", "na", 40, now)
@@ -33,19 +33,19 @@ func TestLogIsKeptForTheSlowestSlot(t *testing.T) {
 	if err := s.create("never used", 3, false, now); err != nil {
 		t.Fatal(err)
 	}
-	if keep, _ := s.keep(now, tenBytesEach); keep != 1 {
+	if keep, _ := s.keep(now, tenBytesEach, false); keep != 1 {
 		t.Errorf("kept from %d, want 1", keep)
 	}
 	s.advance("b", 60, now)
 	s.advance("b", 50, now) // an older ack
-	if keep, _ := s.keep(now, tenBytesEach); keep != 40 {
+	if keep, _ := s.keep(now, tenBytesEach, false); keep != 40 {
 		t.Errorf("kept from %d, want 40", keep)
 	}
 	s.release("a")
 	if err := s.drop("a"); err != nil {
 		t.Fatal(err)
 	}
-	if keep, _ := s.keep(now, tenBytesEach); keep != 60 {
+	if keep, _ := s.keep(now, tenBytesEach, false); keep != 60 {
 		t.Errorf("kept from %d, want 60", keep)
 	}
 }
@@ -67,7 +67,7 @@ func TestSlotPastABoundIsLostUntilItsFollowerReturns(t *testing.T) {
 			s := testSlots(t, filepath.Join(t.TempDir(), "slots.json"), test.bounds)
 			s.use("a", "na", 10, now)
 			s.release("a")
-			keep, lost := s.keep(now.Add(test.after), tenBytesEach)
+			keep, lost := s.keep(now.Add(test.after), tenBytesEach, false)
 			if test.lost == "" {
 				if keep != 10 || lost != nil {
 					t.Errorf("keep %d, lost %v", keep, lost)
@@ -77,11 +77,11 @@ func TestSlotPastABoundIsLostUntilItsFollowerReturns(t *testing.T) {
 			if keep != 0 || len(lost) != 1 || lost[0].Lost != test.lost {
 				t.Errorf("keep %d, lost %v", keep, lost)
 			}
-			if _, again := s.keep(now.Add(test.after), tenBytesEach); again != nil {
+			if _, again := s.keep(now.Add(test.after), tenBytesEach, false); again != nil {
 				t.Error("lost twice")
 			}
 			s.use("a", "na", 90, now.Add(test.after))
-			if keep, _ := s.keep(now.Add(test.after), tenBytesEach); keep != 90 {
+			if keep, _ := s.keep(now.Add(test.after), tenBytesEach, false); keep != 90 {
 				t.Errorf("after it came back: kept from %d", keep)
 			}
 		})
@@ -92,7 +92,7 @@ func TestActiveSlotIsNotIdle(t *testing.T) {
 	s := testSlots(t, filepath.Join(t.TempDir(), "slots.json"), Bounds{SlotBytes: -1, SlotIdle: time.Minute})
 	now := time.Unix(5000, 0)
 	s.use("a", "na", 10, now)
-	if keep, lost := s.keep(now.Add(time.Hour), tenBytesEach); keep != 10 || lost != nil {
+	if keep, lost := s.keep(now.Add(time.Hour), tenBytesEach, false); keep != 10 || lost != nil {
 		t.Errorf("keep %d, lost %v", keep, lost)
 	}
 }
@@ -137,5 +137,42 @@ func TestUnreadableSlotsFileSaysWhatToDo(t *testing.T) {
 		if _, err := openSlots(path, Bounds{}); err == nil {
 			t.Errorf("%s was taken for slots", content)
 		}
+	}
+}
+
+func TestFullDiskCostsTheDearestSlot(t *testing.T) {
+	s := testSlots(t, filepath.Join(t.TempDir(), "slots.json"), Bounds{SlotBytes: -1})
+	now := time.Unix(5000, 0)
+	size := func(after history.LSN) int64 { return dispensable + 100 - int64(after) }
+	for name, lsn := range map[string]history.LSN{"far": 10, "near": 90, "here": 101} {
+		s.use(name, name, lsn, now)
+	}
+	if keep, lost := s.keep(now, size, true); keep != 90 || len(lost) != 1 || lost[0].Name != "far" {
+		t.Errorf("keep %d, lost %v", keep, lost)
+	}
+	if keep, lost := s.keep(now, size, false); keep != 90 || lost != nil {
+		t.Errorf("with room again: keep %d, lost %v", keep, lost)
+	}
+	if keep, lost := s.keep(now, size, true); keep != 101 || len(lost) != 1 || lost[0].Name != "near" {
+		t.Errorf("keep %d, lost %v", keep, lost)
+	}
+	if keep, lost := s.keep(now, size, true); keep != 101 || lost != nil {
+		t.Errorf("one that costs next to nothing: keep %d, lost %v", keep, lost)
+	}
+}
+
+func TestSlotOfACopyThatStreamsElsewhereGoes(t *testing.T) {
+	s := testSlots(t, filepath.Join(t.TempDir(), "slots.json"), Bounds{SlotBytes: -1})
+	now := time.Unix(5000, 0)
+	s.useForCopy("a", "na", 10, now)
+	s.useForCopy("b", "nb", 20, now)
+	s.release("a")
+	s.use("b", "nb", 20, now)
+	s.release("b")
+	if keep, _ := s.keep(now.Add(copyPatience), tenBytesEach, false); keep != 10 {
+		t.Errorf("kept from %d", keep)
+	}
+	if keep, _ := s.keep(now.Add(copyPatience+1), tenBytesEach, false); keep != 20 {
+		t.Errorf("kept from %d", keep)
 	}
 }

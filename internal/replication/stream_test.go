@@ -141,6 +141,76 @@ func TestAcksCountOnlyOnceCaughtUp(t *testing.T) {
 	})
 }
 
+func TestCommittedIsNotLearntBeyondWhatIsHere(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		for i := range uint64(12) {
+			a.noise(i, pagesUpTo(60)...)
+		}
+		n.between("b", "a").cutAfter(back, 1_200_000)
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		synctest.Wait()
+		if got := b.Log().Received(); got == 0 || got >= a.Visible() || b.Committed() > got {
+			t.Errorf("it has %d of %d, and takes everything up to %d for committed", got, a.Visible(), b.Committed())
+		}
+		a.sameAs(b)
+	})
+}
+
+// pretend connects as a follower that does nothing by itself, and has come to where entries follow.
+func pretend(t *testing.T, n *network, name, upstream string) *wire {
+	t.Helper()
+	conn, err := n.dialer(name)(t.Context(), upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := n.link(name)
+	link.setDefaults()
+	w := newWire(conn, link.Timeout)
+	if _, err := link.introduce(w, toStream); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.write(kindOffer, 0, 0, offer{}.encode()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.expect(kindVerdict); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestFollowerThatHasNotFlushedHasNotCaughtUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		lsn := a.write(1, 1)
+		w := pretend(t, n, "b", "a")
+		defer func() { _ = w.close() }()
+		go func() {
+			for {
+				if _, err := w.read(); err != nil {
+					return
+				}
+			}
+		}()
+		for flushed := range lsn + 1 {
+			time.Sleep(time.Second)
+			if r := a.replica("b"); r.State != StateCatchup || r.Sent != lsn {
+				t.Errorf("%d of %d flushed: %+v", flushed, lsn, r)
+			}
+			if err := w.write(kindAck, 0, 1, ack{Received: lsn, Flushed: flushed}.encode(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if r := a.replica("b"); r.State != StateStreaming {
+			t.Errorf("everything is flushed: %+v", r)
+		}
+	})
+}
+
 func mustNames(t *testing.T, names string, level commit.Level) commit.SyncConfig {
 	t.Helper()
 	parsed, err := commit.ParseStandbyNames(names)
@@ -568,23 +638,8 @@ func TestStaleAcksAreNotCounted(t *testing.T) { // E04, F11
 	inBubble(t, func(t *testing.T, n *network) {
 		a := n.start("a", dirOf(t, "a")).lead("b", commit.SyncConfig{Level: commit.On})
 		defer a.stop(true)
-		conn, err := n.dialer("b")(t.Context(), "a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close() }()
-		link := n.link("b")
-		link.setDefaults()
-		w := newWire(conn, link.Timeout)
-		if _, err := link.introduce(w, toStream); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.write(kindOffer, 0, 0, offer{}.encode()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.expect(kindVerdict); err != nil {
-			t.Fatal(err)
-		}
+		w := pretend(t, n, "b", "a")
+		defer func() { _ = w.close() }()
 		lsn := a.append(1, 1)
 		all := ack{Received: lsn, Flushed: lsn, Applied: lsn, Visible: lsn}
 		for came := history.LSN(0); came < lsn; {
