@@ -686,3 +686,104 @@ func TestStaleAcksAreNotCounted(t *testing.T) { // E04, F11
 		}
 	})
 }
+
+func TestUpstreamThatFallsBackAnEpochIsLeft(t *testing.T) { // G13, F11
+	for _, test := range []struct {
+		name   string
+		epochs []history.Epoch // of a verdict and heartbeats
+		taken  int
+	}{
+		{"rising", []history.Epoch{2, 2, 3, 3}, 4},
+		{"falling", []history.Epoch{2, 3, 2}, 2},
+		{"older than the follower's head", []history.Epoch{0, 0}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, n *network) {
+				a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+				b := n.start("b", dirOf(t, "b")).follow("a")
+				a.write(1, 1)
+				a.sameAs(b)
+				head := b.Log().Head()
+				a.stop(true)
+				l := n.listen("a")
+				taken := make(chan int, 1)
+				serving := background(func(context.Context) error {
+					conn, err := l.Accept()
+					if err != nil {
+						return err
+					}
+					w := newWire(conn, time.Second)
+					defer func() { _ = w.close() }()
+					link := n.link("a")
+					link.setDefaults()
+					if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
+						return err
+					}
+					count := 0
+					if _, err := w.expect(kindOffer); err != nil {
+						return err
+					}
+					for i, epoch := range test.epochs {
+						k, payload := kindHeartbeat, pulse{}.encode(nil)
+						if i == 0 {
+							k, payload = kindVerdict, verdict{Action: actStream, At: head}.encode()
+						}
+						if err := w.write(k, 0, epoch, payload); err != nil {
+							break
+						}
+						if _, err := w.expect(kindAck); err != nil {
+							break
+						}
+						count++
+					}
+					taken <- count
+					return nil
+				}, t)
+				if got := <-taken; got != test.taken {
+					t.Errorf("%d messages were taken, want %d", got, test.taken)
+				}
+				serving()
+				b.stop(true)
+			})
+		})
+	}
+}
+
+func TestNobodyIsLetInWithoutTheSecret(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		secret := func(l *Link) { l.Secret = []byte("secret") }
+		a := n.start("a", dirOf(t, "a"), secret).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		for _, proof := range [][]byte{nil, make([]byte, 32), nil} {
+			conn, err := n.dialer("thief")(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := newWire(conn, time.Second)
+			me := n.link("thief")
+			var hello encoder
+			hello.u16(Version)
+			hello.u8(uint8(toIdentify))
+			hello.bytes(newNonce())
+			hello.identity(me.Identity)
+			if err := w.write(kindHello, 0, 0, hello.b); err != nil {
+				t.Fatal(err)
+			}
+			m, err := w.expect(kindChallenge)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if proof == nil { // given back what the listener itself proved
+				proof = append([]byte(nil), m.payload[nonceBytes:]...)
+			}
+			if err := w.write(kindProof, 0, 0, proof); err != nil {
+				t.Fatal(err)
+			}
+			var refused *Refused
+			if _, err := w.expect(kindWelcome); !errors.As(err, &refused) || refused.Code != RefusedSecret {
+				t.Errorf("answered with %v", err)
+			}
+			_ = w.close()
+		}
+	})
+}
