@@ -22,8 +22,8 @@ const (
 	schemaCookieAt, schemaCookieEnd = 40, 44
 )
 
-// ErrCommittedTail means that a cut would take back what readers have been shown.
-var ErrCommittedTail = errors.New("the log would have to be cut below what readers have seen")
+// ErrCommittedTail means that a cut would take back what readers have been shown, or may be at any moment.
+var ErrCommittedTail = errors.New("the log would have to be cut below what is committed")
 
 // applier is a follower's way from its log to its pages.
 type applier struct {
@@ -101,24 +101,32 @@ func (p *Pipeline) LearnCommitted(lsn history.LSN) {
 // Follow applies what is received until ctx is done. It ends with pagestore.ErrDiverged when this node's
 // pages turn out not to be the leader's.
 func (p *Pipeline) Follow(ctx context.Context) error {
-	for ctx.Err() == nil {
-		r, err := p.log.NewReader(p.applier.at())
-		if err != nil {
-			return fmt.Errorf("apply: %w", err)
-		}
-		err = p.applyAll(ctx, r)
-		r.Close()
-		if !errors.Is(err, replog.ErrCut) {
-			if ctx.Err() != nil {
-				return nil
-			}
+	for {
+		at, cuts := p.applier.stands(p.log)
+		err := p.applyAfter(ctx, at, cuts)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case p.log.Cuts() == cuts && !errors.Is(err, replog.ErrCut):
 			return fmt.Errorf("apply: %w", err)
 		}
 	}
-	return nil
 }
 
-func (p *Pipeline) applyAll(ctx context.Context, r *replog.Reader) error {
+// stands gives the entry to go on behind, and the number of cuts as of which it is one.
+func (a *applier) stands(log *replog.Log) (at history.LSN, cuts int64) {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	return a.at(), log.Cuts()
+}
+
+// applyAfter applies what comes after an entry until it fails; whatever it says may be for a cut that has come.
+func (p *Pipeline) applyAfter(ctx context.Context, at history.LSN, cuts int64) error {
+	r, err := p.log.NewReader(at)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	var scratch []byte
 	for {
 		b, err := r.Next(ctx, applyBatch)
@@ -129,7 +137,7 @@ func (p *Pipeline) applyAll(ctx context.Context, r *replog.Reader) error {
 			if err := p.mayApply(ctx, e); err != nil {
 				return err
 			}
-			return p.applyOne(e)
+			return p.applyOne(e, cuts)
 		})
 		if err != nil {
 			return err
@@ -141,12 +149,13 @@ func (p *Pipeline) applyAll(ctx context.Context, r *replog.Reader) error {
 	}
 }
 
-// applyOne makes pages of one frame. A cut that came since the frame was read is noticed by its LSN.
-func (p *Pipeline) applyOne(e *replog.Entry) error {
+// applyOne makes pages of one frame, unless the log was cut since it was read: another leader's entries may
+// be there by now, under the same LSNs.
+func (p *Pipeline) applyOne(e *replog.Entry, cuts int64) error {
 	a := &p.applier
 	a.applying.Lock()
 	defer a.applying.Unlock()
-	if e.LSN > p.log.Received() {
+	if p.log.Cuts() != cuts {
 		return replog.ErrCut
 	}
 	if err := p.store.Apply(e, p.visible.Load()); err != nil {
@@ -267,8 +276,8 @@ func (p *Pipeline) CutBack(to history.LSN) error {
 	a := &p.applier
 	a.applying.Lock()
 	defer a.applying.Unlock()
-	if to < p.visible.Load() {
-		return fmt.Errorf("%w: to entry %d, where %d is visible", ErrCommittedTail, to, p.visible.Load())
+	if committed := max(p.visible.Load(), history.LSN(p.learnt.Load())); to < committed {
+		return fmt.Errorf("%w: to entry %d, where %d is committed", ErrCommittedTail, to, committed)
 	}
 	head := p.log.Head()
 	if head.LSN <= to {
@@ -281,15 +290,15 @@ func (p *Pipeline) CutBack(to history.LSN) error {
 	if err != nil {
 		return err
 	}
+	// The log first: on a full disk it may refuse, and then nothing has happened.
+	if err := p.log.Cut(to); err != nil {
+		return err
+	}
 	if a.at() > to {
 		if err := p.store.CutAbove(to); err != nil {
 			return err
 		}
 		a.applied.Store(uint64(to))
-	}
-	p.learnt.Store(min(p.learnt.Load(), uint64(to)))
-	if err := p.log.Cut(to); err != nil {
-		return err
 	}
 	p.newest.Store(uint64(p.log.Head().Epoch))
 	p.options.Logger.Warn("cut a tail that the leader does not have; it was never visible", "after", to, "head was", head, "kept in", name)

@@ -91,6 +91,10 @@ func (l *Log) cut(to history.LSN) (advanced bool, err error) {
 	return advanced, err
 }
 
+// Cuts counts the times since Open that entries were taken back. Who has read entries before it went up may
+// hold some that are the log's no longer.
+func (l *Log) Cuts() int64 { return l.cutsMade.Load() }
+
 // forget takes back what the log knows of what is cut, and gives the segments of which nothing stays.
 func (l *Log) forget(p place, head history.Position) (gone []*segment) {
 	l.mu.Lock()
@@ -108,6 +112,7 @@ func (l *Log) forget(p place, head history.Position) (gone []*segment) {
 	l.received.Store(uint64(head.LSN))
 	l.Flushed.Lower(head.LSN)
 	l.cuts = append(l.cuts, head.LSN)
+	l.cutsMade.Store(int64(len(l.cuts)))
 	l.wakeReaders()
 	return gone
 }

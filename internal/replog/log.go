@@ -55,6 +55,7 @@ type Log struct {
 
 	bytes    atomic.Int64  // appended since Open
 	received atomic.Uint64 // the head's LSN
+	cutsMade atomic.Int64  // how many cuts there are
 
 	// order is held from an entry's first frame to its last, so that entries do not mix and LSNs
 	// are given in the order of the bytes.
