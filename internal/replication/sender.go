@@ -193,15 +193,7 @@ func (s *sender) pump(ctx context.Context, r *replog.Reader) error {
 }
 
 func (s *sender) entries(b replog.Batch) error {
-	now := time.Now()
-	if len(b.Frames) >= 16 {
-		s.epoch.Store(max(s.epoch.Load(), binary.LittleEndian.Uint64(b.Frames[8:])))
-	}
-	if b.Last > 0 {
-		s.peer.times.note(b.Last, now)
-		s.sent.Store(uint64(b.Last))
-	}
-	if err := s.tell(kindEntries, now, b.Frames); err != nil {
+	if err := s.tell(kindEntries, b); err != nil {
 		return err
 	}
 	if s.news() {
@@ -210,16 +202,27 @@ func (s *sender) entries(b replog.Batch) error {
 	return nil
 }
 
-// tell sends a message that begins with a pulse.
-func (s *sender) tell(k kind, now time.Time, frames []byte) error {
+// tell sends a message that begins with a pulse. What it says of the committed LSN, and notes as told, goes out
+// behind the entries that this is about: the follower takes nothing for committed that it does not have.
+func (s *sender) tell(k kind, b replog.Batch) error {
 	p := s.peer
+	s.w.begin()
+	defer s.w.end()
+	now := time.Now()
+	if len(b.Frames) >= 16 {
+		s.epoch.Store(max(s.epoch.Load(), binary.LittleEndian.Uint64(b.Frames[8:])))
+	}
+	if b.Last > 0 {
+		p.times.note(b.Last, now)
+		s.sent.Store(uint64(b.Last))
+	}
 	pulse := pulse{
 		Committed: p.pipeline.Committed(), Head: p.pipeline.Log().Received(),
 		Clock: now.UnixMicro(), Stamp: int64(now.Sub(p.began)),
 	}
 	s.told.Store(uint64(min(pulse.Committed, history.LSN(s.sent.Load()))))
-	var b [pulseBytes]byte
-	return s.w.write(k, p.awaits(now), history.Epoch(s.epoch.Load()), pulse.encode(b[:0]), frames)
+	var head [pulseBytes]byte
+	return s.w.put(k, p.awaits(now), history.Epoch(s.epoch.Load()), pulse.encode(head[:0]), b.Frames)
 }
 
 // news says whether the follower could show more than it knows it may.
@@ -242,7 +245,7 @@ func (s *sender) pulse(ctx context.Context) error {
 			}
 		case <-tick.C:
 		}
-		if err := s.tell(kindHeartbeat, time.Now(), nil); err != nil {
+		if err := s.tell(kindHeartbeat, replog.Batch{}); err != nil {
 			return err
 		}
 	}

@@ -687,6 +687,72 @@ func TestStaleAcksAreNotCounted(t *testing.T) { // E04, F11
 	})
 }
 
+func TestCommittedLSNIsNeverLate(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer a.stop(true)
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		a.write(1, 1)
+		a.sameAs(b)
+		start := time.Now()
+		for i := range 300 {
+			b.awaitVisible(a.append(byte(i), 1, 2, 3))
+		}
+		if took := time.Since(start); took > 0 { // it would have waited for heartbeats
+			t.Errorf("entries were shown %v late", took)
+		}
+	})
+}
+
+func TestCutWithoutACommonPastIsNotDone(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("nobody", commit.SyncConfig{Level: commit.On})
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		last := history.LSN(0)
+		for i := range 5 {
+			last = a.append(byte(i), 1)
+		}
+		if err := b.Log().Flushed.Wait(t.Context(), last); err != nil {
+			t.Fatal(err)
+		}
+		head := b.Log().Head()
+		a.stop(true)
+		l := n.listen("a")
+		serving := background(func(context.Context) error {
+			conn, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			w := newWire(conn, time.Second)
+			defer func() { _ = w.close() }()
+			link := n.link("a")
+			link.setDefaults()
+			if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
+				return err
+			}
+			if _, err := w.expect(kindOffer); err != nil {
+				return err
+			}
+			lie := verdict{Action: actCut, At: history.Position{Epoch: 1, LSN: 3, Chain: 4711}}
+			if err := w.write(kindVerdict, 0, 1, lie.encode()); err != nil {
+				return err
+			}
+			_, _ = w.read()
+			return nil
+		}, t)
+		var need *NeedSnapshot
+		if err := <-b.followed; !errors.As(err, &need) || !need.Diverged {
+			t.Errorf("ended with %v", err)
+		}
+		if b.Log().Head() != head {
+			t.Errorf("the log was cut to %v", b.Log().Head())
+		}
+		serving()
+		b.stop(true)
+	})
+}
+
 func TestUpstreamThatFallsBackAnEpochIsLeft(t *testing.T) { // G13, F11
 	for _, test := range []struct {
 		name   string

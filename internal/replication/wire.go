@@ -130,8 +130,17 @@ func (w *wire) more() bool {
 // write sends one message, whose payload is the parts one after the other. An error, which may be
 // that the other side did not take the bytes in time, ends the connection.
 func (w *wire) write(k kind, flags uint8, epoch history.Epoch, parts ...[]byte) error {
-	w.turn <- struct{}{}
-	defer func() { <-w.turn }()
+	w.begin()
+	defer w.end()
+	return w.put(k, flags, epoch, parts...)
+}
+
+// begin takes the turn to write, end gives it back: what is found out in between is told in that order.
+func (w *wire) begin() { w.turn <- struct{}{} }
+func (w *wire) end()   { <-w.turn }
+
+// put is write for whoever has the turn.
+func (w *wire) put(k kind, flags uint8, epoch history.Epoch, parts ...[]byte) error {
 	n := 0
 	for _, p := range parts {
 		n += len(p)
