@@ -47,6 +47,7 @@ type sender struct {
 
 	target  history.LSN // head when the follower connected: with that on its disk it has everything it may have acknowledged before
 	base    history.LSN // it had this when it connected
+	cuts    int64       // of this node's log, as of when they began to agree: the follower has what was there then
 	started atomic.Bool
 	epoch   atomic.Uint64 // of the newest entry sent
 	sent    atomic.Uint64 // newest entry sent or being sent
@@ -64,6 +65,7 @@ type sender struct {
 
 // run agrees with the follower where to begin, and sends until the connection or ctx ends.
 func (s *sender) run(ctx context.Context) error {
+	s.cuts = s.peer.pipeline.Log().Cuts()
 	at, err := s.agree()
 	if err != nil {
 		return err
@@ -203,7 +205,8 @@ func (s *sender) entries(b replog.Batch) error {
 }
 
 // tell sends a message that begins with a pulse. What it says of the committed LSN, and notes as told, goes out
-// behind the entries that this is about: the follower takes nothing for committed that it does not have.
+// behind the entries that this is about: the follower takes nothing for committed that it does not have. After a
+// cut it says nothing more: what is committed since may be another history than the follower's.
 func (s *sender) tell(k kind, b replog.Batch) error {
 	p := s.peer
 	s.w.begin()
@@ -219,6 +222,9 @@ func (s *sender) tell(k kind, b replog.Batch) error {
 	pulse := pulse{
 		Committed: p.pipeline.Committed(), Head: p.pipeline.Log().Received(),
 		Clock: now.UnixMicro(), Stamp: int64(now.Sub(p.began)),
+	}
+	if p.pipeline.Log().Cuts() != s.cuts { // looked at after Committed
+		return fmt.Errorf("feed %s: %w", s.who.Name, replog.ErrCut)
 	}
 	s.told.Store(uint64(min(pulse.Committed, history.LSN(s.sent.Load()))))
 	var head [pulseBytes]byte
