@@ -14,9 +14,10 @@ test race lint:
 format:
 	$(GO) tool -modfile=tools.mod gofumpt -w .
 
-# Skein beside PostgreSQL 15; rewrites the table in docs/PERFORMANCE.md.
+# Skein beside PostgreSQL 15, alone and with followers; rewrites the tables in docs/PERFORMANCE.md.
 bench:
 	$(GO) run ./bench -update
+	$(GO) run ./bench -replication -update
 
 # Each fuzz target of the repository in turn.
 fuzz:

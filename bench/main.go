@@ -70,6 +70,9 @@ func parseFlags() (options, error) {
 	if o.only != "" && o.only != "PostgreSQL" && o.only != "Skein" {
 		return o, errors.New("-only takes PostgreSQL or Skein")
 	}
+	if o.only != "" && o.update {
+		return o, errors.New("-update needs both servers, so it does not go with -only")
+	}
 	if o.json == "" {
 		o.json = "bench-results.json"
 		if o.replication {

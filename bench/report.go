@@ -146,8 +146,12 @@ func (m *memory) line() line {
 func megabytes(n int64) float64 { return float64(n) / (1 << 20) }
 
 func (c conditions) setting() string {
-	text := fmt.Sprintf("%s, %d CPUs, Linux %s, PostgreSQL %s, pgbench scale %d, median of %d runs of %gs.",
-		c.Time.Format(time.DateOnly), c.CPUs, c.Kernel, c.Postgres, c.Scale, c.Rounds, c.Seconds)
+	postgres := ""
+	if c.Postgres != "" {
+		postgres = "PostgreSQL " + c.Postgres + ", "
+	}
+	text := fmt.Sprintf("%s, %d CPUs, Linux %s, %spgbench scale %d, median of %d runs of %gs.",
+		c.Time.Format(time.DateOnly), c.CPUs, c.Kernel, postgres, c.Scale, c.Rounds, c.Seconds)
 	if c.Tmpfs {
 		text += " The data lay on tmpfs, where fsync costs nothing: say nothing about commits from these figures."
 	}
