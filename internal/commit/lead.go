@@ -66,7 +66,7 @@ func (p *Pipeline) Lead(ctx context.Context) error {
 
 // Configure sets whose acknowledgement counts, at once.
 func (p *Pipeline) Configure(c SyncConfig) {
-	p.rule.configure(c, p.log.Flushed.Load())
+	p.rule.configure(c, p.log.Flushed.Load)
 	p.advance()
 }
 
@@ -144,28 +144,29 @@ func (p *Pipeline) waitStandbys(ctx context.Context, lsn history.LSN, level Leve
 	mark := &p.rule.marks[level]
 	p.awaited[level].Add(1)
 	defer p.awaited[level].Add(-1)
-	c := p.rule.current()
-	if c.Timeout == 0 || !c.Degrade || mark.Load() >= lsn {
-		return mark.Wait(ctx, lsn)
+	for {
+		c := p.rule.current()
+		if c.Timeout == 0 || !c.Degrade || mark.Load() >= lsn {
+			return mark.Wait(ctx, lsn)
+		}
+		limited, cancel := context.WithTimeoutCause(ctx, c.Timeout, errSyncTimeout)
+		err := mark.Wait(limited, lsn)
+		cancel()
+		if !errors.Is(err, errSyncTimeout) || ctx.Err() != nil {
+			return err
+		}
+		select { // again after each timeout: it may not have been possible to write that down
+		case p.degrading.ask <- lsn:
+		default:
+		}
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, c.Timeout, errSyncTimeout)
-	err := mark.Wait(limited, lsn)
-	cancel()
-	if !errors.Is(err, errSyncTimeout) || ctx.Err() != nil {
-		return err
-	}
-	select {
-	case p.degrading.ask <- lsn:
-	default:
-	}
-	return mark.Wait(ctx, lsn)
 }
 
 var errSyncTimeout = errors.New("the standbys have not acknowledged within skein.sync_timeout")
 
 // countAlone says whether lsn was acknowledged by the leader alone, and counts it if so.
 func (p *Pipeline) countAlone(lsn history.LSN, level Level) bool {
-	if !p.rule.isAlone() || p.rule.reached(level) >= lsn {
+	if !p.rule.wasAlone(lsn, level) {
 		return false
 	}
 	d := &p.degrading
@@ -228,7 +229,11 @@ func (p *Pipeline) awaitStandbys(ctx context.Context) {
 			p.rule.setAlone(false)
 			break
 		}
-		head = p.log.Head().LSN
+		head = p.log.Received()
+	}
+	select { // those whose commit was let go just before have counted it by then
+	case <-ctx.Done():
+	case <-tick.C:
 	}
 	d := &p.degrading
 	d.mu.Lock()

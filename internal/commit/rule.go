@@ -26,6 +26,10 @@ type rule struct {
 	standbys   []Standby
 	alone      bool // degraded: nobody is waited for
 
+	unnamed history.LSN                  // committed while nobody was named
+	proved  [RemoteApply + 1]history.LSN // reached by the standbys themselves, at most marks; never goes down
+	byAlone history.LSN                  // what is above proved and not above this was acknowledged by the leader alone
+
 	marks [RemoteApply + 1]watermark.Watermark // from RemoteWrite on
 }
 
@@ -50,30 +54,50 @@ func (r *rule) advance(flushed history.LSN) (committed history.LSN, ok bool) {
 		return flushed, true
 	}
 	for l := RemoteWrite; l <= RemoteApply; l++ {
-		at := flushed
-		if !r.alone {
-			at = min(at, r.config.Names.reached(r.standbys, picks[l]))
+		at := min(flushed, r.config.Names.reached(r.standbys, picks[l]))
+		r.proved[l] = max(r.proved[l], at)
+		if r.alone {
+			at = flushed
 		}
 		r.marks[l].Advance(at)
+	}
+	if r.alone {
+		r.byAlone = max(r.byAlone, flushed)
 	}
 	if r.config.Level <= Local {
 		return flushed, true
 	}
-	return r.marks[min(r.config.Level, On)].Load(), true
+	return max(r.unnamed, r.marks[min(r.config.Level, On)].Load()), true
+}
+
+// wasAlone says whether an entry that is acknowledged at a level was so by the leader alone, and the standbys
+// do not have it yet.
+func (r *rule) wasAlone(lsn history.LSN, l Level) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return lsn <= r.byAlone && lsn > r.proved[max(l, RemoteWrite)]
 }
 
 // configure sets the rule. Whoever waits for standbys that are not named any more is let go by the next
 // advance, or here when none are named.
-func (r *rule) configure(c SyncConfig, flushed history.LSN) {
+//
+// Whoever waits has seen asynchronous after its entry was flushed. So flushed is asked after that is set:
+// then the entries of those who have seen the old value are below.
+func (r *rule) configure(c SyncConfig, flushed func() history.LSN) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	free := r.configured && r.config.Names.Empty()
 	r.config, r.configured = c, true
 	r.asynchronous.Store(c.Names.Empty())
 	r.synchronous.Store(!c.Names.Empty())
+	if free {
+		r.unnamed = flushed()
+	}
+	r.alone = r.alone && c.Degrade && !c.Names.Empty()
 	if c.Names.Empty() {
-		r.alone = false
+		at := flushed()
 		for l := RemoteWrite; l <= RemoteApply; l++ {
-			r.marks[l].Advance(flushed)
+			r.marks[l].Advance(at)
 		}
 	}
 }
@@ -115,7 +139,7 @@ func (r *rule) reached(l Level) history.LSN {
 func (r *rule) setAlone(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.alone = on && !r.config.Names.Empty()
+	r.alone = on && r.config.Degrade && !r.config.Names.Empty()
 }
 
 func (r *rule) isAlone() bool {

@@ -1,0 +1,89 @@
+package commit
+
+import (
+	"testing"
+
+	"skein/internal/history"
+)
+
+func named(t *testing.T, names string) SyncConfig {
+	t.Helper()
+	n, err := ParseStandbyNames(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return SyncConfig{Names: n, Level: On, Degrade: true}
+}
+
+func at(lsn history.LSN) func() history.LSN { return func() history.LSN { return lsn } }
+
+// A commit is let go by a leader that is alone, and before it has looked whether it was alone, the standbys are
+// waited for again.
+func TestACommitThatTheLeaderAcknowledgedAloneIsToldSoAlsoRightAfterIt(t *testing.T) {
+	var r rule
+	r.configure(named(t, "f"), at(0))
+	r.acknowledge("f", Progress{Received: 8, Flushed: 8, Applied: 8})
+	r.setAlone(true)
+	if committed, _ := r.advance(10); committed != 10 {
+		t.Fatalf("alone, committed is %d", committed)
+	}
+	r.setAlone(false)
+	r.forget("f")
+	for lsn, want := range map[history.LSN]bool{8: false, 9: true, 10: true, 11: false} {
+		if got := r.wasAlone(lsn, On); got != want {
+			t.Errorf("entry %d acknowledged alone: %v, want %v", lsn, got, want)
+		}
+	}
+	r.acknowledge("f", Progress{Received: 10, Flushed: 9, Applied: 9})
+	if committed, _ := r.advance(12); committed != 10 {
+		t.Errorf("committed went from 10 to %d", committed)
+	}
+	if r.wasAlone(9, On) || !r.wasAlone(10, On) || r.wasAlone(10, RemoteWrite) {
+		t.Error("what the standby has by now is not the leader's alone")
+	}
+}
+
+// Commits look whether anybody is named after they are flushed. Those that have seen the old answer must not wait
+// for what the new rule never does.
+func TestAChangeOfTheNamesLeavesNobodyWaiting(t *testing.T) {
+	var r rule
+	r.configure(named(t, "f"), at(0))
+	r.advance(5)
+	r.configure(named(t, ""), func() history.LSN { // flushed just now, by one who has seen that f is named
+		if !r.asynchronous.Load() {
+			t.Error("a commit that is flushed from here on would still wait for f")
+		}
+		return 6
+	})
+	for l := RemoteWrite; l <= RemoteApply; l++ {
+		if got := r.marks[l].Load(); got != 6 {
+			t.Errorf("level %v stands at %d, want 6", l, got)
+		}
+	}
+	r.configure(named(t, "f"), func() history.LSN { // flushed just now, by one who has seen that nobody is named
+		if r.asynchronous.Load() {
+			t.Error("a commit that is flushed from here on would wait only to be visible")
+		}
+		return 7
+	})
+	if committed, ok := r.advance(9); committed != 7 || !ok {
+		t.Errorf("committed %d, want 7: what was flushed while nobody was named", committed)
+	}
+}
+
+func TestALeaderThatMayNotGoOnAloneAnyMoreDoesNot(t *testing.T) {
+	var r rule
+	c := named(t, "f")
+	r.configure(c, at(0))
+	r.setAlone(true)
+	r.advance(3)
+	c.Degrade = false
+	r.configure(c, at(3))
+	if committed, _ := r.advance(5); committed != 3 || r.isAlone() {
+		t.Errorf("committed %d, alone %v, after leave to go on alone was taken back at 3", committed, r.isAlone())
+	}
+	r.setAlone(true)
+	if r.isAlone() {
+		t.Error("it went on alone without leave")
+	}
+}
