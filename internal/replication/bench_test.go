@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,6 +64,47 @@ func BenchmarkSynchronousCommit(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkManyClients measures 64 clients that wait for a follower's disk. Its CPU time is that of both nodes.
+func BenchmarkManyClients(b *testing.B) {
+	for _, names := range []string{"", "b"} {
+		name := map[string]string{"": "asynchronous", "b": "synchronous"}[names]
+		b.Run(name, func(b *testing.B) {
+			n := onLoopback(b, "a", "b")
+			a := n.start("a", dirOf(b, "a")).lead(names, commit.SyncConfig{Level: commit.On})
+			defer a.stop(true)
+			f := n.start("b", dirOf(b, "b")).follow("a")
+			defer f.stop(true)
+			a.write(255, pagesUpTo(1000)...)
+			a.sameAs(f)
+			var turn sync.Mutex
+			i := 0
+			before := cpuTime()
+			sent := a.replica("b").BytesSent
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					turn.Lock()
+					i++
+					lsn := a.append(byte(i/1000), pagestore.PageNo(i%1000+1))
+					turn.Unlock()
+					if _, err := a.Wait(context.Background(), lsn, commit.On); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(a.replica("b").BytesSent-sent)/float64(b.N), "sent-B/op")
+		})
+	}
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkCatchUp measures how fast a follower that was away gets the log, in bytes of log.

@@ -307,8 +307,7 @@ func (r *receiver) take(m message) (int, error) {
 	r.pulse, r.heard = p, time.Now()
 	r.frames += int64(len(frames))
 	r.mu.Unlock()
-	// Not what this node does not have: another upstream may have something else there.
-	pipeline.LearnCommitted(min(p.Committed, pipeline.Log().Received()))
+	pipeline.LearnCommitted(p.Committed) // as far as this node has it
 	return len(frames), nil
 }
 

@@ -687,6 +687,30 @@ func TestStaleAcksAreNotCounted(t *testing.T) { // E04, F11
 	})
 }
 
+func TestPotentialStandbyTakesThePlaceOfOneThatIsGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("FIRST 1 (b, c)", commit.SyncConfig{Level: commit.On})
+		defer a.stop(true)
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		c := n.start("c", dirOf(t, "c")).follow("a")
+		defer c.stop(true)
+		a.write(1, 1)
+		a.sameAs(b)
+		a.sameAs(c)
+		time.Sleep(time.Second)
+		if r, s := a.replica("b"), a.replica("c"); r.SyncState != "sync" || s.SyncState != "potential" {
+			t.Errorf("b is %s and c is %s", r.SyncState, s.SyncState)
+		}
+		b.stop(true)
+		time.Sleep(time.Second)
+		if s := a.replica("c"); s.SyncState != "sync" {
+			t.Errorf("c is %s", s.SyncState)
+		}
+		a.awaitVisible(a.append(2, 1))
+		a.sameAs(c)
+	})
+}
+
 func TestCommittedLSNIsNeverLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {
 		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
