@@ -877,3 +877,55 @@ func TestNobodyIsLetInWithoutTheSecret(t *testing.T) {
 		}
 	})
 }
+
+func TestAckBeforeTheFlushSaysSo(t *testing.T) { // A18
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		last := a.write(1, 1)
+		r, err := a.Log().NewReader(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch, _, err := r.TryNext(1 << 20)
+		if err != nil || batch.Last != last {
+			t.Fatal(batch.Last, err)
+		}
+		frames := append([]byte(nil), batch.Frames...)
+		a.stop(true)
+		l := n.listen("a")
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWire(conn, time.Second)
+		defer func() { _ = w.close() }()
+		link := n.link("a")
+		link.setDefaults()
+		if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.expect(kindOffer); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.write(kindVerdict, 0, 1, verdict{Action: actStream}.encode()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.expect(kindAck); err != nil { // that it is there
+			t.Fatal(err)
+		}
+		if err := w.write(kindEntries, flagAwaitsReceived, 1, pulse{}.encode(nil), frames); err != nil {
+			t.Fatal(err)
+		}
+		for _, flushed := range []history.LSN{0, last} {
+			m, err := w.expect(kindAck)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := decodeAck(m.payload); got.Received != last || got.Flushed != flushed {
+				t.Errorf("acknowledged %+v, want %d of %d flushed", got, flushed, last)
+			}
+		}
+	})
+}
