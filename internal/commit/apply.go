@@ -149,6 +149,30 @@ func (p *Pipeline) applyAfter(ctx context.Context, at history.LSN, cuts int64) e
 	}
 }
 
+// applyTail applies everything in the log, without a delay.
+func (p *Pipeline) applyTail() error {
+	at, cuts := p.applier.stands(p.log)
+	r, err := p.log.NewReader(at)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var scratch []byte
+	for p.applier.at() < p.log.Received() {
+		b, ok, err := r.TryNext(applyBatch)
+		if err == nil && !ok {
+			err = fmt.Errorf("%w: entry %d", replog.ErrNotYet, p.log.Received())
+		}
+		if err == nil {
+			err = replog.EachFrame(b.Frames, &scratch, func(e *replog.Entry) error { return p.applyOne(e, cuts) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // applyOne makes pages of one frame, unless the log was cut since it was read: another leader's entries may
 // be there by now, under the same LSNs.
 func (p *Pipeline) applyOne(e *replog.Entry, cuts int64) error {

@@ -105,8 +105,9 @@ func Open(dir string, o Options) (*Pipeline, Recovery, error) {
 	return p, rec, nil
 }
 
-// recover replays the log. What readers had been shown before is redone in place; of what lies above,
-// nobody knows whether it was committed: it becomes versions that nobody sees until that is known.
+// recover replays the log. What readers had been shown before is redone in place. Of what lies above, nobody
+// knows whether it was committed: it stays in the log, until a leader takes it over with Lead, or a follower
+// applies it, after its delay.
 func (p *Pipeline) recover(rec *Recovery) error {
 	logDir := LogDir(p.dir)
 	if err := replog.MakeDir(logDir); err != nil {
@@ -118,22 +119,11 @@ func (p *Pipeline) recover(rec *Recovery) error {
 	}
 	rec.From = p.store.CheckpointLSN()
 	shown = max(shown, p.store.Reach()) // a checkpoint that was not completed has written what readers had seen, too
-	verified := false
-	verify := func() error {
-		if verified {
-			return nil
-		}
-		verified = true
-		return p.store.Verify()
-	}
 	replay := func(e *replog.Entry) error {
 		if e.LSN <= shown {
 			return p.store.Redo(e)
 		}
-		if err := verify(); err != nil {
-			return err
-		}
-		return p.store.Apply(e, shown)
+		return nil
 	}
 	options := replog.Options{Cluster: p.options.Cluster, SegmentBytes: p.options.SegmentBytes, OnFlush: p.advance, Flushed: shown}
 	log, found, err := replog.Open(logDir, rec.From, options, replay)
@@ -141,12 +131,12 @@ func (p *Pipeline) recover(rec *Recovery) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open log: %w", err), h.close())
 	}
-	if err := verify(); err != nil {
+	if err := p.store.Verify(); err != nil {
 		return errors.Join(err, log.Close(false), h.close())
 	}
 	p.log, p.hint = log, h
 	p.newest.Store(uint64(found.Head.Epoch))
-	p.applier.applied.Store(uint64(found.Head.LSN))
+	p.applier.applied.Store(uint64(shown))
 	p.learnt.Store(uint64(shown))
 	p.visible.Advance(shown)
 	return nil

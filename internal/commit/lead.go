@@ -3,6 +3,7 @@ package commit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +49,11 @@ func (p *Pipeline) Epoch() history.Epoch { return history.Epoch(p.newest.Load())
 
 // Lead begins an epoch: from then on this node writes. Its first entry is on disk before anybody
 // else can see it, so that no epoch ever begins twice. Nothing is shown above what had been shown before
-// until Configure says whose acknowledgement counts.
+// until Configure says whose acknowledgement counts; but what the node writes goes on from the log's end.
 func (p *Pipeline) Lead(ctx context.Context) error {
+	if err := p.applyTail(); err != nil {
+		return fmt.Errorf("apply the end of the log: %w", err)
+	}
 	epoch := p.log.Head().Epoch + 1
 	lsn, err := p.log.Append(&replog.Entry{Epoch: epoch, Kind: replog.EpochStart, Time: time.Now().UnixMicro()}, nil)
 	if err != nil {

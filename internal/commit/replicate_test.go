@@ -505,3 +505,43 @@ func TestLog_A09_AFlippedBitInTheLastEntryThatReadersHaveSeenIsDamage(t *testing
 		t.Fatalf("error %v, want %v", err, replog.ErrDamaged)
 	}
 }
+
+func TestADelayedFollowerIsDelayedAfterARestartToo(t *testing.T) {
+	l := lead(t, t.TempDir(), "", commit.SyncConfig{Level: commit.On})
+	dir := t.TempDir()
+	f := follow(t, dir, "f")
+	s := connect(t, l, f)
+	w := l.conn()
+	l.write(w, "CREATE TABLE t (a INTEGER PRIMARY KEY)")
+	s.all()
+	shown := f.Visible()
+	f.SetApplyDelay(time.Hour)
+	l.write(w, "DROP TABLE t")
+	head := l.Log().Head().LSN
+	s.send(head)
+	s.ack()
+	f.end()
+
+	f = &follower{rig: idle(t, dir), name: "f"}
+	f.SetApplyDelay(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Follow(ctx) }()
+	f.LearnCommitted(l.Committed())
+	if f.Visible() != shown || f.Applied() != shown {
+		t.Fatalf("after a restart it has applied %d and shows %d, want %d for an hour", f.Applied(), f.Visible(), shown)
+	}
+	f.SetApplyDelay(0)
+	if err := f.VisibleMark().Wait(t.Context(), head); err != nil {
+		t.Fatal(err)
+	}
+	same(t, l, f.rig)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	f.stop(true)
+	closeAll(w)
+	s.reader.Close()
+	l.stop(true)
+}
