@@ -572,11 +572,15 @@ func TestSecondProcessWithANodesIdWaitsUntilTheFirstIsGone(t *testing.T) { // H0
 				defer a.stop(true)
 				b := n.start("b", dirOf(t, "b")).follow("a")
 				a.sameAs(b)
+				before := a.replica("b")
 				twin := n.start("twin", dirOf(t, "twin"), test.change).follow("a")
 				defer twin.stop(true)
 				time.Sleep(time.Minute)
 				a.write(1, 1)
 				a.sameAs(b)
+				if r := a.replica("b"); !r.Connected || r.PID != before.PID {
+					t.Errorf("the first process was disturbed: %+v", r)
+				}
 				if r := twin.peer.Status().Receiver; r.Connected || r.Trouble == "" {
 					t.Errorf("the second process: %+v", r)
 				}
