@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,8 +32,7 @@ type term struct {
 	engine   *engine.Engine
 	peer     *replication.Peer
 
-	system        atomic.Uint64 // newest applied change of the system database
-	systemChanged chan struct{} // one slot
+	system changes // of the system database
 
 	stopStorage context.CancelFunc
 	storageDone chan error
@@ -60,7 +58,7 @@ func (n *Node) lacksCopy() bool {
 // role; and then SQL, which on a new leader has to make the system database.
 func (n *Node) openTerm(ctx context.Context) (*term, error) {
 	o := n.options
-	t := &term{node: n, systemChanged: make(chan struct{}, 1), storageDone: make(chan error, 1)}
+	t := &term{node: n, system: newChanges(), storageDone: make(chan error, 1)}
 	p, rec, err := commit.Open(o.Dir, commit.Options{
 		Cluster: n.home.Cluster, SegmentBytes: o.SegmentBytes, MaxVersionBytes: o.MaxVersionBytes,
 		CheckpointLogBytes: o.CheckpointLogBytes, Logger: o.Logger, Damaged: t.damaged,
@@ -144,27 +142,7 @@ func (t *term) applied(db history.DatabaseID, lsn history.LSN, schema bool) {
 	if db != history.SystemDatabase {
 		return
 	}
-	t.system.Store(uint64(lsn))
-	select {
-	case t.systemChanged <- struct{}{}:
-	default:
-	}
-}
-
-// followSystem has the engine read the system database again once a change of it is visible.
-func (t *term) followSystem(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.systemChanged:
-		}
-		lsn := history.LSN(t.system.Load())
-		if err := t.pipeline.VisibleMark().Wait(ctx, lsn); err != nil {
-			return nil // stopping, or the disk has failed and Run says so
-		}
-		t.engine.Replicated(history.SystemDatabase, lsn)
-	}
+	t.system.add(lsn)
 }
 
 // damaged hears of pages that do not read as they were written.
