@@ -77,6 +77,9 @@ func (p *Pipeline) Configure(c SyncConfig) {
 // Sync is the rule in force, and whether the leader goes on without the standbys that it names.
 func (p *Pipeline) Sync() (c SyncConfig, alone bool) { return p.rule.current(), p.rule.isAlone() }
 
+// Synchronous says whether standbys are named: then a client may wait for any of them.
+func (p *Pipeline) Synchronous() bool { return p.rule.synchronous.Load() }
+
 // AcknowledgedAlone counts the commits since Open that a client heard of before enough standbys had them.
 func (p *Pipeline) AcknowledgedAlone() int64 {
 	d := &p.degrading

@@ -340,6 +340,9 @@ func sticky(last *atomic.Int64, on bool, now time.Time) bool {
 	return now.UnixNano()-last.Load() < int64(stickyAwait)
 }
 
+// appliedIsAwaited says whether a client waits, or waited lately, until followers show its commit.
+func (p *Peer) appliedIsAwaited() bool { return p.awaits(time.Now())&flagAwaitsApplied != 0 }
+
 // keep is from where on the log is wanted by followers. The pipeline asks before it trims.
 func (p *Peer) keep() history.LSN {
 	oldest, lost := p.slots.keep(time.Now(), p.pipeline.Log().BytesSince, p.short())

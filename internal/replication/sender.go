@@ -44,6 +44,7 @@ type sender struct {
 	pid    uint32
 	since  time.Time
 	poke   chan struct{} // one slot: committed has grown
+	pace   pace          // of messages that no client waits for
 
 	target  history.LSN // head when the follower connected: with that on its disk it has everything it may have acknowledged before
 	base    history.LSN // it had this when it connected
@@ -191,6 +192,9 @@ func (s *sender) pump(ctx context.Context, r *replog.Reader) error {
 		if err := s.entries(b); err != nil {
 			return err
 		}
+		if len(b.Frames) < sendBatch/2 && !s.peer.pipeline.Synchronous() {
+			s.pace.hold(ctx)
+		}
 	}
 }
 
@@ -246,6 +250,9 @@ func (s *sender) pulse(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.poke:
+			if !s.peer.appliedIsAwaited() {
+				s.pace.hold(ctx) // the next entries may tell it on their way
+			}
 			if !s.news() {
 				continue
 			}
