@@ -62,6 +62,7 @@ type Peer struct {
 	snapshots map[*shipment]uint32 // those under way, and their pids
 	upstream  string               // where Follow copies from
 	trouble   string               // why its last connection ended
+	ends      map[string]string    // how each node's last connection ended, as logged
 	pids      uint32
 	scrubbed  Scrub
 }
@@ -89,7 +90,7 @@ func NewPeer(o Options) (*Peer, error) {
 		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), dir: o.Dir, scrubEvery: o.ScrubEvery,
 		strangers: make(chan struct{}, maxStrangers),
 		damaged:   make(chan damage, maxDamaged),
-		replicas:  map[string]*replica{}, snapshots: map[*shipment]uint32{},
+		replicas:  map[string]*replica{}, snapshots: map[*shipment]uint32{}, ends: map[string]string{},
 	}
 	p.senders.Store(&[]*sender{})
 	o.Pipeline.OnProgress(p.progressed)
@@ -193,9 +194,25 @@ func (p *Peer) serve(ctx context.Context, conn net.Conn) {
 	if s != nil {
 		p.dismiss(s)
 	}
-	if err = ended(ctx, err); err != nil && ctx.Err() == nil || errors.As(err, new(*Refused)) {
+	err = ended(ctx, err)
+	if err != nil && (ctx.Err() == nil || errors.As(err, new(*Refused))) && p.isNews(who.Node, err) {
 		p.Logger.Info("a node's connection ended", "node", who.Name, "address", conn.RemoteAddr().String(), "error", err)
 	}
+}
+
+// isNews says whether a node's connection has ended otherwise than its last one: a node that is refused comes
+// again every few seconds.
+func (p *Peer) isNews(node string, err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ends[node] == err.Error() {
+		return false
+	}
+	if len(p.ends) >= maxStrangers { // whoever makes up names must not fill the memory
+		clear(p.ends)
+	}
+	p.ends[node] = err.Error()
+	return true
 }
 
 func (p *Peer) answer(ctx context.Context, w *wire, who Identity, why purpose, s *sender) error {

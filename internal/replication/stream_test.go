@@ -1,11 +1,14 @@
 package replication
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -931,6 +934,25 @@ func TestAckBeforeTheFlushSaysSo(t *testing.T) { // A18
 			if got, _ := decodeAck(m.payload); got.Received != last || got.Flushed != flushed {
 				t.Errorf("acknowledged %+v, want %d of %d flushed", got, flushed, last)
 			}
+		}
+	})
+}
+
+func TestNodeThatIsRefusedAgainAndAgainIsLoggedOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		var lines bytes.Buffer
+		a := n.start("a", dirOf(t, "a"), func(l *Link) {
+			l.Logger = slog.New(slog.NewTextHandler(&lines, nil))
+		}).lead("", commit.SyncConfig{})
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		a.sameAs(b)
+		twin := n.start("twin", dirOf(t, "twin"), func(l *Link) { l.Node = "id-b" }).follow("a")
+		time.Sleep(time.Minute)
+		twin.stop(true)
+		b.stop(true)
+		a.stop(true)
+		if said := strings.Count(lines.String(), "refused"); said != 1 {
+			t.Errorf("said %d times:\n%s", said, lines.String())
 		}
 	})
 }
