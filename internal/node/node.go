@@ -212,7 +212,9 @@ func (n *Node) terms(ctx context.Context) error {
 		}
 		n.options.Logger.Warn("this node's copy cannot be continued; a new one is fetched, of which only what differs travels", "reason", again.Reason)
 		err = t.saveTail(again)
-		n.seen, _ = t.pipeline.Log().At(t.pipeline.Visible())
+		if n.seen = (history.Position{}); !again.Diverged { // another past may end before what was seen of this one
+			n.seen, _ = t.pipeline.Log().At(t.pipeline.Visible())
+		}
 		if err := errors.Join(err, t.close()); err != nil {
 			return err
 		}

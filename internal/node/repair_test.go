@@ -1,0 +1,107 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The leader restarts while its standbys are dead: one can log in, read what was committed, and say that nobody is to
+// be waited for.
+func TestARestartedLeaderWithoutItsStandbysCanBeRepairedBySQL(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		dir := t.TempDir()
+		leader := runMember(t, dir, "a", "")
+		l := leader.connect(t)
+		exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
+		exec(t, l, "INSERT INTO t VALUES (1)")
+		exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+		exec(t, l, "SET statement_timeout = '100ms'")
+		var unknown *pgconn.PgError
+		if _, err := l.Exec(t.Context(), "INSERT INTO t VALUES (2)"); !errors.As(err, &unknown) || unknown.Code != "08007" {
+			t.Fatalf("a commit that nobody acknowledges: %v, want 08007", err)
+		}
+		if got := text(t, l, "SELECT count(*)::text FROM t"); got != "1" {
+			t.Fatalf("its own session sees %s rows", got)
+		}
+		waiting := leader.connect(t)
+		exec(t, waiting, "SELECT 1")
+		answered := make(chan error, 1)
+		go func() {
+			_, err := waiting.Exec(context.Background(), "INSERT INTO t VALUES (3)")
+			answered <- err
+		}()
+		other := leader.connect(t)
+		for text(t, other, "SELECT (head_lsn - committed_lsn >= 3)::text FROM skein_status") == "false" {
+		}
+		crashed := t.TempDir()
+		copyDir(t, crashed, dir)
+		began := time.Now()
+		leader.stop() // while a client waits
+		if err := <-answered; err == nil {
+			t.Fatal("acknowledged without a standby")
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("stopping took %v", took)
+		}
+		if lost { // a power cut instead, after which the hint is older: here older than everything
+			dir = crashed
+			if err := os.Remove(filepath.Join(dir, "log", "committed")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leader = runMember(t, dir, "a", "")
+		l = leader.connect(t)
+		if lost {
+			exec(t, l, "SELECT 1")
+		} else if got := text(t, l, "SELECT count(*)::text FROM t"); got != "1" {
+			t.Fatalf("after a restart %s rows are seen", got)
+		}
+		exec(t, l, "SET synchronous_commit = local")
+		exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = ''")
+		exec(t, l, "RESET synchronous_commit")
+		exec(t, l, "INSERT INTO t VALUES (4)")
+		if got := text(t, l, "SELECT count(*)::text FROM t"); got != "4" {
+			t.Fatalf("after the repair %s rows are seen", got)
+		}
+		leader.stop()
+	}
+}
+
+// The leader comes back from an older copy, and writes nothing more: what the follower has shown is more than the
+// cluster has, and will be for ever.
+func TestAFollowerFarAheadOfARestoredLeaderTakesItsCopyAtOnce(t *testing.T) {
+	dir, fdir := t.TempDir(), t.TempDir()
+	leader := runMember(t, dir, "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
+	follower := runMember(t, fdir, "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	_ = l.Close(t.Context())
+	leader.stop()
+	backup := t.TempDir()
+	copyDir(t, backup, dir)
+	leader = runMember(t, dir, "a", "")
+	follower.stop()
+	l = leader.connect(t)
+	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
+	for range 50 {
+		exec(t, l, "INSERT INTO t SELECT coalesce(max(n), 0) + 1 FROM t")
+	}
+	follower.caughtUp(t, l)
+	_ = l.Close(t.Context())
+	leader.stop()
+	follower.stop()
+
+	leader = runMember(t, backup, "a", "")
+	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
+	follower.shows(t, "SELECT count(*)::text FROM t", "0")
+	if kept := vault(t, fdir); len(kept) != 1 {
+		t.Fatalf("in the vault: %v", kept)
+	}
+}
