@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"skein/internal/history"
@@ -16,7 +17,8 @@ import (
 )
 
 const (
-	applyBatch = 1 << 20 // bytes of log that the applier takes at a time
+	applyBatch = 1 << 20                // bytes of log that the applier takes at a time
+	roomPace   = 200 * time.Millisecond // between two looks whether a full disk has room again
 
 	// schemaCookie is where SQLite counts changes of the schema on page 1.
 	schemaCookieAt, schemaCookieEnd = 40, 44
@@ -99,17 +101,35 @@ func (p *Pipeline) LearnCommitted(lsn history.LSN) {
 }
 
 // Follow applies what is received until ctx is done. It ends with pagestore.ErrDiverged when this node's
-// pages turn out not to be the leader's.
+// pages turn out not to be the leader's. While the disk is full it stands still; readers go on.
 func (p *Pipeline) Follow(ctx context.Context) error {
+	told := history.LSN(0) // entry that it last said there was no room for
 	for {
 		at, cuts := p.applier.stands(p.log)
 		err := p.applyAfter(ctx, at, cuts)
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, syscall.ENOSPC):
+			if told != at+1 {
+				p.options.Logger.Error("the disk is full: what the leader commits is not shown here until there is room", "after", at, "error", err)
+			}
+			told = at + 1
+			p.advance()
+			rest(ctx, roomPace)
 		case p.log.Cuts() == cuts && !errors.Is(err, replog.ErrCut):
 			return fmt.Errorf("apply: %w", err)
 		}
+	}
+}
+
+// rest waits, or gives up with ctx.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -135,6 +155,9 @@ func (p *Pipeline) applyAfter(ctx context.Context, at history.LSN, cuts int64) e
 		}
 		err = replog.EachFrame(b.Frames, &scratch, func(e *replog.Entry) error {
 			if err := p.mayApply(ctx, e); err != nil {
+				return err
+			}
+			if err := p.room(history.SystemDatabase); err != nil { // one database is as good as another: nothing waits for acknowledgements here
 				return err
 			}
 			return p.applyOne(e, cuts)
