@@ -24,7 +24,7 @@ import (
 
 const (
 	// patience is how long a condition may take to come true. Nothing takes this long.
-	patience  = 90 * time.Second
+	patience  = 60 * time.Second
 	firstPoll = 2 * time.Millisecond
 	lastPoll  = 50 * time.Millisecond
 )
@@ -34,8 +34,12 @@ var ErrEndedStarting = errors.New("the node ended while starting")
 
 var binary string // skein with failpoints
 
-// Main is for TestMain: it builds skein with failpoints, runs the tests, and gives the exit status.
+// Main is for TestMain: it builds skein with failpoints, runs the tests, and gives the exit status. With
+// NODETEST_BINARY it takes that instead, which may be built with the race detector.
 func Main(m *testing.M) int {
+	if binary = os.Getenv("NODETEST_BINARY"); binary != "" {
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "nodetest")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

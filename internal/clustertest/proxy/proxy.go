@@ -46,6 +46,7 @@ const (
 type Proxy struct {
 	listener net.Listener
 	bytes    [2]atomic.Int64
+	struck   atomic.Int64
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
@@ -99,6 +100,9 @@ func (p *Proxy) Connections() int {
 
 // Bytes is how many were passed on in a direction, over all connections.
 func (p *Proxy) Bytes(d Direction) int64 { return p.bytes[d].Load() }
+
+// Struck is how many cuts, flips and holds of plans have come about.
+func (p *Proxy) Struck() int { return int(p.struck.Load()) }
 
 // Hold lets nothing through in the directions, not even the end of a connection: like a network that
 // drops every packet. What is sent is kept. Connections can still be made.
@@ -195,7 +199,7 @@ func (p *Proxy) serve(client net.Conn) {
 		reset(client)
 		return
 	}
-	c := &link{client: client, server: server, gone: make(chan struct{})}
+	c := &link{proxy: p, client: client, server: server, gone: make(chan struct{})}
 	var plans [2]Plan
 	if plan != nil {
 		plans[Up], plans[Down] = plan(n)
@@ -231,6 +235,7 @@ func (p *Proxy) enlist(c *link) bool {
 
 // link is one connection through the proxy.
 type link struct {
+	proxy          *Proxy
 	client, server net.Conn
 	pipes          [2]*pipe
 	gone           chan struct{} // closed when it was reset
@@ -372,6 +377,7 @@ func (f *pipe) until(due time.Time) bool {
 func (f *pipe) pass(b []byte, at int64) bool {
 	if i := f.plan.FlipAt - at; f.plan.Flip && i >= 0 && i < int64(len(b)) {
 		b[i] ^= 0x10
+		f.link.proxy.struck.Add(1)
 	}
 	for _, stop := range []struct {
 		on bool
@@ -383,6 +389,7 @@ func (f *pipe) pass(b []byte, at int64) bool {
 	} {
 		if i := stop.at - at; stop.on && i >= 0 && i < int64(len(b)) {
 			f.send(b[:i])
+			f.link.proxy.struck.Add(1)
 			stop.do()
 			return false
 		}
