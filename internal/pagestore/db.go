@@ -102,6 +102,13 @@ func (db *DB) stateAt(lsn history.LSN) State {
 	return db.states[i]
 }
 
+// standsAt is the LSN of the state that a snapshot taken at lsn stands on.
+func (db *DB) standsAt(lsn history.LSN) history.LSN {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.stateAt(max(lsn, db.floor)).LSN
+}
+
 // SnapshotHead pins the newest state, which only the writer may see.
 func (db *DB) SnapshotHead() *Snapshot {
 	db.mu.Lock()
@@ -392,10 +399,11 @@ func (db *DB) OldestPin() (history.LSN, bool) {
 }
 
 // KillOldest ends the oldest snapshot below lsn: its next read fails with ErrSnapshotTooOld. It says
-// whether there was one.
+// whether there was one. A snapshot that stands where one taken at lsn would stand is not old: of what it
+// needs nothing would be given back.
 func (db *DB) KillOldest(below history.LSN) bool {
 	lsn, ok := db.OldestPin()
-	if !ok || lsn >= below {
+	if !ok || lsn >= min(below, db.standsAt(below)) {
 		return false
 	}
 	db.mu.Lock()

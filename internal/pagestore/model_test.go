@@ -399,6 +399,7 @@ func (m *model) closeReader(t *rapid.T) {
 
 func (m *model) killOldest(t *rapid.T) {
 	below := history.LSN(rapid.Uint64Range(0, uint64(m.visible)).Draw(t, "below"))
+	below = min(below, m.db.standsAt(below))
 	oldest := below
 	for _, r := range m.readers {
 		if r.ended == nil {

@@ -330,6 +330,22 @@ func TestACheckpointWithoutNewEntriesDropsWhatNobodyNeeds(t *testing.T) {
 	s.Close()
 }
 
+// While nothing becomes visible, or in a database that nobody writes to, ending the readers would give nothing back.
+func TestASnapshotThatIsStillTheNewestIsNotTheOldest(t *testing.T) {
+	b := newBench(t)
+	idle := b.db(3)
+	b.commit(idle, 1, map[PageNo]byte{1: 1})
+	s := idle.Snapshot(1)
+	defer s.Close()
+	for i := range 3 {
+		b.commit(b.db(2), 1, map[PageNo]byte{1: byte(i)})
+	}
+	if idle.KillOldest(4) {
+		t.Error("a snapshot was ended that a new one would be equal to")
+	}
+	b.want(s, 1, 1)
+}
+
 // Two writers, readers and a checkpointer at full speed; then a crash. Every page of a database is
 // written in some transactions, page 1 in all, and holds the number of the last one that wrote it, so
 // every snapshot can be checked against its number alone.
