@@ -86,6 +86,8 @@ type systemState struct {
 	roles     map[string]role
 	stored    map[scope][]stored
 	secret    []byte
+
+	lastDatabase history.DatabaseID // highest number ever given
 }
 
 type listed struct {
@@ -144,6 +146,11 @@ func (st *systemState) read(c *conn) error {
 	}); err != nil {
 		return err
 	}
+	if err := c.query("SELECT seq FROM sqlite_sequence WHERE name = 'databases'", func(row *sqlite3.Stmt) {
+		st.lastDatabase = history.DatabaseID(row.ColumnInt64(0))
+	}); err != nil {
+		return err
+	}
 	return c.query("SELECT value FROM secrets WHERE name = 'mock'", func(row *sqlite3.Stmt) {
 		st.secret, _ = base64.StdEncoding.DecodeString(row.ColumnText(0))
 	})
@@ -166,10 +173,28 @@ func (e *Engine) loadSystem(ctx context.Context, at history.LSN) error {
 	if err != nil {
 		return err
 	}
+	if e.storage.InRecovery() {
+		e.dropUnseen(st)
+	}
 	if unread <= uint64(max(at, visible)) {
 		e.unread.CompareAndSwap(unread, 0)
 	}
 	return nil
+}
+
+// dropUnseen drops databases that came and went between two looks of a follower at the system database, so
+// that it never knew of them. Their numbers have been given, and numbers are not given twice; one that
+// is higher may be listed by what is not visible yet.
+func (e *Engine) dropUnseen(st systemState) {
+	listed := map[history.DatabaseID]bool{history.SystemDatabase: true}
+	for _, d := range st.databases {
+		listed[d.id] = true
+	}
+	for _, id := range e.storage.IDs() {
+		if id <= st.lastDatabase && !listed[id] {
+			e.storage.Drop(id)
+		}
+	}
 }
 
 // take makes a state the engine's own and gives the databases that it does not list any more.
