@@ -104,13 +104,14 @@ func (s *segment) find(at int64, lsn history.LSN) (found, bool, error) {
 	return found{}, false, nil
 }
 
-// beginsInside says whether a segment's first frame is a further piece of an entry.
-func (l *Log) beginsInside(s *segment) bool {
+// beginsInside says whether the first frame of a segment's file is a further piece of an entry.
+func (s *segment) beginsInside() bool {
 	b := make([]byte, frameHeader)
 	if _, err := s.file.ReadAt(b, segmentHeader); err != nil {
 		return false // whoever reads on learns
 	}
-	return binary.LittleEndian.Uint16(b[38:]) > 0
+	le := binary.LittleEndian
+	return history.LSN(le.Uint64(b[16:])) == s.first && le.Uint16(b[38:]) > 0
 }
 
 // BytesSince says about how many bytes of log follow an entry: exactly 0 for the head, else to within some

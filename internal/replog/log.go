@@ -173,7 +173,7 @@ func (l *Log) put(e *Entry, body []byte, more bool, publish func(history.LSN)) (
 		return 0, err
 	}
 	if l.at+int64(len(frame)) > l.tail.size {
-		if err := l.roll(e.LSN); err != nil {
+		if err := l.roll(e.LSN, e.Chunk > 0); err != nil {
 			return 0, err
 		}
 	}
@@ -324,7 +324,7 @@ func (l *Log) makeSpareSoon() {
 }
 
 // roll makes a spare the new tail; its header travels to the flusher like any other bytes.
-func (l *Log) roll(first history.LSN) error {
+func (l *Log) roll(first history.LSN, inside bool) error {
 	l.mu.Lock()
 	if len(l.spares) == 0 {
 		l.mu.Unlock()
@@ -334,7 +334,7 @@ func (l *Log) roll(first history.LSN) error {
 	l.spares = l.spares[1:]
 	last := l.segments[len(l.segments)-1]
 	last.end = l.end
-	s.number, s.first, s.before = last.number+1, first, l.head
+	s.number, s.first, s.before, s.inside = last.number+1, first, l.head, inside
 	l.segments = append(l.segments, s)
 	l.mu.Unlock()
 	l.tail, l.at = s, segmentHeader
@@ -533,6 +533,9 @@ func (l *Log) Trim(keep history.LSN) error {
 func (l *Log) First() history.LSN {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if s := l.segments[0]; s.inside {
+		return s.first + 1 // of that entry only the end is left
+	}
 	return l.segments[0].first
 }
 

@@ -39,7 +39,7 @@ func (l *Log) NewReader(after history.LSN) (*Reader, error) {
 		return nil, err
 	}
 	r.at, r.head = at, head
-	if at.at == segmentHeader && l.Flushed.Load() > after && l.beginsInside(at.segment) {
+	if at.at == segmentHeader && at.segment.inside {
 		return nil, fmt.Errorf("%w: %d", ErrTrimmed, after+1)
 	}
 	return r, nil

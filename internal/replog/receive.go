@@ -49,7 +49,7 @@ func (l *Log) appendRun(b []byte) (int, error) {
 			break // what is before it first
 		}
 		if full {
-			if err := l.roll(f.lsn); err != nil {
+			if err := l.roll(f.lsn, f.chunk > 0); err != nil {
 				return 0, err
 			}
 			r.segment, r.at = l.tail, l.at

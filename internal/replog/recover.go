@@ -199,6 +199,7 @@ func (l *Log) openSegments() (before history.Position, unborn *os.File, err erro
 			return before, nil, serr
 		}
 		s.size = st.Size()
+		s.inside = err == nil && s.beginsInside()
 		switch {
 		case errors.Is(err, errNoSegment) || stale:
 			return before, nil, fmt.Errorf("%w: %s has no valid header; restore the log or the node from a backup", ErrDamaged, path)

@@ -30,6 +30,7 @@ type segment struct {
 	number uint64
 	first  history.LSN      // of the first frame in it
 	before history.Position // of the entry before the one of the first frame
+	inside bool             // the first frame is a further piece of an entry that begins in the segment before
 	file   *os.File
 	size   int64  // of the file: it may come from a time when segments had another
 	spare  string // its name before it became a segment; renamed by the flusher, then empty
