@@ -88,6 +88,11 @@ func (c *cluster) add(name string, upstream *member) *member {
 	}
 	m := &member{t: c.t, name: name, dir: filepath.Join(c.t.TempDir(), name), address: nodetest.Address(), peer: nodetest.Address()}
 	c.members = append(c.members, m)
+	c.t.Cleanup(func() {
+		if m.Node != nil && c.t.Failed() {
+			c.t.Logf("%s ended with %v:\n%s", m.name, m.State(), tail(m.Log(), 20))
+		}
+	})
 	if upstream != nil {
 		m.follow(upstream)
 	}
@@ -303,16 +308,17 @@ func (c *cluster) equal() {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
 			if got != want {
-				return fmt.Errorf("%s is at %v, the leader at %v\n%s", m.name, got, want, tail(m.Log()))
+				return fmt.Errorf("%s is at %v, the leader at %v\n%s", m.name, got, want, tail(m.Log(), 6))
 			}
 		}
 		return nil
 	})
 }
 
-func tail(log string) string {
-	lines := strings.Split(strings.TrimSpace(log), "\n")
-	return strings.Join(lines[max(0, len(lines)-6):], "\n")
+// tail is the last lines of a log.
+func tail(log string, lines int) string {
+	all := strings.Split(strings.TrimSpace(log), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // verify has the nodes compare themselves, each with those that follow it, and fails unless all are whole and equal.
@@ -373,11 +379,6 @@ func (c *cluster) end(ledgers ...*nodetest.Ledger) {
 	for _, m := range c.followers() {
 		if err := sameFiles(filepath.Join(c.leader.dir, "db"), filepath.Join(m.dir, "db")); err != nil {
 			c.t.Errorf("%s: %v", m.name, err)
-		}
-	}
-	if c.t.Failed() {
-		for _, m := range c.members {
-			c.t.Logf("%s:\n%s", m.name, m.Log())
 		}
 	}
 }

@@ -182,7 +182,7 @@ func TestCopy_B06_DamagedPage(t *testing.T) {
 	}
 	rows := c.leader.query("SELECT node, result, damaged, coalesce(detail, '') FROM skein_verify() WHERE result <> 'ok'")
 	if len(rows) != 1 || rows[0][0] != f.name || rows[0][1] != "repaired" || rows[0][2] != fmt.Sprint(damaged) {
-		t.Errorf("skein_verify: %v, want %d pages of %s repaired\n%s", rows, damaged, f.name, tail(f.Log()))
+		t.Errorf("skein_verify: %v, want %d pages of %s repaired\n%s", rows, damaged, f.name, tail(f.Log(), 6))
 	}
 	c.end(l)
 }

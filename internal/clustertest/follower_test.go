@@ -333,7 +333,7 @@ func TestFollower_D03_DiskFull(t *testing.T) {
 		default:
 		}
 		if !strings.Contains(f.Log(), "no space left") {
-			return fmt.Errorf("it says:\n%s", tail(f.Log()))
+			return fmt.Errorf("it says:\n%s", tail(f.Log(), 6))
 		}
 		return nil
 	})
@@ -346,7 +346,7 @@ func TestFollower_D03_DiskFull(t *testing.T) {
 	}
 	select {
 	case <-f.Ended:
-		t.Errorf("the follower has ended for a full disk:\n%s", tail(f.Log()))
+		t.Errorf("the follower has ended for a full disk:\n%s", tail(f.Log(), 6))
 		f.start()
 	default:
 	}

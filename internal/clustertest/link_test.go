@@ -133,13 +133,13 @@ func (m *member) struckBy(d proxy.Direction, plan proxy.Plan) {
 	m.link.Cut()
 	nodetest.Await(m.t, fmt.Sprintf("%v %+v comes about", d, plan), func() error {
 		if m.link.Struck() == before {
-			return errors.New(tail(m.Log()))
+			return errors.New(tail(m.Log(), 6))
 		}
 		return nil
 	})
 	nodetest.Await(m.t, fmt.Sprintf("after %v %+v there is a new connection", d, plan), func() error {
 		if int64(m.link.Connections()) < planned.Load()+2 {
-			return errors.New(tail(m.Log()))
+			return errors.New(tail(m.Log(), 6))
 		}
 		return nil
 	})

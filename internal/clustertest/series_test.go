@@ -238,7 +238,7 @@ func (s *series) progress(n int64) {
 		want := w.acked.Load() + n
 		nodetest.Await(s.c.t, fmt.Sprintf("writer %d goes on", w.number), func() error {
 			if got := w.acked.Load(); got < want {
-				return fmt.Errorf("%d of %d; the leader says:\n%s", got, want, tail(s.c.leader.Log()))
+				return fmt.Errorf("%d of %d; the leader says:\n%s", got, want, tail(s.c.leader.Log(), 6))
 			}
 			return nil
 		})
