@@ -87,3 +87,31 @@ func TestALeaderThatMayNotGoOnAloneAnyMoreDoesNot(t *testing.T) {
 		t.Error("it went on alone without leave")
 	}
 }
+
+func TestWhatOthersSeeIsWhatTheClustersLevelAsksFor(t *testing.T) {
+	for level, want := range map[Level]history.LSN{Local: 9, RemoteWrite: 8, On: 7, RemoteApply: 7} {
+		var r rule
+		c := named(t, "f")
+		c.Level = level
+		r.acknowledge("f", Progress{Received: 10, Flushed: 10, Applied: 10})
+		if committed, ok := r.advance(9); ok {
+			t.Errorf("%v: %d is committed before it is known whose word counts", level, committed)
+		}
+		r.forget("f")
+		r.configure(c, at(0))
+		r.acknowledge("f", Progress{Received: 8, Flushed: 7, Applied: 6})
+		r.acknowledge("g", Progress{Received: 9, Flushed: 9, Applied: 9}) // not named
+		if committed, ok := r.advance(9); committed != want || !ok {
+			t.Errorf("%v: committed %d, want %d", level, committed, want)
+		}
+		for l, want := range map[Level]history.LSN{RemoteWrite: 8, On: 7, RemoteApply: 6} {
+			if got := r.marks[l].Load(); got != want {
+				t.Errorf("with the cluster at %v, level %v stands at %d, want %d", level, l, got, want)
+			}
+		}
+		r.acknowledge("f", Progress{Received: 20, Flushed: 20, Applied: 20}) // the follower may be ahead of the leader's disk
+		if committed, _ := r.advance(9); committed != 9 || r.marks[On].Load() != 9 {
+			t.Errorf("%v: committed %d, level on stands at %d, of what the leader has flushed up to 9", level, committed, r.marks[On].Load())
+		}
+	}
+}

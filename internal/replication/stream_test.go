@@ -189,6 +189,7 @@ func TestFollowerThatHasNotFlushedHasNotCaughtUp(t *testing.T) {
 		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
 		defer a.stop(true)
 		lsn := a.write(1, 1)
+		a.Configure(mustNames(t, "b", commit.On))
 		w := pretend(t, n, "b", "a")
 		defer func() { _ = w.close() }()
 		go func() {
@@ -200,7 +201,7 @@ func TestFollowerThatHasNotFlushedHasNotCaughtUp(t *testing.T) {
 		}()
 		for flushed := range lsn + 1 {
 			time.Sleep(time.Second)
-			if r := a.replica("b"); r.State != StateCatchup || r.Sent != lsn {
+			if r := a.replica("b"); r.State != StateCatchup || r.Sent != lsn || r.SyncState == "sync" {
 				t.Errorf("%d of %d flushed: %+v", flushed, lsn, r)
 			}
 			if err := w.write(kindAck, 0, 1, ack{Received: lsn, Flushed: flushed}.encode(nil)); err != nil {
@@ -208,7 +209,7 @@ func TestFollowerThatHasNotFlushedHasNotCaughtUp(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		if r := a.replica("b"); r.State != StateStreaming {
+		if r := a.replica("b"); r.State != StateStreaming || r.SyncState != "sync" {
 			t.Errorf("everything is flushed: %+v", r)
 		}
 	})
