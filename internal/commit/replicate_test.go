@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"skein/internal/commit"
@@ -544,4 +545,34 @@ func TestADelayedFollowerIsDelayedAfterARestartToo(t *testing.T) {
 	closeAll(w)
 	s.reader.Close()
 	l.stop(true)
+}
+
+func TestALeaderThatIsAloneStaysSoUntilItsStandbysHaveCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := lead(t, t.TempDir(), "f", commit.SyncConfig{Level: commit.On, Timeout: time.Second, Degrade: true})
+		rec := &recorder{wake: make(chan struct{}, 9)}
+		l.RecordWith(rec)
+		w := l.conn()
+		if alone, err := l.Wait(t.Context(), l.put(w, "CREATE TABLE t (a)"), commit.On); !alone || err != nil {
+			t.Fatalf("alone %v, %v", alone, err)
+		}
+		time.Sleep(time.Minute)
+		want := rec.String()
+		if _, alone := l.Sync(); !alone {
+			t.Errorf("its standbys have nothing and it waits for them: %s", want)
+		}
+		l.Acknowledge("f", commit.Progress{Received: 1, Flushed: 1, Applied: 1})
+		time.Sleep(time.Minute)
+		if _, alone := l.Sync(); !alone || rec.String() != want {
+			t.Errorf("its standbys have little and it waits for them: %s", rec)
+		}
+		head := l.Log().Received()
+		l.Acknowledge("f", commit.Progress{Received: head, Flushed: head, Applied: head})
+		time.Sleep(time.Minute)
+		if _, alone := l.Sync(); alone || rec.String() == want {
+			t.Errorf("its standbys have everything and it goes on alone: %s", rec)
+		}
+		closeAll(w)
+		l.stop(true)
+	})
 }

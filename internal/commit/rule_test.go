@@ -1,9 +1,14 @@
 package commit
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"testing"
+	"time"
 
 	"skein/internal/history"
+	"skein/internal/replog"
 )
 
 func named(t *testing.T, names string) SyncConfig {
@@ -113,5 +118,66 @@ func TestWhatOthersSeeIsWhatTheClustersLevelAsksFor(t *testing.T) {
 		if committed, _ := r.advance(9); committed != 9 || r.marks[On].Load() != 9 {
 			t.Errorf("%v: committed %d, level on stands at %d, of what the leader has flushed up to 9", level, committed, r.marks[On].Load())
 		}
+	}
+}
+
+// The marks of the levels move before what readers see does. A client that has heard of its commit must find it.
+func TestACommitIsNotAnsweredBeforeOthersCanSeeIt(t *testing.T) {
+	p, _, err := Open(t.TempDir(), Options{SegmentBytes: 4 * replog.MaxChunk, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Lead(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lsn := p.log.Received()
+	if flushed := p.log.Flushed.Load(); flushed < lsn {
+		t.Errorf("it leads, and the beginning of its epoch, entry %d, is not on its disk", lsn)
+	}
+	p.Configure(named(t, "f"))
+	p.rule.marks[On].Advance(lsn)
+	p.rule.marks[RemoteApply].Advance(lsn)
+	for _, level := range []Level{On, RemoteApply} {
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if _, err := p.Wait(short, lsn, level); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("at %v: %v, while readers see %d of %d", level, err, p.Visible(), lsn)
+		}
+		cancel()
+	}
+	p.visible.Advance(lsn)
+	for _, level := range []Level{On, RemoteApply} {
+		if _, err := p.Wait(t.Context(), lsn, level); err != nil {
+			t.Errorf("at %v: %v", level, err)
+		}
+	}
+	if err := p.Close(true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Entries go to the applier while they are flushed. What is shown and named in the hint must be on the disk: a log
+// that ends before the hint would be taken for damaged.
+func TestAFollowerShowsNothingThatIsNotOnItsDisk(t *testing.T) {
+	p, _, err := Open(t.TempDir(), Options{SegmentBytes: 4 * replog.MaxChunk, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lsn, err := p.log.Append(&replog.Entry{Epoch: 1, Kind: replog.EpochStart}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.applier.applied.Store(uint64(lsn))
+	p.LearnCommitted(lsn)
+	if p.Visible() != 0 {
+		t.Errorf("entry %d is shown, and flushed up to %d", p.Visible(), p.log.Flushed.Load())
+	}
+	if err := p.log.Wait(t.Context(), lsn); err != nil {
+		t.Fatal(err)
+	}
+	if p.Visible() != lsn {
+		t.Errorf("entry %d is shown, want %d", p.Visible(), lsn)
+	}
+	if err := p.Close(true); err != nil {
+		t.Fatal(err)
 	}
 }
