@@ -1,6 +1,7 @@
 package commit_test
 
 import (
+	"errors"
 	"os"
 	"testing"
 
@@ -62,6 +63,38 @@ func TestReplication_G02_WhatWasReadBeforeACutIsNotAppliedAfterIt(t *testing.T) 
 	}
 	same(t, l, f.rig)
 	closeAll(w, r)
+	s.reader.Close()
+	f.end()
+	l.stop(true)
+}
+
+// What the leader has called committed may be shown at any moment, also while the follower does not apply.
+func TestACutBelowWhatIsCommittedIsRefused(t *testing.T) {
+	l := lead(t, t.TempDir(), "", commit.SyncConfig{Level: commit.On})
+	f := follow(t, t.TempDir(), "f")
+	s := connect(t, l, f)
+	w := l.conn()
+	l.write(w, "CREATE TABLE t (a INTEGER PRIMARY KEY)")
+	s.all()
+	f.PauseApply()
+	l.write(w, "INSERT INTO t VALUES (1)")
+	committed := l.Log().Head().LSN
+	s.send(committed)
+	s.ack()
+	l.write(w, "INSERT INTO t VALUES (2)")
+	s.send(committed + 1)
+	if err := f.CutBack(committed - 1); !errors.Is(err, commit.ErrCommittedTail) {
+		t.Errorf("a cut to %d, with %d committed and %d shown: %v", committed-1, committed, f.Visible(), err)
+	}
+	if err := f.CutBack(committed); err != nil {
+		t.Error(err)
+	}
+	f.ResumeApply()
+	s.reader.Close()
+	s = connect(t, l, f)
+	s.all()
+	same(t, l, f.rig)
+	closeAll(w)
 	s.reader.Close()
 	f.end()
 	l.stop(true)
