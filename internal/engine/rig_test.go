@@ -197,6 +197,10 @@ func (r *rig) allGone() {
 func (r *rig) awaited(n int64) {
 	r.t.Helper()
 	r.eventually(fmt.Sprintf("%d wait for a commit", n), func() bool { return r.waits.Load() == n })
+	if err := r.pipeline.Log().Wait(r.t.Context(), r.pipeline.Log().Head().LSN); err != nil { // for followers: what the leader's disk has is settled
+		r.t.Fatal(err)
+	}
+	r.pipeline.Forget("nobody") // the rule has looked at it
 }
 
 // acknowledge has a follower say that it has come so far: received, flushed or applied.
