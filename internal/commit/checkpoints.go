@@ -43,11 +43,16 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	err := p.checkpoints(ctx)
 	cancel(err)
 	watcher.Wait()
-	if err = errors.Join(err, <-flusher); err != nil {
+	err = errors.Join(err, <-flusher)
+	why := err
+	if why == nil {
+		why = errStopped
+	}
+	p.rule.fail(why) // whoever waits
+	p.visible.Fail(why)
+	if err != nil {
 		return err
 	}
-	p.rule.fail(errStopped)
-	p.visible.Fail(errStopped)
 	return p.store.Checkpoint(p.Visible())
 }
 

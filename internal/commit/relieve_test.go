@@ -1,9 +1,15 @@
 package commit_test
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	"skein/internal/commit"
+	"skein/internal/history"
+	"skein/internal/pagestore"
 )
 
 // Only the snapshot whose old versions fill the memory is ended; the writer and a newer reader go on.
@@ -54,5 +60,50 @@ func TestStore_B08_TheOldestReaderGivesWayAndNoOther(t *testing.T) {
 		t.Errorf("%d bytes of versions are held, want at most %d", held, o.MaxVersionBytes)
 	}
 	closeAll(w, old, recent)
+	r.stop(true)
+}
+
+// What is pending fills the memory. Nothing more is taken, but for the system database: there it is said whose
+// acknowledgement counts.
+func TestPendingCommitsLeaveRoomForChangingTheRule(t *testing.T) {
+	o := testOptions
+	o.MaxVersionBytes = 1 << 20
+	r, err := bare(t, t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Lead(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.rule("nobody", commit.SyncConfig{Level: commit.On})
+	put := func(id history.DatabaseID) error {
+		db, err := r.Store().Create(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := pagestore.NewPage()
+		clear(page.Bytes())
+		binary.LittleEndian.PutUint64(page.Bytes(), uint64(r.Log().Received())+1)
+		lsn, err := r.Commit(db, []pagestore.Dirty{{No: 1, Page: page}}, 1)
+		if err == nil {
+			err = r.Log().Wait(t.Context(), lsn)
+		}
+		return err
+	}
+	for i := 0; err == nil; i++ {
+		if err = put(testDB); i > 4096 {
+			t.Fatalf("%d bytes of versions are held, and more is taken", r.Store().HeldBytes())
+		}
+	}
+	if !errors.Is(err, commit.ErrTooMuchPending) {
+		t.Fatalf("error %v, want %v", err, commit.ErrTooMuchPending)
+	}
+	if err := put(history.SystemDatabase); err != nil {
+		t.Fatalf("in the system database: %v", err)
+	}
+	r.rule("", commit.SyncConfig{Level: commit.On})
+	if err := put(testDB); err != nil {
+		t.Fatalf("once nothing is pending any more: %v", err)
+	}
 	r.stop(true)
 }

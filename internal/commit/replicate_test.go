@@ -576,3 +576,30 @@ func TestALeaderThatIsAloneStaysSoUntilItsStandbysHaveCaughtUp(t *testing.T) {
 		l.stop(true)
 	})
 }
+
+func TestAFollowerCommitsNothing(t *testing.T) {
+	l := lead(t, t.TempDir(), "", commit.SyncConfig{Level: commit.On})
+	f := follow(t, t.TempDir(), "f")
+	s := connect(t, l, f)
+	w, r := l.conn(), f.conn()
+	l.write(w, "CREATE TABLE t (a INTEGER PRIMARY KEY)")
+	s.all()
+	head := f.Log().Head()
+	r.file.PinHead(true)
+	if err := r.Exec("INSERT INTO t VALUES (1)"); err == nil {
+		t.Error("it has committed")
+	}
+	if err := r.file.TakeError(); !errors.Is(err, commit.ErrNotLeading) {
+		t.Errorf("error %v, want %v", err, commit.ErrNotLeading)
+	}
+	if _, err := l.Receive(nil); err == nil {
+		t.Error("the leader has received")
+	}
+	if f.Log().Head() != head {
+		t.Errorf("its log ends at %v, want %v", f.Log().Head(), head)
+	}
+	closeAll(w, r)
+	s.reader.Close()
+	f.end()
+	l.stop(true)
+}

@@ -150,7 +150,17 @@ func TestACommitIsNotAnsweredBeforeOthersCanSeeIt(t *testing.T) {
 			t.Errorf("at %v: %v", level, err)
 		}
 	}
-	if err := p.Close(true); err != nil {
+	p.Configure(SyncConfig{})
+	if lsn, err = p.log.Append(&replog.Entry{Epoch: 1, Kind: replog.EpochStart}, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.log.Flushed.Advance(lsn) // by another goroutine, which has not yet said so
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := p.Wait(short, lsn, On); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with nobody named: %v, while readers see %d of %d", err, p.Visible(), lsn)
+	}
+	if err := p.Close(false); err != nil {
 		t.Fatal(err)
 	}
 }

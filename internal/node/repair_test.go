@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -103,5 +105,34 @@ func TestAFollowerFarAheadOfARestoredLeaderTakesItsCopyAtOnce(t *testing.T) {
 	follower.shows(t, "SELECT count(*)::text FROM t", "0")
 	if kept := vault(t, fdir); len(kept) != 1 {
 		t.Fatalf("in the vault: %v", kept)
+	}
+}
+
+// A session of a follower has planned a statement. The leader changes the schema.
+func TestAFollowersSessionsPlanAnewWhenTheLeaderChangesTheSchema(t *testing.T) {
+	leader := runMember(t, t.TempDir(), "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY, b text)")
+	exec(t, l, "INSERT INTO t VALUES (1, 'x')")
+	follower := runMember(t, t.TempDir(), "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+	exec(t, l, "SET synchronous_commit = remote_apply")
+	f := follower.connect(t)
+	columns := func() int {
+		rows, err := f.Query(t.Context(), "SELECT * FROM t", pgx.QueryExecModeSimpleProtocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		return len(rows.FieldDescriptions())
+	}
+	for want := 2; want < 6; want++ {
+		for range 3 {
+			if got := columns(); got != want {
+				t.Fatalf("%d columns, want %d", got, want)
+			}
+		}
+		exec(t, l, fmt.Sprintf("ALTER TABLE t ADD COLUMN c%d int DEFAULT 7", want))
 	}
 }
