@@ -144,18 +144,22 @@ func (e *Engine) begin(ctx context.Context) error {
 }
 
 // reconcile drops the store's databases that the system database does not list, neither as everybody sees
-// it nor at its newest: a crash may have come between the two.
+// it nor at its newest: a crash may have come between the two. One whose end is in the log already, and not yet
+// acknowledged, lets nobody in: nothing may be written to it behind that.
 func (e *Engine) reconcile(ctx context.Context) error {
 	newest := systemState{databases: map[string]listed{}, roles: map[string]role{}, stored: map[scope][]stored{}}
 	if err := e.readSystem(ctx, 0, true, newest.read); err != nil {
 		return err
 	}
 	listed := map[history.DatabaseID]bool{history.SystemDatabase: true}
-	for _, d := range e.databases {
-		listed[d.ID] = true
-	}
 	for _, d := range newest.databases {
 		listed[d.id] = true
+	}
+	for _, d := range e.databases {
+		if !listed[d.ID] {
+			d.closeIdle()
+		}
+		listed[d.ID] = true
 	}
 	for _, id := range e.storage.IDs() {
 		if !listed[id] {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,5 +135,44 @@ func TestAFollowersSessionsPlanAnewWhenTheLeaderChangesTheSchema(t *testing.T) {
 			}
 		}
 		exec(t, l, fmt.Sprintf("ALTER TABLE t ADD COLUMN c%d int DEFAULT 7", want))
+	}
+}
+
+// What is written to a database behind its end in the log would be nobody's. A leader that restarts before its DROP DATABASE
+// is acknowledged still lists the database, and lets nobody in.
+func TestADatabaseWhoseEndIsPendingIsNotWrittenTo(t *testing.T) {
+	dir := t.TempDir()
+	leader := runMember(t, dir, "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE DATABASE other")
+	exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+	exec(t, l, "SET statement_timeout = '100ms'")
+	var refused *pgconn.PgError
+	if _, err := l.Exec(t.Context(), "DROP DATABASE other"); !errors.As(err, &refused) || refused.Code != "08007" {
+		t.Fatalf("an end that nobody acknowledges: %v, want 08007", err)
+	}
+	for _, when := range []string{"before", "after"} {
+		l = leader.connect(t)
+		if got := text(t, l, "SELECT count(*)::text FROM pg_database WHERE datname = 'other'"); got != "1" {
+			t.Errorf("%s a restart it is not listed any more, and nobody has acknowledged its end", when)
+		}
+		c, err := pgx.Connect(t.Context(), strings.TrimSuffix(leader.dsn, "skein")+"other")
+		if err == nil {
+			_, err = c.Exec(t.Context(), "SET synchronous_commit = local; CREATE TABLE t (n int)")
+			_ = c.Close(t.Context())
+		}
+		if err == nil {
+			t.Errorf("%s a restart it is written to", when)
+		}
+		if when == "before" {
+			leader.stop()
+			leader = runMember(t, dir, "a", "")
+		}
+	}
+	l = leader.connect(t)
+	exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = ''")
+	exec(t, l, "CREATE DATABASE another")
+	if got := text(t, l, "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database"); got != "another,postgres,skein" {
+		t.Errorf("databases: %s", got)
 	}
 }
