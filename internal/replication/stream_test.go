@@ -465,6 +465,35 @@ func TestTailThatReadersSawEndsInASnapshot(t *testing.T) {
 	})
 }
 
+// It is not shown only because the follower does not apply just now.
+func TestTailThatReadersMayBeShownEndsInASnapshot(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		defer b.stop(true)
+		a.write(1, pagesUpTo(4)...)
+		a.sameAs(b)
+		shown := a.Visible()
+		b.PauseApply()
+		a = restored(t, n, a, func() {
+			if err := b.Log().Flushed.Wait(t.Context(), shown+4); err != nil {
+				t.Fatal(err)
+			}
+			b.LearnCommitted(shown + 2)
+		})
+		defer a.stop(true)
+		a.lead("", commit.SyncConfig{})
+		a.write(50, 3)
+		var need *NeedSnapshot
+		if err := <-b.followed; !errors.As(err, &need) || !need.Diverged || need.Fork != shown {
+			t.Errorf("ended with %v (%+v), want a snapshot, for the logs part after %d", err, need, shown)
+		}
+		if b.Visible() != shown || b.Log().Received() != shown+4 {
+			t.Errorf("it shows %d and has %d, want %d and %d", b.Visible(), b.Log().Received(), shown, shown+4)
+		}
+	})
+}
+
 func TestUpstreamOfAnOlderEpochIsNotFollowed(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {
 		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
