@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -59,8 +60,12 @@ func (m *member) connect(t *testing.T) *pgx.Conn {
 			t.Cleanup(func() { _ = c.Close(context.Background()) })
 			return c
 		}
+		rest(t.Context(), askPace)
 	}
 }
+
+// askPace is how long a test that waits for a node's state rests between two questions.
+const askPace = 2 * time.Millisecond
 
 func exec(t *testing.T, c *pgx.Conn, sql string) {
 	t.Helper()
@@ -103,7 +108,7 @@ func (m *member) shows(t *testing.T, sql, want string) {
 			_ = c.QueryRow(t.Context(), sql).Scan(&got)
 			_ = c.Close(t.Context())
 		}
-		if t.Context().Err() != nil {
+		if rest(t.Context(), askPace); t.Context().Err() != nil {
 			t.Fatalf("%s: %s, want %s", sql, got, want)
 		}
 	}

@@ -204,7 +204,7 @@ func (n *Node) terms(ctx context.Context) error {
 			}
 			n.term = t
 		}
-		t := n.term
+		t, began := n.term, time.Now()
 		n.term = nil
 		again, err := needsCopy(t.run(ctx))
 		if err != nil || again == nil || ctx.Err() != nil {
@@ -218,6 +218,22 @@ func (n *Node) terms(ctx context.Context) error {
 		if err := errors.Join(err, t.close()); err != nil {
 			return err
 		}
+		if time.Since(began) < shortTerm { // whatever is wrong may be wrong again
+			rest(ctx, copyPause)
+		}
+	}
+}
+
+const (
+	shortTerm = 5 * time.Second
+	copyPause = time.Second
+)
+
+// rest waits for d, or until ctx is done.
+func rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 
@@ -291,9 +307,7 @@ func (n *Node) join(ctx context.Context) error {
 			return err
 		}
 		n.options.Logger.Warn("the node to follow does not answer; trying again", "address", n.options.Follow, "error", err)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if rest(ctx, wait); ctx.Err() != nil {
 			return nil
 		}
 	}
