@@ -771,3 +771,43 @@ func TestManyEpochsComeBack(t *testing.T) {
 		t.Fatalf("%d epochs, want %d", len(got), len(want)-1)
 	}
 }
+
+// A flush can come between a segment's header and its first frame. A reader that has read everything then has
+// nothing to read: not in the segment that it is in, and not in the new one.
+func TestReader_WaitsWhileANewSegmentHasOnlyItsHeader(t *testing.T) {
+	o := mustOpenWith(t, t.TempDir(), 0, Options{SegmentBytes: 4 * MaxChunk})
+	defer o.stop(true)
+	r := o.reader(t, 0)
+	defer r.Close()
+	for range 3 {
+		o.put(t, 1, Transaction, "goose")
+		o.flush(t)
+	}
+	if _, entries := drain(t, r, 1<<20); len(entries) != 3 {
+		t.Fatalf("read %q", entries)
+	}
+	o.order.Lock()
+	err := errors.Join(o.reserve(MaxChunk*4), o.roll(4, false))
+	o.order.Unlock()
+	o.flushing.Lock()
+	_, flushErr := o.flushPending()
+	o.flushing.Unlock()
+	if err := errors.Join(err, flushErr); err != nil {
+		t.Fatal(err)
+	}
+	if b, ok, err := r.TryNext(1 << 20); ok || err != nil {
+		t.Fatalf("read %d bytes, %v, where only a header is", len(b.Frames), err)
+	}
+	if !r.sleep() {
+		t.Fatal("the reader goes round and round")
+	}
+	r.rise()
+	o.put(t, 1, Transaction, "gander")
+	o.flush(t)
+	if _, entries := drain(t, r, 1<<20); len(entries) != 1 || !strings.HasPrefix(entries[0], "4 ") {
+		t.Fatalf("read %q", entries)
+	}
+	if _, entries := drain(t, o.reader(t, 0), 1<<20); len(entries) != 4 {
+		t.Fatalf("a new reader reads %q", entries)
+	}
+}

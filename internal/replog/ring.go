@@ -72,9 +72,13 @@ type ring struct {
 	end   place // behind the newest frame released
 }
 
-// add releases runs, and forgets the oldest before them, which are on disk, beyond the limit.
+// add releases runs, and forgets the oldest before them, which are on disk, beyond the limit. A segment's header
+// that was flushed by itself is nothing to read: the end stays behind the last frame.
 func (g *ring) add(runs []run, limit int) {
 	for _, r := range runs {
+		if r.at+int64(len(r.data)) <= segmentHeader {
+			continue
+		}
 		g.runs = append(g.runs, r)
 		g.bytes += cap(r.data)
 		g.end = place{r.segment, r.at + int64(len(r.data))}
@@ -107,15 +111,12 @@ func (g *ring) from(p place, dst []part, max int) ([]part, bool) {
 			at = p.at
 		}
 		data := r.data[at-r.at:]
-		if len(data) == 0 {
-			continue // only a segment's header
-		}
 		dst = append(dst, part{place{r.segment, at}, data})
 		if max -= len(data); max <= 0 || len(dst) == maxParts {
 			break
 		}
 	}
-	return dst, len(dst) > 0
+	return dst, true
 }
 
 // frames is where the run's first frame is: behind the segment's header, if it begins with that.
