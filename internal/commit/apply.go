@@ -36,9 +36,9 @@ type applier struct {
 
 	mu      sync.Mutex
 	paused  chan struct{} // closed to go on; nil while not paused
-	changed chan struct{} // one slot: the delay was changed, or a pause began or ended
+	changed chan struct{} // one slot: the delay was changed
 
-	applying sync.Mutex // held over a batch: a cut comes between two
+	applying sync.Mutex // held over a frame, and over a cut with its I/O: no frame is applied meanwhile
 }
 
 func (a *applier) at() history.LSN { return history.LSN(a.applied.Load()) }
@@ -157,7 +157,7 @@ func (p *Pipeline) applyAfter(ctx context.Context, at history.LSN, cuts int64) e
 			if err := p.mayApply(ctx, e); err != nil {
 				return err
 			}
-			if err := p.room(history.SystemDatabase); err != nil { // one database is as good as another: nothing waits for acknowledgements here
+			if err := p.makeRoom(); err != nil {
 				return err
 			}
 			return p.applyOne(e, cuts)

@@ -118,15 +118,18 @@ func (p *Pipeline) trim() error {
 	return p.log.Trim(keep)
 }
 
-// room refuses a transaction while page versions fill the memory and the disk has no room for them: a
-// log that compresses well could go on long after the databases cannot.
-//
-// It refuses, too, what would be pending beyond the memory, but not in the system database: there it is
-// said whose acknowledgement counts, and that the leader goes on without it.
+// room refuses what would be pending beyond the memory, but not in the system database: there it is said
+// whose acknowledgement counts, and that the leader goes on without it.
 func (p *Pipeline) room(id history.DatabaseID) error {
 	if id != history.SystemDatabase && p.store.HeldBytes() > 2*p.store.MaxBytes() && p.Visible() < p.log.Flushed.Load() && p.rule.synchronous.Load() {
 		return ErrTooMuchPending
 	}
+	return p.makeRoom()
+}
+
+// makeRoom refuses more while page versions fill the memory and the disk has no room for them: a log that
+// compresses well could go on long after the databases cannot.
+func (p *Pipeline) makeRoom() error {
 	if !p.full.Load() || p.store.HeldBytes() <= p.store.MaxBytes() {
 		return nil
 	}

@@ -30,9 +30,6 @@ type Standby struct {
 // Empty says that no standby is waited for.
 func (n StandbyNames) Empty() bool { return n.need == 0 }
 
-// Need is how many standbys must acknowledge.
-func (n StandbyNames) Need() int { return n.need }
-
 // priority is the place of a standby in the list, from 1, or 0 if it is not named. Names are compared
 // without regard to case, as PostgreSQL does.
 func (n StandbyNames) priority(name string) int {
