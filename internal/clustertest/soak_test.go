@@ -75,8 +75,8 @@ func (n *nemesis) harm() {
 			name string
 			do   func()
 		}{
-			{"kill", func() { f.Kill(); n.later(f.start) }},
-			{"wipe", func() { f.Kill(); f.wipe(); n.later(f.start) }},
+			{"kill", func() { f.Kill(); n.later(func() { f.launch("") }) }},
+			{"wipe", func() { f.Kill(); f.wipe(); n.later(func() { f.launch("") }) }},
 			{"pause", func() { f.pause(); n.later(f.resume) }},
 			{"hold down", func() { f.link.Hold(proxy.Down); n.later(func() { f.link.Pass() }) }},
 			{"hold up", func() { f.link.Hold(proxy.Up); n.later(func() { f.link.Pass() }) }},
@@ -110,9 +110,14 @@ func (n *nemesis) plan(f *member, p proxy.Plan) {
 
 func (n *nemesis) later(undo func()) { n.undo = append(n.undo, undo) }
 
+// heal undoes everything before it waits for anybody: a wiped node serves only once the one that it copies
+// from runs again.
 func (n *nemesis) heal() {
 	for _, undo := range n.undo {
 		undo()
+	}
+	for _, f := range n.c.followers() {
+		f.serves()
 	}
 	n.undo, n.harms = nil, nil
 }
