@@ -196,6 +196,9 @@ func TestFollower_E04_PausedUnderALeaderThatMayDegrade(t *testing.T) {
 	if got := c.leader.value("SELECT count(*) FROM t"); got != "1" {
 		t.Errorf("the leader shows %s rows of what it has acknowledged alone", got)
 	}
+	if got := c.leader.value("SELECT acknowledged_alone FROM skein_status"); got != "1" {
+		t.Errorf("%s commits acknowledged alone, want 1", got)
+	}
 	f.resume()
 	c.leader.await("SELECT mode FROM skein_status", "synchronous: ANY 1 (*)")
 	p = c.leader.begin("INSERT INTO t VALUES (2)")

@@ -21,7 +21,7 @@ func (t *term) Node() pgcatalog.Node {
 	n := pgcatalog.Node{
 		Name: t.node.name(), ID: t.node.home.Node, Role: pgcatalog.Leader, Epoch: p.Epoch(),
 		Head: p.Log().Received(), Flushed: p.Log().Flushed.Load(), Committed: p.Committed(), Applied: p.Applied(), Visible: p.Visible(),
-		Mode: t.mode(), Pause: pgcatalog.NotPaused, LogBytes: p.Log().BytesSince(p.Log().First() - 1),
+		Mode: t.mode(), AcknowledgedAlone: p.AcknowledgedAlone(), Pause: pgcatalog.NotPaused, LogBytes: p.Log().BytesSince(p.Log().First() - 1),
 	}
 	if p.Leading() {
 		return n

@@ -14,7 +14,7 @@ func replicationRelations() []relation {
 		{"pg_stat_replication", 12229, "pid int4, usesysid oid, usename name, application_name text, client_addr text, client_hostname text, client_port int4, backend_start timestamptz, backend_xmin xid, state text, sent_lsn pg_lsn, write_lsn pg_lsn, flush_lsn pg_lsn, replay_lsn pg_lsn, write_lag interval, flush_lag interval, replay_lag interval, sync_priority int4, sync_state text, reply_time timestamptz", statReplicationRows},
 		{"pg_stat_wal_receiver", 12238, "pid int4, status text, receive_start_lsn pg_lsn, receive_start_tli int4, written_lsn pg_lsn, flushed_lsn pg_lsn, received_tli int4, last_msg_send_time timestamptz, last_msg_receipt_time timestamptz, latest_end_lsn pg_lsn, latest_end_time timestamptz, slot_name text, sender_host text, sender_port int4, conninfo text", walReceiverRows},
 		{"pg_replication_slots", 12264, "slot_name name, plugin name, slot_type text, datoid oid, database name, temporary bool, active bool, active_pid int4, xmin xid, catalog_xmin xid, restart_lsn pg_lsn, confirmed_flush_lsn pg_lsn, wal_status text, safe_wal_size int8, two_phase bool", slotRows},
-		{"skein_status", 12900, "node text, node_id text, role text, upstream text, epoch int8, mode text, head_lsn pg_lsn, flushed_lsn pg_lsn, committed_lsn pg_lsn, applied_lsn pg_lsn, visible_lsn pg_lsn, lag_bytes int8, lag_entries int8, lag_ms float8, last_replay timestamptz, replay_pause text, min_apply_delay_ms int8, log_bytes int8, problem text", skeinStatusRows},
+		{"skein_status", 12900, "node text, node_id text, role text, upstream text, epoch int8, mode text, acknowledged_alone int8, head_lsn pg_lsn, flushed_lsn pg_lsn, committed_lsn pg_lsn, applied_lsn pg_lsn, visible_lsn pg_lsn, lag_bytes int8, lag_entries int8, lag_ms float8, last_replay timestamptz, replay_pause text, min_apply_delay_ms int8, log_bytes int8, problem text", skeinStatusRows},
 		{"skein_replication", 12901, "name text, node_id text, connected bool, state text, sync_state text, sync_priority int4, reason text, client_addr text, client_port int4, since timestamptz, sent_lsn pg_lsn, write_lsn pg_lsn, flush_lsn pg_lsn, replay_lsn pg_lsn, write_lag_bytes int8, write_lag_entries int8, write_lag_ms float8, flush_lag_bytes int8, flush_lag_entries int8, flush_lag_ms float8, replay_lag_bytes int8, replay_lag_entries int8, replay_lag_ms float8, snapshot_done_bytes int8, snapshot_total_bytes int8, snapshot_bytes_per_second int8, last_reply timestamptz", skeinReplicationRows},
 		{"skein_at_risk", 12902, "commits int8, bytes int8, milliseconds float8", atRiskRows},
 	}
@@ -64,7 +64,7 @@ func slotRows(b *rowBuilder) {
 
 func skeinStatusRows(b *rowBuilder) {
 	n := b.replication().Node()
-	b.add(n.Name, n.ID, string(n.Role), optional(n.Upstream), int64(n.Epoch), n.Mode,
+	b.add(n.Name, n.ID, string(n.Role), optional(n.Upstream), int64(n.Epoch), n.Mode, n.AcknowledgedAlone,
 		lsn(n.Head), lsn(n.Flushed), lsn(n.Committed), lsn(n.Applied), lsn(n.Visible), n.Lag.Bytes, n.Lag.Entries, milliseconds(n.Lag.Time),
 		when(n.LastReplayed), string(n.Pause), n.ApplyDelay.Milliseconds(), n.LogBytes, optional(n.Problem))
 }

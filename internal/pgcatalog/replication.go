@@ -75,6 +75,9 @@ type Node struct {
 	// changes by itself: "asynchronous", "synchronous: ANY 1 (*)", "degraded: ANY 1 (*)".
 	Mode string
 
+	// AcknowledgedAlone counts the commits since the start that a client heard of before enough followers had them.
+	AcknowledgedAlone int64
+
 	Lag          Lag       // behind the upstream, as far as it is known; zero on a leader
 	LastReplayed time.Time // leader's clock at the commit of the newest visible transaction; zero: none since the start
 	Pause        PauseState
