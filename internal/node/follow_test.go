@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"skein/internal/history"
+	"skein/internal/pagestore"
 )
 
 // member is a node of a test's cluster.
@@ -240,6 +241,34 @@ func TestStore_B06_ADamagedFollowerFetchesWhatIsWrong(t *testing.T) {
 			follower.shows(t, "SELECT count(*)::text || min(b) FROM t WHERE n < 8 OR b = 'y'", "7"+strings.Repeat("x", 500))
 		})
 	}
+}
+
+// The page is damaged while the follower runs, and the next entry needs what it held.
+func TestAPageThatIsDamagedUnderTheApplierIsFetched(t *testing.T) {
+	leader := runMember(t, t.TempDir(), "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY, b text)")
+	exec(t, l, "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 500) n")
+	dir := t.TempDir()
+	follower := runMember(t, dir, "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	f, err := os.OpenFile(filepath.Join(dir, "db", "0002.db"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	b := make([]byte, 1)
+	for at := int64(100); ; at += pagestore.PageSize {
+		if _, err := f.ReadAt(b, at); err != nil {
+			break
+		}
+		b[0] ^= 0x10
+		if _, err := f.WriteAt(b, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(t, l, "UPDATE t SET b = 'y' WHERE n = 7")
+	follower.shows(t, "SELECT count(*)::text || min(b) FROM t WHERE n < 8 OR b = 'y'", "7"+strings.Repeat("x", 500))
 }
 
 func copyDir(t *testing.T, to, from string) {

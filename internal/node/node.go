@@ -243,7 +243,9 @@ func needsCopy(err error) (*replication.NeedSnapshot, error) {
 	switch {
 	case errors.As(err, &again):
 		return again, nil
-	case errors.Is(err, pagestore.ErrDiverged): // pages are compared one by one, and those that are wrong replaced
+	case errors.Is(err, pagestore.ErrDiverged), errors.Is(err, pagestore.ErrDamaged):
+		// Pages are compared one by one, and those that are wrong replaced. Of damaged ones only those are met here that
+		// the next entry needs; a leader meets them as errors of its clients.
 		return &replication.NeedSnapshot{Reason: err.Error()}, nil
 	}
 	return nil, err
