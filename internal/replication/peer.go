@@ -123,15 +123,18 @@ func (p *Peer) DropSlot(name string) error {
 // Serve answers other nodes until ctx is done; when it returns, every connection is gone. It closes the listener.
 func (p *Peer) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
+	defer func() { _ = l.Close() }() // not after Serve has returned, which the other one may be
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer cancel()
 	for pause := time.Duration(0); ; {
 		conn, err := l.Accept()
 		if ctx.Err() != nil {
+			if err == nil {
+				_ = conn.Close()
+			}
 			return nil
 		}
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -669,6 +670,40 @@ func TestForgottenConnectionEndsWithItsPeer(t *testing.T) {
 			t.Errorf("strangers kept a follower out for %v", took)
 		}
 		a.stop(true)
+	})
+}
+
+// lateListener accepts one connection, when its server has been told to stop.
+type lateListener struct {
+	*listener
+	stopped <-chan struct{}
+	conn    net.Conn
+}
+
+func (l lateListener) Accept() (net.Conn, error) {
+	<-l.stopped
+	return l.conn, nil
+}
+
+func TestConnectionThatComesWithTheEndIsClosed(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a"))
+		defer a.stop(true)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		conn, other := net.Pipe()
+		l := n.listen("late")
+		if err := a.peer.Serve(ctx, lateListener{l, ctx.Done(), conn}); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-l.closed:
+		default:
+			t.Error("the listener is open")
+		}
+		if _, err := other.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the other side reads %v", err)
+		}
 	})
 }
 
