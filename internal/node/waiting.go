@@ -3,28 +3,42 @@ package node
 import (
 	"context"
 	"net"
+	"sync"
 	"time"
 
 	"skein/internal/pgwire"
 	"skein/internal/sqlstate"
 )
 
-// reusable is a listener that outlives its servers: each closes it, which here only ends its Accept.
+// reusable is a listener that outlives its servers.
 type reusable struct{ net.Listener }
 
-func (l reusable) Close() error {
-	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
-		return d.SetDeadline(time.Now())
-	}
-	return l.Listener.Close()
-}
-
-// again makes the listener accept once more.
+// again gives what the next server listens on. Closing that only ends its Accept.
 func (l reusable) again() net.Listener {
-	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+	if d, ok := l.Listener.(deadliner); ok {
 		_ = d.SetDeadline(time.Time{})
 	}
-	return l
+	return &lent{Listener: l.Listener}
+}
+
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// lent is a reusable listener in the hands of one server. Servers close theirs from two places, and the second
+// may come when the listener is another server's already.
+type lent struct {
+	net.Listener
+	once sync.Once
+}
+
+func (l *lent) Close() (err error) {
+	l.once.Do(func() {
+		if d, ok := l.Listener.(deadliner); ok {
+			err = d.SetDeadline(time.Now())
+		} else {
+			err = l.Listener.Close()
+		}
+	})
+	return err
 }
 
 // notReady is what clients meet while a node has no data to serve: why, and how far it is.
