@@ -59,7 +59,9 @@ type Slot struct {
 type slots struct {
 	path string
 
-	mu     sync.Mutex
+	saving sync.Mutex // held over a write of the file, for it has one writer at a time and the newest comes last
+
+	mu     sync.Mutex // taken by acks: never held over a write
 	byName map[string]*Slot
 	bounds Bounds
 	dirty  bool
@@ -94,6 +96,8 @@ func openSlots(path string, bounds Bounds) (*slots, error) {
 
 // save writes the file if it is out of date.
 func (s *slots) save() error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	s.mu.Lock()
 	if !s.dirty {
 		s.mu.Unlock()

@@ -2,8 +2,10 @@ package replication
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,6 +49,24 @@ func TestLogIsKeptForTheSlowestSlot(t *testing.T) {
 	}
 	if keep, _ := s.keep(now, tenBytesEach, false); keep != 60 {
 		t.Errorf("kept from %d, want 60", keep)
+	}
+}
+
+func TestSlotsMadeAtTheSameTimeAreAllWrittenDown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "slots.json")
+	s := testSlots(t, path, Bounds{})
+	var making sync.WaitGroup
+	for i := range 30 {
+		making.Go(func() {
+			name := fmt.Sprint("slot", i)
+			if err := s.create(name, 1, true, time.Unix(5000, 0)); err != nil {
+				t.Errorf("create %s: %v", name, err)
+			}
+		})
+	}
+	making.Wait()
+	if got := testSlots(t, path, Bounds{}).list(); len(got) != 30 {
+		t.Errorf("%d slots are written down, want 30", len(got))
 	}
 }
 
