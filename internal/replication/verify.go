@@ -21,8 +21,6 @@ const (
 	// per second.
 	DefaultScrubEvery = 24 * time.Hour
 	scrubRate         = 16 << 20
-
-	maxVerifiedText = 256
 )
 
 // Verified is one database on one node.
@@ -124,6 +122,9 @@ func (p *Peer) scrub(ctx context.Context, pace func(bytes int) error) ([]scrubbe
 				bad = append(bad, damage{db.ID, no, want})
 			}
 		})
+		if err != nil && p.pipeline.Store().DB(db.ID) == nil {
+			continue // dropped meanwhile
+		}
 		for _, d := range bad {
 			if _, err := p.mendOnce(ctx, d); err == nil {
 				s.Repaired++
@@ -245,16 +246,15 @@ func (p *Peer) giveVerified(ctx context.Context, w *wire) error {
 	if err := d.end(); err != nil {
 		return err
 	}
-	stop := w.keepAlive(ctx, p.Heartbeat)
+	defer w.keepAlive(ctx, p.Heartbeat)()
 	compared, detail := p.compare(ctx, at)
 	all, err := p.scrub(ctx, halfTime(ctx))
 	if err != nil {
-		detail = err.Error()
+		all, detail = nil, err.Error() // rows would say of databases that were not read that they are whole
 	}
-	defer stop()
 	var e encoder
 	e.lsn(compared)
-	e.str(detail[:min(len(detail), maxVerifiedText)])
+	e.str(detail)
 	e.u32(uint32(len(all)))
 	for _, s := range all {
 		e.u32(uint32(s.Database))
