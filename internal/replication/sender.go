@@ -170,10 +170,10 @@ func (s *sender) start() {
 	s.ack = ack{}
 	s.mu.Unlock()
 	s.peer.mu.Lock()
-	defer s.peer.mu.Unlock()
 	s.started.Store(true)
 	delete(s.peer.ends, s.who.Node)
 	s.peer.list()
+	s.peer.mu.Unlock()
 	s.peer.Logger.Info("a follower streams", "name", s.who.Name, "node", s.who.Node, "from", s.base, "head", s.target)
 }
 
