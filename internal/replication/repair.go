@@ -46,6 +46,9 @@ func (p *Peer) mend(ctx context.Context, d damage) {
 		}
 		rest(ctx, mendPace)
 	}
+	if err != nil && ctx.Err() != nil {
+		return // the next read of the page asks again
+	}
 	if err != nil {
 		p.Logger.Error("a damaged page could not be mended; reads of it fail", "database", d.database, "page", d.page, "error", err)
 		return
