@@ -197,9 +197,20 @@ func (p *Peer) serve(ctx context.Context, conn net.Conn) {
 	if s != nil {
 		p.dismiss(s)
 	}
-	err = ended(ctx, err)
-	if err != nil && (ctx.Err() == nil || errors.As(err, new(*Refused))) && p.isNews(who.Node, err) {
-		p.Logger.Info("a node's connection ended", "node", who.Name, "address", conn.RemoteAddr().String(), "error", err)
+	p.tellEnd(ctx, who, conn.RemoteAddr(), ended(ctx, err))
+}
+
+// tellEnd logs why a connection has ended, unless this node stops.
+func (p *Peer) tellEnd(ctx context.Context, who Identity, from net.Addr, err error) {
+	var refused *Refused // by this node: whoever dials refuses nobody
+	switch {
+	case err == nil:
+	case errors.As(err, &refused):
+		if p.isNews(who.Node, err) {
+			p.Logger.Info("refused a node", "node", who.Name, "address", from.String(), "reason", refused.Text)
+		}
+	case ctx.Err() == nil && p.isNews(who.Node, err):
+		p.Logger.Info("a node's connection ended", "node", who.Name, "address", from.String(), "error", err)
 	}
 }
 
