@@ -199,7 +199,7 @@ func (f *fetch) pages(ctx context.Context) error {
 			}
 		}
 	})
-	chunks := f.chunks()
+	chunks := chunksOf(f.head.Databases)
 	ahead := 0
 	for _, due := range chunks {
 		for ; ahead < len(chunks) && len(hashes) < cap(hashes); ahead++ {
@@ -220,17 +220,6 @@ func (f *fetch) pages(ctx context.Context) error {
 		f.done.Add(int64(due.Count) * pagestore.PageSize)
 	}
 	return nil
-}
-
-// chunks lists what each message of hashes covers.
-func (f *fetch) chunks() []pageRun {
-	var all []pageRun
-	for _, db := range f.head.Databases {
-		for first := uint32(1); first <= db.Pages; first += sumsChunk {
-			all = append(all, pageRun{db.ID, pagestore.PageNo(first), int(min(sumsChunk, db.Pages-first+1))})
-		}
-	}
-	return all
 }
 
 // hashes encodes what this node has of a chunk: nothing, when it has none of it.

@@ -86,6 +86,17 @@ func decodePageRun(b []byte, most int) (pageRun, []byte, error) {
 	return r, d.b, d.end()
 }
 
+// chunksOf lists what each message of hashes covers, in the order in which both sides go through databases.
+func chunksOf(databases []pagestore.ImageDB) []pageRun {
+	var all []pageRun
+	for _, db := range databases {
+		for first := uint32(1); first <= db.Pages; first += sumsChunk {
+			all = append(all, pageRun{db.ID, pagestore.PageNo(first), int(min(sumsChunk, db.Pages-first+1))})
+		}
+	}
+	return all
+}
+
 func decodeSums(b []byte, n int) ([]uint64, []byte, error) {
 	if len(b) < 8*n {
 		return nil, nil, errBadMessage
@@ -186,35 +197,32 @@ func (p *Peer) shipping(s *shipment, on bool) {
 // pages answers each message of hashes with the pages that differ, and a run of none at its end.
 func (s *shipment) pages(image *pagestore.Image) error {
 	buf := make([]byte, shipRun*pagestore.PageSize)
-	for _, db := range image.Databases() {
-		for first := uint32(1); first <= db.Pages; first += sumsChunk {
-			count := int(min(sumsChunk, db.Pages-first+1))
-			m, err := s.w.expectAlive(kindSums)
-			if err != nil {
-				return err
-			}
-			run, rest, err := decodePageRun(m.payload, sumsChunk)
-			if err != nil {
-				return err
-			}
-			if want := (pageRun{db.ID, pagestore.PageNo(first), count}); run != want {
-				return fmt.Errorf("%w: hashes of %v where %v were due", errBadMessage, run, want)
-			}
-			theirs := make([]uint64, count) // zero, if there are none
-			if len(rest) > 0 {
-				if theirs, _, err = decodeSums(rest, count); err != nil {
-					return err
-				}
-			}
-			mine, err := image.Sums(db.ID, run.First, count)
-			if err != nil {
-				return err
-			}
-			if err := s.differing(image, run, mine, theirs, buf); err != nil {
-				return err
-			}
-			s.done.Add(int64(count) * pagestore.PageSize)
+	for _, due := range chunksOf(image.Databases()) {
+		m, err := s.w.expectAlive(kindSums)
+		if err != nil {
+			return err
 		}
+		run, rest, err := decodePageRun(m.payload, sumsChunk)
+		if err != nil {
+			return err
+		}
+		if run != due {
+			return fmt.Errorf("%w: hashes of %v where %v were due", errBadMessage, run, due)
+		}
+		theirs := make([]uint64, run.Count) // zero, if there are none
+		if len(rest) > 0 {
+			if theirs, _, err = decodeSums(rest, run.Count); err != nil {
+				return err
+			}
+		}
+		mine, err := image.Sums(run.Database, run.First, run.Count)
+		if err != nil {
+			return err
+		}
+		if err := s.differing(image, run, mine, theirs, buf); err != nil {
+			return err
+		}
+		s.done.Add(int64(run.Count) * pagestore.PageSize)
 	}
 	return nil
 }
