@@ -1,8 +1,6 @@
 package node
 
 import (
-	"context"
-
 	"skein/internal/commit"
 	"skein/internal/history"
 	"skein/internal/pagestore"
@@ -44,9 +42,5 @@ func (s storage) SizeBytes(id history.DatabaseID) int64 {
 func (s storage) LogBytes() int64 { return s.Log().Bytes() }
 
 func (s storage) InRecovery() bool { return !s.Leading() }
-
-func (s storage) Wait(ctx context.Context, lsn history.LSN, level commit.Level) (alone bool, err error) {
-	return s.Pipeline.Wait(ctx, lsn, level)
-}
 
 func (s storage) Head() history.LSN { return s.Log().Received() }
