@@ -255,11 +255,8 @@ const (
 	flagAwaitsApplied
 )
 
-// Flags of an ack: why applying does not go on.
-const (
-	flagPaused = 1 << iota
-	flagDelayed
-)
+// flagPaused is a flag of an ack: applying does not go on, because somebody has said so.
+const flagPaused = 1
 
 // ack is how far a follower is.
 type ack struct {

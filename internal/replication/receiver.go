@@ -38,23 +38,19 @@ var errStale = errors.New("the upstream is of an older epoch than this node")
 
 // receiver copies one upstream's log over one connection.
 type receiver struct {
-	peer    *Peer
-	w       *wire
-	who     Identity // of the upstream
-	address string
-	since   time.Time
-	base    history.LSN
-	pid     uint32
-	poke    chan struct{} // one slot: readers see more
+	peer *Peer
+	w    *wire
+	base history.LSN
+	pid  uint32
+	poke chan struct{} // one slot: readers see more
 
 	epoch   atomic.Uint64 // highest that the upstream has spoken in
 	shown   atomic.Uint64 // visible as last acked
 	awaited atomic.Bool   // somebody waits for us to show its commit
 
-	mu     sync.Mutex
-	pulse  pulse
-	heard  time.Time // when pulse came
-	frames int64     // bytes of log received
+	mu    sync.Mutex
+	pulse pulse
+	heard time.Time // when pulse came
 }
 
 // Follow copies the log of the node at address until ctx is done, and connects again whenever that
@@ -140,7 +136,7 @@ func (p *Peer) followOnce(ctx context.Context, address string) (streamed bool, e
 		return false, fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = w.close() }()
-	r := &receiver{peer: p, w: w, who: who, address: address, since: time.Now(), pid: p.pid(), poke: make(chan struct{}, 1)}
+	r := &receiver{peer: p, w: w, pid: p.pid(), poke: make(chan struct{}, 1)}
 	if err := r.agree(); err != nil {
 		return false, ended(ctx, err)
 	}
@@ -305,7 +301,6 @@ func (r *receiver) take(m message) (int, error) {
 	r.awaited.Store(m.flags&flagAwaitsApplied != 0)
 	r.mu.Lock()
 	r.pulse, r.heard = p, time.Now()
-	r.frames += int64(len(frames))
 	r.mu.Unlock()
 	pipeline.LearnCommitted(p.Committed) // as far as this node has it
 	return len(frames), nil

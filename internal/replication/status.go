@@ -46,11 +46,9 @@ type Replica struct {
 
 // Receiver is this node's connection to its upstream.
 type Receiver struct {
-	Upstream  Identity // zero while not connected
 	Address   string
 	Connected bool
 	PID       uint32
-	Since     time.Time
 	Start     history.LSN
 	Epoch     history.Epoch
 
@@ -59,7 +57,6 @@ type Receiver struct {
 	Committed         history.LSN
 	SentAt            time.Time // upstream's clock, of its last message
 	HeardAt           time.Time // this node's clock
-	BytesReceived     int64     // of log, on this connection
 	Trouble           string    // why there is no connection
 }
 
@@ -68,8 +65,6 @@ type AtRisk struct {
 	Commits int64
 	Bytes   int64
 	Time    time.Duration // age of the oldest
-	// Followers is how many have ever been heard of. With none, all there is is at risk.
-	Followers int
 }
 
 // Status tells how things stand. It asks nobody and costs little; the age of what is at risk is read from the log.
@@ -164,11 +159,11 @@ func (p *Peer) receiverStatus() *Receiver {
 	if r == nil {
 		return out
 	}
-	out.Upstream, out.Connected, out.PID, out.Since, out.Start, out.Trouble = r.who, true, r.pid, r.since, r.base, ""
+	out.Connected, out.PID, out.Start, out.Trouble = true, r.pid, r.base, ""
 	out.Epoch = history.Epoch(r.epoch.Load())
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out.Head, out.Committed, out.HeardAt, out.BytesReceived = r.pulse.Head, r.pulse.Committed, r.heard, r.frames
+	out.Head, out.Committed, out.HeardAt = r.pulse.Head, r.pulse.Committed, r.heard
 	if r.pulse.Clock != 0 {
 		out.SentAt = time.UnixMicro(r.pulse.Clock)
 	}
@@ -181,7 +176,6 @@ func (p *Peer) atRisk(replicas []Replica, now time.Time) AtRisk {
 	var best history.LSN
 	for _, r := range replicas {
 		if r.State != StateBackup {
-			out.Followers++
 			best = max(best, r.Flushed)
 		}
 	}

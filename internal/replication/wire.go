@@ -54,9 +54,8 @@ type wire struct {
 	next  uint32 // number of the frame to be read
 	body  []byte
 
-	heard    atomic.Int64 // when the last whole frame came in, in nanoseconds of time.Now
-	received atomic.Int64 // bytes
-	sent     atomic.Int64
+	heard atomic.Int64 // when the last whole frame came in, in nanoseconds of time.Now
+	sent  atomic.Int64 // bytes
 
 	// turn is taken for one frame's write, so that frames do not mix. It is a channel and no mutex because
 	// it is held across I/O: virtual time stands still while somebody waits for a mutex.
@@ -86,9 +85,7 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	if err := p.w.conn.SetReadDeadline(time.Now().Add(p.w.timeout)); err != nil {
 		return 0, err
 	}
-	n, err := p.w.conn.Read(b)
-	p.w.received.Add(int64(n))
-	return n, err
+	return p.w.conn.Read(b)
 }
 
 // read gives the next message. An error ends the connection.
