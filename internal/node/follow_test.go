@@ -75,6 +75,15 @@ func exec(t *testing.T, c *pgx.Conn, sql string) {
 	}
 }
 
+// refused runs SQL that must fail with a SQLSTATE.
+func refused(t *testing.T, c *pgx.Conn, sql, code string) {
+	t.Helper()
+	var e *pgconn.PgError
+	if _, err := c.Exec(t.Context(), sql); !errors.As(err, &e) || e.Code != code {
+		t.Fatalf("%s: %v, want %s", sql, err, code)
+	}
+}
+
 func text(t *testing.T, c *pgx.Conn, sql string) string {
 	t.Helper()
 	var got string
@@ -127,11 +136,7 @@ func TestAFollowerCopiesTheClusterAndServesReads(t *testing.T) {
 	if got := text(t, f, "SELECT count(*)::text FROM t"); got != "5000" {
 		t.Fatalf("the follower has %s rows", got)
 	}
-	_, err := f.Exec(t.Context(), "INSERT INTO t VALUES (0, '')")
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || refused.Code != "25006" {
-		t.Fatalf("a write on the follower: %v, want 25006", err)
-	}
+	refused(t, f, "INSERT INTO t VALUES (0, '')", "25006")
 
 	exec(t, l, "CREATE DATABASE other")
 	exec(t, l, "ALTER TABLE t ADD COLUMN c int DEFAULT 7")
@@ -149,10 +154,7 @@ func TestAFollowerCopiesTheClusterAndServesReads(t *testing.T) {
 	_ = f.Close(t.Context())
 	follower.stop()
 	exec(t, l, "SET statement_timeout = '200ms'")
-	_, err = l.Exec(t.Context(), "UPDATE t SET c = 9 WHERE n = 1")
-	if !errors.As(err, &refused) || refused.Code != "08007" {
-		t.Fatalf("a commit that nobody acknowledges: %v, want 08007", err)
-	}
+	refused(t, l, "UPDATE t SET c = 9 WHERE n = 1", "08007")
 	other := leader.connect(t)
 	if got := text(t, other, "SELECT c::text FROM t WHERE n = 1"); got != "8" {
 		t.Fatalf("another session sees %s before the commit is acknowledged", got)
@@ -182,7 +184,10 @@ func TestAFollowerOfAFollower(t *testing.T) {
 	}
 }
 
-func TestAFollowerThatIsAheadOfItsLeaderKeepsTheTailAndEndsLikeIt(t *testing.T) {
+// ahead gives the directories of a leader that was restored from an older copy, and of its follower: what was
+// inserted into t since is on the follower alone, whose readers have seen it.
+func ahead(t *testing.T, inserts ...string) (leaderDir, followerDir string) {
+	t.Helper()
 	dir, fdir := t.TempDir(), t.TempDir()
 	leader := runMember(t, dir, "a", "")
 	l := leader.connect(t)
@@ -198,16 +203,21 @@ func TestAFollowerThatIsAheadOfItsLeaderKeepsTheTailAndEndsLikeIt(t *testing.T) 
 	follower.stop()
 	l = leader.connect(t)
 	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
-	exec(t, l, "INSERT INTO t VALUES (1), (2)")
+	for _, sql := range inserts {
+		exec(t, l, sql)
+	}
 	follower.caughtUp(t, l)
 	_ = l.Close(t.Context())
 	leader.stop()
 	follower.stop()
+	return backup, fdir
+}
 
-	leader = runMember(t, backup, "a", "")
-	l = leader.connect(t)
-	exec(t, l, "INSERT INTO t VALUES (3)")
-	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
+func TestAFollowerThatIsAheadOfItsLeaderKeepsTheTailAndEndsLikeIt(t *testing.T) {
+	dir, fdir := ahead(t, "INSERT INTO t VALUES (1), (2)")
+	leader := runMember(t, dir, "a", "")
+	exec(t, leader.connect(t), "INSERT INTO t VALUES (3)")
+	follower := runMember(t, fdir, "b", leader.PeerAddr().String())
 	follower.shows(t, "SELECT string_agg(n::text, ',') FROM t", "3")
 	if kept := vault(t, fdir); len(kept) != 1 {
 		t.Fatalf("in the vault: %v", kept)

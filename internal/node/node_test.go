@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -16,21 +15,8 @@ import (
 // testNode is a node that runs until the test ends or stop is called.
 func testNode(t *testing.T, dir string) (string, func()) {
 	t.Helper()
-	n, err := Open(Options{Dir: dir, PGAddr: "127.0.0.1:0", SegmentBytes: 2 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx) }()
-	stop := sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
-	return "postgres://skein@" + n.PGAddr().String() + "/skein", stop
+	m := runMember(t, dir, "", "")
+	return m.dsn, m.stop
 }
 
 func query(t *testing.T, conn, sql string) string {

@@ -2,16 +2,15 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // The leader restarts while its standbys are dead: one can log in, read what was committed, and say that nobody is to
@@ -25,10 +24,7 @@ func TestARestartedLeaderWithoutItsStandbysCanBeRepairedBySQL(t *testing.T) {
 		exec(t, l, "INSERT INTO t VALUES (1)")
 		exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
 		exec(t, l, "SET statement_timeout = '100ms'")
-		var unknown *pgconn.PgError
-		if _, err := l.Exec(t.Context(), "INSERT INTO t VALUES (2)"); !errors.As(err, &unknown) || unknown.Code != "08007" {
-			t.Fatalf("a commit that nobody acknowledges: %v, want 08007", err)
-		}
+		refused(t, l, "INSERT INTO t VALUES (2)", "08007") // nobody acknowledges it
 		if got := text(t, l, "SELECT count(*)::text FROM t"); got != "1" {
 			t.Fatalf("its own session sees %s rows", got)
 		}
@@ -79,30 +75,9 @@ func TestARestartedLeaderWithoutItsStandbysCanBeRepairedBySQL(t *testing.T) {
 // The leader comes back from an older copy, and writes nothing more: what the follower has shown is more than the
 // cluster has, and will be for ever.
 func TestAFollowerFarAheadOfARestoredLeaderTakesItsCopyAtOnce(t *testing.T) {
-	dir, fdir := t.TempDir(), t.TempDir()
+	dir, fdir := ahead(t, slices.Repeat([]string{"INSERT INTO t SELECT coalesce(max(n), 0) + 1 FROM t"}, 50)...)
 	leader := runMember(t, dir, "a", "")
-	l := leader.connect(t)
-	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
 	follower := runMember(t, fdir, "b", leader.PeerAddr().String())
-	follower.caughtUp(t, l)
-	_ = l.Close(t.Context())
-	leader.stop()
-	backup := t.TempDir()
-	copyDir(t, backup, dir)
-	leader = runMember(t, dir, "a", "")
-	follower.stop()
-	l = leader.connect(t)
-	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
-	for range 50 {
-		exec(t, l, "INSERT INTO t SELECT coalesce(max(n), 0) + 1 FROM t")
-	}
-	follower.caughtUp(t, l)
-	_ = l.Close(t.Context())
-	leader.stop()
-	follower.stop()
-
-	leader = runMember(t, backup, "a", "")
-	follower = runMember(t, fdir, "b", leader.PeerAddr().String())
 	follower.shows(t, "SELECT count(*)::text FROM t", "0")
 	if kept := vault(t, fdir); len(kept) != 1 {
 		t.Fatalf("in the vault: %v", kept)
@@ -147,10 +122,7 @@ func TestADatabaseWhoseEndIsPendingIsNotWrittenTo(t *testing.T) {
 	exec(t, l, "CREATE DATABASE other")
 	exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
 	exec(t, l, "SET statement_timeout = '100ms'")
-	var refused *pgconn.PgError
-	if _, err := l.Exec(t.Context(), "DROP DATABASE other"); !errors.As(err, &refused) || refused.Code != "08007" {
-		t.Fatalf("an end that nobody acknowledges: %v, want 08007", err)
-	}
+	refused(t, l, "DROP DATABASE other", "08007") // nobody acknowledges its end
 	for _, when := range []string{"before", "after"} {
 		l = leader.connect(t)
 		if got := text(t, l, "SELECT count(*)::text FROM pg_database WHERE datname = 'other'"); got != "1" {
