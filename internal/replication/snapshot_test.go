@@ -70,10 +70,7 @@ func TestNewFollowerOfATrimmedLogTakesASnapshot(t *testing.T) {
 		a := trimmed(t, n)
 		defer a.stop(true)
 		b := n.start("b", dirOf(t, "b")).follow("a")
-		var need *NeedSnapshot
-		if err := <-b.followed; !errors.As(err, &need) || need.Diverged {
-			t.Fatalf("ended with %v", err)
-		}
+		b.needsSnapshot(false)
 		b.stop(true)
 		b = n.mustFetch("b", "a", b.dir)
 		defer b.stop(true)
@@ -219,18 +216,9 @@ func TestUnfinishedSnapshotCannotBeOpened(t *testing.T) {
 func TestSnapshotThatDoesNotFitTouchesNothing(t *testing.T) { // C07
 	inBubble(t, func(t *testing.T, n *network) {
 		l := n.listen("huge")
-		link := n.link("huge")
-		link.setDefaults()
 		serving := background(func(context.Context) error {
-			conn, err := l.Accept()
+			w, err := n.receiveAs("huge", l, kindSnapshotWanted)
 			if err != nil {
-				return err
-			}
-			w := newWire(conn, time.Second)
-			if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
-				return err
-			}
-			if _, err := w.expect(kindSnapshotWanted); err != nil {
 				return err
 			}
 			head := snapshotHead{At: history.Position{Epoch: 1, LSN: 9}, Databases: []pagestore.ImageDB{{ID: 2, Pages: 1<<32 - 1}}}
@@ -317,10 +305,7 @@ func TestSlotKeepsTheLogForAFollowerThatIsAway(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		b = n.start("b", b.dir).follow("a")
-		var need *NeedSnapshot
-		if err := <-b.followed; !errors.As(err, &need) || need.Diverged {
-			t.Fatalf("ended with %v", err)
-		}
+		b.needsSnapshot(false)
 		b.stop(true)
 		b = n.mustFetch("b", "a", b.dir)
 		defer b.stop(true)
@@ -354,9 +339,7 @@ func TestSlowFollowerIsGivenUpForItsSlotsBound(t *testing.T) { // D03, D04
 			t.Errorf("%+v", r)
 		}
 		n.between("b", "a").release(back)
-		if err := <-b.followed; !errors.As(err, new(*NeedSnapshot)) {
-			t.Errorf("ended with %v", err)
-		}
+		b.needsSnapshot(false)
 		b.stop(true)
 	})
 }

@@ -186,6 +186,33 @@ func pretend(t *testing.T, n *network, name, upstream string) *wire {
 	return w
 }
 
+// drain reads until the connection ends.
+func drain(w *wire) {
+	for {
+		if _, err := w.read(); err != nil {
+			return
+		}
+	}
+}
+
+// receiveAs lets the next node in that dials, under the name of a node that is not there, up to the first message of a kind.
+func (n *network) receiveAs(name string, l *listener, first kind) (*wire, error) {
+	conn, err := l.Accept()
+	if err != nil {
+		return nil, err
+	}
+	w := newWire(conn, time.Second)
+	link := n.link(name)
+	link.setDefaults()
+	if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	if _, err := w.expect(first); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
 func TestFollowerThatHasNotFlushedHasNotCaughtUp(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {
 		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
@@ -194,13 +221,7 @@ func TestFollowerThatHasNotFlushedHasNotCaughtUp(t *testing.T) {
 		a.Configure(mustNames(t, "b", commit.On))
 		w := pretend(t, n, "b", "a")
 		defer func() { _ = w.close() }()
-		go func() {
-			for {
-				if _, err := w.read(); err != nil {
-					return
-				}
-			}
-		}()
+		go drain(w)
 		for flushed := range lsn + 1 {
 			time.Sleep(time.Second)
 			if r := a.replica("b"); r.State != StateCatchup || r.Sent != lsn || r.SyncState == "sync" {
@@ -396,23 +417,36 @@ func TestFollowerOfAFollower(t *testing.T) {
 	})
 }
 
-// restored opens a leader on an older copy of its directory: what came after is only on its followers.
-func restored(t *testing.T, n *network, a *node, after func()) *node {
+// restored opens a leader on an older copy of its directory: the four entries that came after are on its follower's
+// disk alone. meanwhile is called before the other leader ends.
+func restored(t *testing.T, n *network, a, b *node, meanwhile func()) *node {
 	t.Helper()
+	shown := a.Visible()
 	a.stop(true)
 	old := dirOf(t, "old")
 	if err := os.CopyFS(old+"/copy", os.DirFS(a.dir)); err != nil {
 		t.Fatal(err)
 	}
-	again := n.start("a", a.dir)
-	again.Lead(context.Background())
-	again.Configure(mustNames(t, "nobody", commit.On))
+	again := n.start("a", a.dir).lead("nobody", commit.SyncConfig{Level: commit.On})
 	for i := range 3 {
 		again.append(byte(100+i), 1, 2)
 	}
-	after()
+	if err := b.Log().Flushed.Wait(t.Context(), shown+4); err != nil { // epoch start and three entries
+		t.Fatal(err)
+	}
+	meanwhile()
 	again.stop(true)
 	return n.start("a", old+"/copy")
+}
+
+// needsSnapshot waits until Follow ends for the want of one.
+func (s *node) needsSnapshot(diverged bool) *NeedSnapshot {
+	s.t.Helper()
+	var need *NeedSnapshot
+	if err := <-s.followed; !errors.As(err, &need) || need.Diverged != diverged {
+		s.t.Fatalf("ended with %v (%+v), want a snapshot, diverged %v", err, need, diverged)
+	}
+	return need
 }
 
 func TestTailThatNobodySawIsCut(t *testing.T) { // G02, G09
@@ -422,12 +456,7 @@ func TestTailThatNobodySawIsCut(t *testing.T) { // G02, G09
 		defer b.stop(true)
 		a.write(1, pagesUpTo(4)...)
 		a.sameAs(b)
-		shown := a.Visible()
-		a = restored(t, n, a, func() {
-			if err := b.Log().Flushed.Wait(t.Context(), shown+4); err != nil { // epoch start and three entries
-				t.Fatal(err)
-			}
-		})
+		a = restored(t, n, a, b, func() {})
 		defer a.stop(true)
 		// The restored leader begins an epoch of the same number as the one that was lost; its log is another.
 		a.lead("", commit.SyncConfig{})
@@ -450,19 +479,13 @@ func TestTailThatReadersSawEndsInASnapshot(t *testing.T) {
 		a.write(1, pagesUpTo(4)...)
 		a.sameAs(b)
 		shown := a.Visible()
-		a = restored(t, n, a, func() {
-			if err := b.Log().Flushed.Wait(t.Context(), shown+4); err != nil {
-				t.Fatal(err)
-			}
-			b.LearnCommitted(shown + 2)
-		})
+		a = restored(t, n, a, b, func() { b.LearnCommitted(shown + 2) })
 		defer a.stop(true)
 		b.awaitVisible(shown + 2)
 		a.lead("", commit.SyncConfig{})
 		a.write(50, 3)
-		var need *NeedSnapshot
-		if err := <-b.followed; !errors.As(err, &need) || !need.Diverged || need.Fork != shown {
-			t.Errorf("ended with %v (%+v), want a snapshot, for the logs part after %d", err, need, shown)
+		if need := b.needsSnapshot(true); need.Fork != shown {
+			t.Errorf("%+v, and the logs part after %d", need, shown)
 		}
 	})
 }
@@ -477,18 +500,12 @@ func TestTailThatReadersMayBeShownEndsInASnapshot(t *testing.T) {
 		a.sameAs(b)
 		shown := a.Visible()
 		b.PauseApply()
-		a = restored(t, n, a, func() {
-			if err := b.Log().Flushed.Wait(t.Context(), shown+4); err != nil {
-				t.Fatal(err)
-			}
-			b.LearnCommitted(shown + 2)
-		})
+		a = restored(t, n, a, b, func() { b.LearnCommitted(shown + 2) })
 		defer a.stop(true)
 		a.lead("", commit.SyncConfig{})
 		a.write(50, 3)
-		var need *NeedSnapshot
-		if err := <-b.followed; !errors.As(err, &need) || !need.Diverged || need.Fork != shown {
-			t.Errorf("ended with %v (%+v), want a snapshot, for the logs part after %d", err, need, shown)
+		if need := b.needsSnapshot(true); need.Fork != shown {
+			t.Errorf("%+v, and the logs part after %d", need, shown)
 		}
 		if b.Visible() != shown || b.Log().Received() != shown+4 {
 			t.Errorf("it shows %d and has %d, want %d and %d", b.Visible(), b.Log().Received(), shown, shown+4)
@@ -731,13 +748,7 @@ func TestStaleAcksAreNotCounted(t *testing.T) { // E04, F11
 				return nil
 			})
 		}
-		go func() {
-			for {
-				if _, err := w.read(); err != nil {
-					return
-				}
-			}
-		}()
+		go drain(w)
 		if err := w.write(kindAck, 0, 0, all.encode(nil)); err != nil { // of epoch 0
 			t.Fatal(err)
 		}
@@ -818,20 +829,11 @@ func TestCutWithoutACommonPastIsNotDone(t *testing.T) {
 		a.stop(true)
 		l := n.listen("a")
 		serving := background(func(context.Context) error {
-			conn, err := l.Accept()
+			w, err := n.receiveAs("a", l, kindOffer)
 			if err != nil {
 				return err
 			}
-			w := newWire(conn, time.Second)
 			defer func() { _ = w.close() }()
-			link := n.link("a")
-			link.setDefaults()
-			if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
-				return err
-			}
-			if _, err := w.expect(kindOffer); err != nil {
-				return err
-			}
 			lie := verdict{Action: actCut, At: history.Position{Epoch: 1, LSN: 3, Chain: 4711}}
 			if err := w.write(kindVerdict, 0, 1, lie.encode()); err != nil {
 				return err
@@ -839,10 +841,7 @@ func TestCutWithoutACommonPastIsNotDone(t *testing.T) {
 			_, _ = w.read()
 			return nil
 		}, t)
-		var need *NeedSnapshot
-		if err := <-b.followed; !errors.As(err, &need) || !need.Diverged {
-			t.Errorf("ended with %v", err)
-		}
+		b.needsSnapshot(true)
 		if b.Log().Head() != head {
 			t.Errorf("the log was cut to %v", b.Log().Head())
 		}
@@ -872,21 +871,12 @@ func TestUpstreamThatFallsBackAnEpochIsLeft(t *testing.T) { // G13, F11
 				l := n.listen("a")
 				taken := make(chan int, 1)
 				serving := background(func(context.Context) error {
-					conn, err := l.Accept()
+					w, err := n.receiveAs("a", l, kindOffer)
 					if err != nil {
 						return err
 					}
-					w := newWire(conn, time.Second)
 					defer func() { _ = w.close() }()
-					link := n.link("a")
-					link.setDefaults()
-					if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
-						return err
-					}
 					count := 0
-					if _, err := w.expect(kindOffer); err != nil {
-						return err
-					}
 					for i, epoch := range test.epochs {
 						k, payload := kindHeartbeat, pulse{}.encode(nil)
 						if i == 0 {
@@ -969,20 +959,11 @@ func TestAckBeforeTheFlushSaysSo(t *testing.T) { // A18
 		l := n.listen("a")
 		b := n.start("b", dirOf(t, "b")).follow("a")
 		defer b.stop(true)
-		conn, err := l.Accept()
+		w, err := n.receiveAs("a", l, kindOffer)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := newWire(conn, time.Second)
 		defer func() { _ = w.close() }()
-		link := n.link("a")
-		link.setDefaults()
-		if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.expect(kindOffer); err != nil {
-			t.Fatal(err)
-		}
 		if err := w.write(kindVerdict, 0, 1, verdict{Action: actStream}.encode()); err != nil {
 			t.Fatal(err)
 		}
