@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
 	"slices"
 	"testing"
+	"time"
 
+	"skein/internal/commit"
 	"skein/internal/history"
 )
 
@@ -28,5 +31,23 @@ func TestChangesOfACutTailAreNotWaitedFor(t *testing.T) {
 	c.read(100)
 	if c.oldest() != 0 {
 		t.Fatalf("the oldest is %d, want none", c.oldest())
+	}
+}
+
+// The new change has a lower LSN than the one that is waited for, which will not come.
+func TestAChangeAfterACutEndsTheWait(t *testing.T) {
+	p, _, err := commit.Open(t.TempDir(), commit.Options{SegmentBytes: 2 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close(true) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	m := &term{pipeline: p, system: newChanges()}
+	for _, lsn := range []history.LSN{10, 5} {
+		m.system.add(lsn)
+		if shown, err := m.shows(ctx, 10); shown || err != nil {
+			t.Fatalf("after a change at %d: %v %v, want that it is looked at anew", lsn, shown, err)
+		}
 	}
 }

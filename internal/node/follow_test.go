@@ -262,6 +262,14 @@ func TestAPageThatIsDamagedUnderTheApplierIsFetched(t *testing.T) {
 	dir := t.TempDir()
 	follower := runMember(t, dir, "b", leader.PeerAddr().String())
 	follower.caughtUp(t, l)
+	damagePages(t, dir)
+	exec(t, l, "UPDATE t SET b = 'y' WHERE n = 7")
+	follower.shows(t, "SELECT count(*)::text || min(b) FROM t WHERE n < 8 OR b = 'y'", "7"+strings.Repeat("x", 500))
+}
+
+// damagePages flips a bit in every page of a database file, under the node that has it open.
+func damagePages(t *testing.T, dir string) {
+	t.Helper()
 	f, err := os.OpenFile(filepath.Join(dir, "db", "0002.db"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -270,15 +278,53 @@ func TestAPageThatIsDamagedUnderTheApplierIsFetched(t *testing.T) {
 	b := make([]byte, 1)
 	for at := int64(100); ; at += pagestore.PageSize {
 		if _, err := f.ReadAt(b, at); err != nil {
-			break
+			return
 		}
 		b[0] ^= 0x10
 		if _, err := f.WriteAt(b, at); err != nil {
 			t.Fatal(err)
 		}
 	}
-	exec(t, l, "UPDATE t SET b = 'y' WHERE n = 7")
-	follower.shows(t, "SELECT count(*)::text || min(b) FROM t WHERE n < 8 OR b = 'y'", "7"+strings.Repeat("x", 500))
+}
+
+// The node that it would fetch its pages from shows less than it has shown itself.
+func TestAFollowerThatNeedsANewCopyShowsNothingOlder(t *testing.T) {
+	leader := runMember(t, t.TempDir(), "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
+	middle := runMember(t, t.TempDir(), "b", leader.PeerAddr().String())
+	middle.caughtUp(t, l)
+	m := middle.connect(t)
+	exec(t, m, "SELECT pg_wal_replay_pause()")
+	dir := t.TempDir()
+	last := runMember(t, dir, "c", leader.PeerAddr().String())
+	exec(t, l, "INSERT INTO t VALUES (1)")
+	last.caughtUp(t, l)
+	last.stop()
+	last = runMember(t, dir, "c", middle.PeerAddr().String())
+	last.shows(t, "SELECT count(*)::text FROM t", "1")
+
+	damagePages(t, dir)
+	exec(t, l, "INSERT INTO t VALUES (2)")
+	for refusals := 0; refusals < 50; {
+		c, err := pgx.Connect(t.Context(), last.dsn)
+		var e *pgconn.PgError
+		switch {
+		case err == nil:
+			var got string
+			if c.QueryRow(t.Context(), "SELECT count(*)::text FROM t").Scan(&got) == nil && got == "0" {
+				t.Fatal("it shows what was before the row that it has shown")
+			}
+			_ = c.Close(t.Context())
+		case errors.As(err, &e) && e.Code == "57P03": // it takes a copy
+			refusals++
+		case t.Context().Err() != nil:
+			t.Fatal(err)
+		}
+		rest(t.Context(), askPace)
+	}
+	exec(t, m, "SELECT pg_wal_replay_resume()")
+	last.shows(t, "SELECT count(*)::text FROM t", "2")
 }
 
 func copyDir(t *testing.T, to, from string) {
