@@ -171,7 +171,7 @@ func (s *Session) alterSystem(ctx context.Context, v *dialect.Variable) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.loadCluster(ctx); err != nil {
+	if err := s.engine.loadCluster(context.WithoutCancel(ctx)); err != nil { // it is in the log, so that a cancel comes too late
 		return err
 	}
 	_, err = s.reach(ctx, lsn, commit.Local)

@@ -134,10 +134,7 @@ func (e *Engine) begin(ctx context.Context) error {
 		}
 	}
 	e.unread.Store(uint64(e.storage.Head()))
-	if err := e.loadCluster(ctx); err != nil {
-		return err
-	}
-	if err := e.loadSystem(ctx, 0); err != nil {
+	if err := e.reload(ctx); err != nil {
 		return err
 	}
 	return e.reconcile(ctx)

@@ -53,12 +53,7 @@ func (e *Engine) Replicated(db history.DatabaseID, lsn history.LSN) {
 	if db != history.SystemDatabase {
 		return
 	}
-	ctx := context.Background()
-	err := e.loadSystem(ctx, 0)
-	if err == nil {
-		err = e.loadCluster(ctx)
-	}
-	if err != nil {
+	if err := e.reload(context.Background()); err != nil {
 		e.options.Logger.Error("a change of the system database could not be read; it will be tried again", "lsn", lsn, "error", err)
 		raise(&e.unread, uint64(lsn))
 	}

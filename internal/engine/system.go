@@ -231,13 +231,22 @@ func (e *Engine) retire(d *Database) {
 	e.storage.Drop(d.ID)
 }
 
+// reload reads the whole system database. What it could not read stays unread: loadSystem, which crosses
+// that out, comes last.
+func (e *Engine) reload(ctx context.Context) error {
+	if err := e.loadCluster(ctx); err != nil {
+		return err
+	}
+	return e.loadSystem(ctx, 0)
+}
+
 // catchUp reads a change of the system database that nobody waited for to the end, once it is visible.
 func (e *Engine) catchUp() {
 	if lsn := e.unread.Load(); lsn == 0 || uint64(e.storage.Visible()) < lsn {
 		return
 	}
-	if err := e.loadSystem(context.Background(), 0); err != nil {
-		e.options.Logger.Error("the list of databases and roles is not up to date", "error", err)
+	if err := e.reload(context.Background()); err != nil {
+		e.options.Logger.Error("databases, roles and settings are not up to date", "error", err)
 	}
 }
 
@@ -274,7 +283,7 @@ func (s *Session) changeSystem(ctx context.Context, fn func(*conn) error) error 
 	if err := s.await(ctx, lsn, max(s.level(), s.engine.cluster.Load().level())); err != nil {
 		return err
 	}
-	return s.engine.loadSystem(ctx, lsn)
+	return s.engine.loadSystem(context.WithoutCancel(ctx), lsn) // it is done, so that a cancel comes too late
 }
 
 // raise makes a watermark v, unless it is higher already.

@@ -1,0 +1,47 @@
+package engine
+
+import "testing"
+
+// A cancel request may come when the change is in the log already: it is too late then to say that nothing
+// was done, or to leave the change unread.
+func TestACancelThatComesAfterACommitOfTheSystemDatabaseChangesNothing(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	late := func(sql string) string {
+		t.Helper()
+		r.engine.loading.Lock() // what was changed cannot be read yet
+		before := r.pipeline.Visible()
+		done := make(chan string, 1)
+		go func() {
+			code, _ := run(t, c, sql)
+			done <- code
+		}()
+		r.eventually("the change is in the log", func() bool { return r.engine.unread.Load() > uint64(before) })
+		if err := r.pipeline.Log().Wait(t.Context(), r.pipeline.Log().Head().LSN); err != nil {
+			t.Error(err)
+		}
+		r.eventually("nobody waits for a commit", func() bool { return r.pipeline.Visible() > before && r.waits.Load() == 0 })
+		r.engine.mu.RLock()
+		s := r.engine.sessions[c.PID()]
+		r.engine.mu.RUnlock()
+		s.Cancel()
+		r.engine.loading.Unlock()
+		return <-done
+	}
+	if code := late("ALTER SYSTEM SET lock_timeout = '7s'"); code != "" {
+		t.Errorf("ALTER SYSTEM gets %s", code)
+	}
+	if _, value := run(t, r.dial(), "SHOW lock_timeout"); value != "7s" {
+		t.Errorf("lock_timeout is %q, want 7s", value)
+	}
+	if code := late("CREATE DATABASE gaggle"); code != "" {
+		t.Errorf("CREATE DATABASE gets %s", code)
+	}
+	d := r.database("gaggle")
+	if code := late("DROP DATABASE gaggle"); code != "" {
+		t.Errorf("DROP DATABASE gets %s", code)
+	}
+	if d == nil || !d.ended() {
+		t.Error("what was dropped can be written to again")
+	}
+}
