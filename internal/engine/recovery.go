@@ -11,6 +11,9 @@ import (
 // errReadWriteInRecovery has PostgreSQL's text, and the code that drivers look for to find another node.
 var errReadWriteInRecovery = sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot set transaction read-write mode during recovery")
 
+// toTheLeader is what to do with a write that a follower refuses.
+const toTheLeader = "This node follows another. Connect to the leader: of several hosts, target_session_attrs=read-write finds it."
+
 // errNoCopy is for a follower before its first copy.
 var errNoCopy = sqlstate.New(sqlstate.CannotConnectNow, "the database system is starting up").
 	WithDetail("This node follows another and has no copy of its data yet.")
@@ -23,20 +26,22 @@ func (s *Session) following() bool {
 	return s.engine != nil && s.engine.storage.InRecovery()
 }
 
-// refuseWrite is what a write gets that the transaction, or the node, does not allow.
+// refuseWrite is what a write gets that the transaction, or the node, does not allow. The texts are PostgreSQL's.
 func (s *Session) refuseWrite() error {
 	st := s.statement
-	switch st.Kind {
-	case dialect.Vacuum, dialect.Analyze, dialect.Reindex, dialect.Lock:
-		if s.following() {
-			return sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s during recovery", st.Tag)
-		}
-	}
 	what := st.Writing
 	if what == "" {
 		what = st.Tag
 	}
-	return sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s in a read-only transaction", what)
+	err := sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s in a read-only transaction", what)
+	if !s.following() {
+		return err
+	}
+	switch st.Kind {
+	case dialect.Vacuum, dialect.Analyze, dialect.Reindex, dialect.Lock:
+		err = sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s during recovery", st.Tag)
+	}
+	return err.WithHint("%s", toTheLeader)
 }
 
 // begun says whether the system database has been read.

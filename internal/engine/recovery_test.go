@@ -37,6 +37,25 @@ func TestAFollowerWithoutACopyAdmitsNobodyUntilItHasOne(t *testing.T) {
 	r.allGone()
 }
 
+func TestAWriteToAFollowerIsToldWhereToGo(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	for _, sql := range []string{"CREATE TABLE t (a int)", "VACUUM", "ALTER SYSTEM SET lock_timeout = '1s'"} {
+		r.following.Store(true)
+		refused := new(pgconn.PgError)
+		if _, err := c.Exec(t.Context(), sql).ReadAll(); !errors.As(err, &refused) || refused.Code != "25006" || refused.Hint != toTheLeader {
+			t.Errorf("%s on a follower: %v, hint %q", sql, err, refused.Hint)
+		}
+		r.following.Store(false)
+		if _, err := c.Exec(t.Context(), "BEGIN READ ONLY; "+sql).ReadAll(); !errors.As(err, &refused) || refused.Hint == toTheLeader {
+			t.Errorf("%s in a read-only transaction of a leader: %v, hint %q", sql, err, refused.Hint)
+		}
+		if _, err := c.Exec(t.Context(), "ROLLBACK").ReadAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestTheRuleCanBeChangedWhenPendingCommitsFillTheMemory(t *testing.T) {
 	r := &rig{t: t, dir: t.TempDir(), versions: 1 << 20}
 	r.start()

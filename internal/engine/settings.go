@@ -173,11 +173,8 @@ func checked(name, value string) (string, error) {
 		}
 	case "ms", "s", "MB":
 		n, err := quantity(value, p.kind)
-		if err != nil {
-			return "", invalid
-		}
-		if n < 0 && (p.kind != "MB" || n != -1) {
-			return "", invalid
+		if err != nil || n < 0 && (p.kind != "MB" || n != -1) {
+			return "", invalid.WithHint("%s", quantityHint(p.kind))
 		}
 		return strconv.FormatInt(n, 10), nil
 	case "enum":
@@ -280,6 +277,19 @@ func quantity(value, kind string) (int64, error) {
 		return 0, fmt.Errorf("out of range: %q", value)
 	}
 	return int64(math.Round(n)), nil
+}
+
+// quantityHint says what quantity takes.
+func quantityHint(kind string) string {
+	var names []string
+	for _, u := range units[kind] {
+		names = append(names, u.name)
+	}
+	hint := fmt.Sprintf("It is from 0 to %d %s; its units are %s", math.MaxInt32, kind, strings.Join(names, ", "))
+	if kind == "MB" {
+		hint += "; -1 is no limit"
+	}
+	return hint + "."
 }
 
 // timeZone finds a zone by name, or by an offset as SET TIME ZONE takes it.
