@@ -188,8 +188,6 @@ func (c *Column) setType(t *typeName, alias bool) {
 	}
 }
 
-// declaration spells a type so that SQLite's affinity does not change the values, and so that
-// oid.Declared finds the type again.
 // valueCollation compares values of a type that are kept as text which does not sort as they do; "" for
 // every other type.
 func valueCollation(t oid.OID) string {
@@ -202,6 +200,8 @@ func valueCollation(t oid.OID) string {
 	return ""
 }
 
+// declaration spells a type so that SQLite's affinity does not change the values, and so that
+// oid.Declared finds the type again.
 func declaration(t *typeName, alias bool) string {
 	args := ""
 	if len(t.args) > 0 {
