@@ -4,57 +4,46 @@ import (
 	"bytes"
 	"cmp"
 	"math/big"
-	"strconv"
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 
+	"skein/internal/history"
 	"skein/internal/sqlstate"
 )
 
 // Values of type pg_lsn: text such as 0/1A2B.
 
-func parseLSN(s string) (uint64, bool) {
-	high, low, ok := strings.Cut(s, "/")
-	h, errH := strconv.ParseUint(high, 16, 32)
-	l, errL := strconv.ParseUint(low, 16, 32)
-	return h<<32 | l, ok && errH == nil && errL == nil
-}
-
-func formatLSN(n uint64) string {
-	return strings.ToUpper(strconv.FormatUint(n>>32, 16) + "/" + strconv.FormatUint(n&0xffffffff, 16))
-}
-
 // compareLSNs is the collation "pg_lsn": positions by value, anything else after them by bytes.
 func compareLSNs(a, b []byte) int {
-	x, okX := parseLSN(string(a))
-	y, okY := parseLSN(string(b))
+	x, errX := history.ParseLSN(string(a))
+	y, errY := history.ParseLSN(string(b))
 	switch {
-	case okX && okY:
+	case errX == nil && errY == nil:
 		return cmp.Compare(x, y)
-	case okX:
+	case errX == nil:
 		return -1
-	case okY:
+	case errY == nil:
 		return 1
 	}
 	return bytes.Compare(a, b)
 }
 
 // lsn gives argument i as a position.
-func (c *call) lsn(i int) (uint64, error) {
-	n, ok := parseLSN(c.text(i))
-	if !ok {
+func (c *call) lsn(i int) (history.LSN, error) {
+	l, err := history.ParseLSN(c.text(i))
+	if err != nil {
 		return 0, badText("pg_lsn", c.text(i))
 	}
-	return n, nil
+	return l, nil
 }
 
 func castLSN(c *call) error {
-	n, err := c.lsn(0)
+	l, err := c.lsn(0)
 	if err != nil {
 		return err
 	}
-	return c.returnText(formatLSN(n))
+	return c.returnText(l.PgLSN())
 }
 
 func lsnDiff(c *call) error {
@@ -69,11 +58,11 @@ func lsnDiff(c *call) error {
 	return c.returnText(new(big.Int).Sub(bigLSN(a), bigLSN(b)).String())
 }
 
-func bigLSN(n uint64) *big.Int { return new(big.Int).SetUint64(n) }
+func bigLSN(l history.LSN) *big.Int { return new(big.Int).SetUint64(uint64(l)) }
 
 // addLSN is pg_lsn + numeric, either way around.
 func addLSN(c *call) error {
-	if _, ok := parseLSN(c.text(0)); !ok {
+	if _, err := c.lsn(0); err != nil {
 		c.arg[0], c.arg[1] = c.arg[1], c.arg[0]
 	}
 	return c.moveLSN(1)
@@ -104,7 +93,7 @@ func (c *call) moveLSN(sign int) error {
 		by.Neg(by)
 	}
 	if sum := by.Add(by, bigLSN(at)); sum.IsUint64() {
-		return c.returnText(formatLSN(sum.Uint64()))
+		return c.returnText(history.LSN(sum.Uint64()).PgLSN())
 	}
 	return sqlstate.New(sqlstate.NumericOutOfRange, "pg_lsn out of range")
 }
