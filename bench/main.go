@@ -4,7 +4,7 @@
 //	go run ./bench                    about ten minutes
 //	go run ./bench -duration 2s -rounds 1 -run 'reads'
 //	go run ./bench -update            also rewrites the table in docs/PERFORMANCE.md
-//	go run ./bench -replication       what followers cost and how far they lag; about half an hour
+//	go run ./bench -replication       what followers cost and how far they lag; about twenty minutes
 //
 // Both servers are its own: a fresh cluster and a fresh directory, deleted at the end. Only one of
 // them has work at a time, and they take turns within each workload, so that whatever else the
