@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"skein/internal/history"
 )
@@ -125,5 +126,40 @@ func TestAReaderThatHasHalfOfACutEntryIsTold(t *testing.T) {
 	}
 	if _, _, err := r.TryNext(1); !errors.Is(err, ErrCut) {
 		t.Fatalf("error %v, want %v", err, ErrCut)
+	}
+}
+
+// Whoever has asked for an entry that is not on disk yet is told when it is cut instead. It does not wait until the log has
+// grown as far again, which may be never.
+func TestACutEndsTheWaitForWhatItTakesBack(t *testing.T) {
+	for name, ask := range map[string]func(*Log, history.LSN) error{
+		"At":        func(l *Log, lsn history.LSN) error { _, err := l.At(lsn); return err },
+		"NewReader": func(l *Log, lsn history.LSN) error { _, err := l.NewReader(lsn); return err },
+	} {
+		var o *opened
+		options := testOptions
+		options.OnFlush = func() {
+			if o.Received() != 3 {
+				return
+			}
+			if err := o.Cut(1); err != nil { // between the flush that was asked for and the answer
+				t.Error(err)
+			}
+		}
+		o = mustOpenWith(t, t.TempDir(), 0, options)
+		for range 3 {
+			o.put(t, 1, Transaction, "x")
+		}
+		answer := make(chan error, 1)
+		go func() { answer <- ask(o.Log, 2) }()
+		select {
+		case err := <-answer:
+			if !errors.Is(err, ErrNotYet) {
+				t.Errorf("%s: error %v, want %v", name, err, ErrNotYet)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: it still waits for an entry that was cut", name)
+		}
+		o.stop(true)
 	}
 }

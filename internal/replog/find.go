@@ -1,7 +1,6 @@
 package replog
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"sort"
@@ -27,12 +26,24 @@ func (l *Log) find(lsn history.LSN) (place, history.Position, error) {
 	return l.findFlushed(lsn)
 }
 
-// waitFor waits until an entry that has been appended is on disk.
+// waitFor waits until an entry that has been appended is on disk. It flushes by itself, under the lock that a cut needs too: a
+// wait for Flushed would go on when the entry has been cut, until the log has grown as far again.
 func (l *Log) waitFor(lsn history.LSN) error {
+	if l.Flushed.Load() >= lsn {
+		return nil
+	}
+	l.flushing.Lock()
 	if head := l.Received(); lsn > head {
+		l.flushing.Unlock()
 		return fmt.Errorf("%w: %d, it ends at %d", ErrNotYet, lsn, head)
 	}
-	return l.Wait(context.Background(), lsn)
+	advanced, err := l.flushPending()
+	l.flushing.Unlock()
+	if err != nil {
+		l.FlushSoon() // Run must end and say why
+	}
+	l.onFlush(advanced)
+	return err
 }
 
 func (l *Log) findFlushed(lsn history.LSN) (place, history.Position, error) {
