@@ -127,12 +127,8 @@ func hashPages(f *os.File, first int, sums []uint64, buf []byte) error {
 	return nil
 }
 
-// Write puts a page in place that has the given hash. Content that does not have it is refused.
-func (i *Install) Write(id history.DatabaseID, no PageNo, page []byte, want uint64) error {
-	return i.WriteRun(id, no, page[:PageSize], []uint64{want})
-}
-
-// WriteRun puts pages in place that follow each other, from first on.
+// WriteRun puts pages in place that follow each other, from first on. Content that does not have the hash that is wanted is
+// refused.
 func (i *Install) WriteRun(id history.DatabaseID, first PageNo, pages []byte, want []uint64) error {
 	f, err := i.file(id)
 	if err != nil {

@@ -55,7 +55,7 @@ func copyDatabase(i *Image, in *Install, db ImageDB) (int, error) {
 		if err := i.ReadPages(db.ID, []PageNo{no}, page); err != nil {
 			return 0, err
 		}
-		if err := in.Write(db.ID, no, page, want[no-1]); err != nil {
+		if err := in.WriteRun(db.ID, no, page, want[no-1:no]); err != nil {
 			return 0, err
 		}
 	}
@@ -198,7 +198,7 @@ func TestADirectoryWithAnIncompleteCopyIsNotOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := in.Write(2, 1, filled(1), PageSum(1, filled(2))); !errors.Is(err, ErrDamaged) {
+	if err := in.WriteRun(2, 1, filled(1), []uint64{PageSum(1, filled(2))}); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a page with another's hash: %v, want %v", err, ErrDamaged)
 	}
 	if err := in.WriteRun(2, 2, append(filled(2), filled(3)...), []uint64{PageSum(2, filled(2)), PageSum(3, filled(3))}); err != nil {
