@@ -3,17 +3,14 @@ package replog
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"skein/internal/fault"
 	"skein/internal/history"
 )
 
 // Create makes a log without entries that goes on behind at, for a node that holds the databases as
-// of at and epochs as its history. A power cut leaves no log or a whole one. It is ErrExists if dir holds a
-// log: Remove comes first.
+// of at and epochs as its history. A power cut leaves no log or a whole one. It is ErrExists if dir
+// holds a log.
 func Create(dir string, o Options, at history.Position, epochs history.Epochs) error {
 	o = o.withDefaults()
 	if past := epochs.Until(at.LSN); past.Last() != at.Epoch {
@@ -74,22 +71,4 @@ func (l *Log) closeFiles() error {
 		err = errors.Join(err, s.file.Close())
 	}
 	return err
-}
-
-// Remove deletes the log in dir with everything that belongs to it, for a node that gets another
-// one. Nothing may have it open. After a power cut some of it may be left.
-func Remove(dir string) error {
-	all, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("remove log: %w", err)
-	}
-	for _, e := range all { // the oldest segment goes first: what is left is never taken for a shorter log
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return fmt.Errorf("remove log: %w", err)
-		}
-	}
-	return SyncDir(dir)
 }

@@ -511,7 +511,7 @@ func TestACreatedLogGoesOnBehindItsPosition(t *testing.T) {
 		t.Fatalf("read %v", got)
 	}
 	o.stop(true)
-	if err := Remove(dir); err != nil {
+	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := Create(dir, testOptions, history.Position{}, nil); err != nil {
