@@ -119,20 +119,28 @@ type frame struct {
 // readFrame reads the header at the start of b. It is false if the frame is not all there or its length is
 // impossible; whether its bytes are right only intact tells.
 func readFrame(b []byte) (f frame, ok bool) {
-	if len(b) < frameHeader {
+	content, size, ok := measure(b)
+	if !ok {
 		return f, false
 	}
 	le := binary.LittleEndian
-	f = frame{
-		epoch: history.Epoch(le.Uint64(b[8:])), lsn: history.LSN(le.Uint64(b[16:])), chain: history.Hash(le.Uint64(b[24:])),
-		chunk: le.Uint16(b[38:]), more: b[37]&flagMore != 0,
+	return frame{
+		size: size, epoch: history.Epoch(le.Uint64(b[8:])), lsn: history.LSN(le.Uint64(b[16:])), chain: history.Hash(le.Uint64(b[24:])),
+		chunk: le.Uint16(b[38:]), more: b[37]&flagMore != 0, content: content,
+	}, true
+}
+
+// measure says how many bytes of body the frame at the start of b has, and how many it takes in all.
+func measure(b []byte) (content, size int, ok bool) {
+	le := binary.LittleEndian
+	if len(b) < frameHeader || le.Uint64(b[16:]) == 0 { // no entry has LSN 0
+		return 0, 0, false
 	}
 	n := le.Uint32(b)
-	if n > MaxChunk+2*PageSize || len(b) < align(frameHeader+int(n)) || f.lsn == 0 {
-		return f, false
+	if n > MaxChunk+2*PageSize || len(b) < align(frameHeader+int(n)) {
+		return 0, 0, false
 	}
-	f.content, f.size = int(n), align(frameHeader+int(n))
-	return f, true
+	return int(n), align(frameHeader + int(n)), true
 }
 
 // frameCRC is over a frame, without its padding, from its CRC on but for the hint.
@@ -147,8 +155,7 @@ func intact(b []byte, content int) bool {
 
 // headerHash is what the next frame's chain hash must be.
 func headerHash(b []byte) history.Hash {
-	var h [frameHeader]byte
-	copy(h[:], b)
+	h := [frameHeader]byte(b)
 	clear(h[hintAt : hintAt+4])
 	return history.Hash(xxh3.Hash(h[:]))
 }
@@ -171,30 +178,30 @@ func compress(dst, body []byte) []byte {
 // decodeFrame reads the frame at the start of b. size is how many bytes it takes, padding included.
 // e.Body aliases b, or scratch where it was compressed.
 func decodeFrame(b []byte, e *Entry, scratch *[]byte) (size int, sum history.Hash, err error) {
-	f, ok := readFrame(b)
-	if !ok || !intact(b, f.content) {
+	content, size, ok := measure(b)
+	if !ok || !intact(b, content) {
 		return 0, 0, errNoFrame
 	}
 	le := binary.LittleEndian
 	*e = Entry{
-		Epoch:    f.epoch,
-		LSN:      f.lsn,
-		Chain:    f.chain,
+		Epoch:    history.Epoch(le.Uint64(b[8:])),
+		LSN:      history.LSN(le.Uint64(b[16:])),
+		Chain:    history.Hash(le.Uint64(b[24:])),
 		Database: history.DatabaseID(le.Uint32(b[32:])),
 		Kind:     Kind(b[36]),
-		Chunk:    f.chunk,
+		Chunk:    le.Uint16(b[38:]),
 		Time:     int64(le.Uint64(b[40:])),
 		Pages:    le.Uint32(b[48:]),
 		Checksum: le.Uint64(b[56:]),
-		Body:     b[frameHeader : frameHeader+f.content],
-		More:     f.more,
+		Body:     b[frameHeader : frameHeader+content],
+		More:     b[37]&flagMore != 0,
 	}
 	if b[37]&flagCompressed != 0 {
 		if e.Body, err = expand(e.Body, scratch); err != nil {
 			return 0, 0, err
 		}
 	}
-	return f.size, headerHash(b), nil
+	return size, headerHash(b), nil
 }
 
 func expand(packed []byte, scratch *[]byte) ([]byte, error) {
