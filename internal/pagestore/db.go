@@ -94,12 +94,13 @@ func (db *DB) Snapshot(lsn history.LSN) *Snapshot {
 }
 
 // stateAt is the newest state at or below lsn, which is not below the floor. The lock is held.
-func (db *DB) stateAt(lsn history.LSN) State {
-	i := len(db.states) - 1
-	for i > 0 && db.states[i].LSN > lsn {
-		i--
-	}
-	return db.states[i]
+func (db *DB) stateAt(lsn history.LSN) State { return db.states[db.stateIndex(lsn)] }
+
+// stateIndex is where the newest state at or below lsn is, or the oldest, if none is. There are many states where what is
+// visible stays far behind.
+func (db *DB) stateIndex(lsn history.LSN) int {
+	above := sort.Search(len(db.states), func(i int) bool { return db.states[i].LSN > lsn })
+	return max(above-1, 0)
 }
 
 // standsAt is the LSN of the state that a snapshot taken at lsn stands on.
@@ -336,8 +337,7 @@ func (db *DB) cut(s State, pages uint32, visible history.LSN) {
 
 // forgetStates drops the states that no snapshot, present or to come, will stand on.
 func (db *DB) forgetStates(visible history.LSN) {
-	above := sort.Search(len(db.states), func(i int) bool { return db.states[i].LSN > visible })
-	gone := above - 1 // the newest state at or below visible stays: new snapshots stand on it
+	gone := db.stateIndex(visible) // the newest state at or below visible stays: new snapshots stand on it
 	if kept := len(db.states) - gone; kept <= 64 {
 		db.states = db.states[:copy(db.states, db.states[gone:])]
 	} else if gone > 0 { // many stay: moving them each time would cost more than room at the front
