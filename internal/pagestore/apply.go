@@ -206,7 +206,8 @@ func (a *applier) publish(e *replog.Entry, visible history.LSN) error {
 	}
 	after.LSN = e.LSN
 	a.db.Publish(after, a.writes, visible)
-	a.writes = a.writes[:0] // the database has them now
+	clear(a.writes) // the database has them now; from here they would keep up to 16 MB that it has given up
+	a.writes = a.writes[:0]
 	return nil
 }
 
