@@ -22,7 +22,7 @@ var (
 // applier turns entries into page versions at run time. What it holds between two calls is the
 // beginning of a large entry, which nobody sees.
 type applier struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // held across reads of base files and writes to spill files: only Apply and CutAbove take it
 	store *Store
 	visit func(no uint32, off int, data []byte) error // a.change, made once
 

@@ -58,7 +58,8 @@ type Log struct {
 	cutsMade atomic.Int64  // how many cuts there are
 
 	// order is held from an entry's first frame to its last, so that entries do not mix and LSNs
-	// are given in the order of the bytes.
+	// are given in the order of the bytes. Who makes room, begins an epoch or cuts holds it across that
+	// I/O: the next entry cannot go before that. Nobody takes it only to look.
 	order  sync.Mutex
 	thread          // its head is the last appended entry; pieces are of one that is being received
 	tail   *segment // where the next frame goes
@@ -67,7 +68,7 @@ type Log struct {
 	saved  epochFile
 	epochs history.Epochs // as saved: may begin one at head+1, see begin; replaced, with mu held too, never changed
 
-	flushing sync.Mutex // held by whoever writes and syncs, across that I/O and nothing else
+	flushing sync.Mutex // held by whoever writes and syncs, or cuts, across that I/O and nothing else
 
 	mu       sync.Mutex       // guards what follows; never held across I/O
 	newest   history.Position // head, once it is pending: for those who cannot wait for order
@@ -87,7 +88,7 @@ type Log struct {
 	newEpoch history.LSN   // the newest entry that begins an epoch; see take
 	spareWG  sync.WaitGroup
 
-	trimming sync.Mutex // held while segments go, at either end
+	trimming sync.Mutex // held while segments go, at either end, across that I/O: only Trim and Cut take it
 }
 
 // run is bytes to be written at one place; the flusher takes runs in order.
