@@ -109,16 +109,18 @@ func hello(version uint16) []byte {
 	for _, s := range []string{"stranger", "127.0.0.1:1"} {
 		payload = append(le.AppendUint16(payload, uint16(len(s))), s...)
 	}
-	return frame(1, payload)
+	return frame(1, len(payload), payload)
 }
 
-func frame(kind byte, payload []byte) []byte {
+// frame is the first one of a connection. It announces a payload of some length.
+func frame(kind byte, announced int, payload []byte) []byte {
 	le := binary.LittleEndian
-	h := make([]byte, 24)
-	le.PutUint32(h, uint32(len(payload)))
-	h[8] = kind
 	castagnoli := crc32.MakeTable(crc32.Castagnoli)
-	le.PutUint32(h[4:], crc32.Update(crc32.Checksum(h[8:], castagnoli), castagnoli, payload))
+	h := make([]byte, 24)
+	le.PutUint32(h, uint32(announced))
+	h[4] = kind
+	le.PutUint32(h[12:], crc32.Checksum(payload, castagnoli))
+	h = le.AppendUint32(h, crc32.Checksum(h, castagnoli))
 	return append(h, payload...)
 }
 
@@ -138,13 +140,11 @@ func TestPeer_Strangers(t *testing.T) {
 		}
 		return b
 	}
-	gigabyte := binary.LittleEndian.AppendUint32(nil, 1<<30)
-	gigabyte = append(gigabyte, hello(1)[4:]...)
 	truncated := hello(1)
 	cases := map[string]struct{ send, want []byte }{
 		"version 0":     {hello(0), []byte("version")},
 		"version 999":   {hello(999), []byte("version")},
-		"a gigabyte":    {gigabyte, nil},
+		"a gigabyte":    {frame(1, 1<<30, make([]byte, 1000)), nil},
 		"no more comes": {truncated[:len(truncated)-3], nil},
 		"SSLRequest":    {[]byte{0, 0, 0, 8, 4, 210, 22, 47}, nil},
 		"HTTP":          {[]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), nil},

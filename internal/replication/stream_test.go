@@ -249,7 +249,7 @@ func mustNames(t *testing.T, names string, level commit.Level) commit.SyncConfig
 
 func TestConnectionCutAnywhereGoesOn(t *testing.T) {
 	for _, d := range []direction{there, back} {
-		for _, at := range []int64{1, 24, 130, 200, 300, 400, 700, 1500, 10_000} {
+		for _, at := range []int64{1, wireHeader, 130, 200, 300, 400, 700, 1500, 10_000} {
 			t.Run(fmt.Sprint(d, at), func(t *testing.T) {
 				inBubble(t, func(t *testing.T, n *network) {
 					a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	wireHeader = 24
+	wireHeader = 28
+	wireSum    = 24 // where the header's own CRC is, of what stands before it
 
 	// maxStranger bounds a payload from somebody who has not proved to know the cluster's secret.
 	maxStranger = 4 << 10
@@ -50,7 +51,7 @@ type wire struct {
 
 	in    *bufio.Reader
 	limit int    // of a payload; see maxStranger
-	seed  uint32 // of every CRC after the handshake, so that no frame of another connection checks
+	seed  uint32 // of every header's CRC after the handshake, so that no frame of another connection checks
 	next  uint32 // number of the frame to be read
 	body  []byte
 
@@ -95,6 +96,11 @@ func (w *wire) read() (message, error) {
 		return message{}, err
 	}
 	le := binary.LittleEndian
+	// The header is checked by itself: a reader that believed a length with a flipped bit would wait for what
+	// nobody sends, and the heartbeats that come instead would keep it from noticing the silence.
+	if crc32.Update(w.seed, castagnoli, h[:wireSum]) != le.Uint32(h[wireSum:]) || le.Uint32(h[8:]) != w.next {
+		return message{}, errDamagedFrame
+	}
 	n := int(le.Uint32(h[0:]))
 	if n > w.limit {
 		return message{}, fmt.Errorf("%w: %d bytes of %d", errTooLarge, n, w.limit)
@@ -106,13 +112,12 @@ func (w *wire) read() (message, error) {
 	if _, err := io.ReadFull(w.in, b); err != nil {
 		return message{}, noEOF(err)
 	}
-	sum := crc32.Update(crc32.Update(w.seed, castagnoli, h[8:]), castagnoli, b)
-	if sum != le.Uint32(h[4:]) || le.Uint32(h[12:]) != w.next {
+	if crc32.Checksum(b, castagnoli) != le.Uint32(h[12:]) {
 		return message{}, errDamagedFrame
 	}
 	w.next++
 	w.heard.Store(time.Now().UnixNano())
-	return message{kind: kind(h[8]), flags: h[9], epoch: history.Epoch(le.Uint64(h[16:])), payload: b}, nil
+	return message{kind: kind(h[4]), flags: h[5], epoch: history.Epoch(le.Uint64(h[16:])), payload: b}, nil
 }
 
 // more says whether a whole frame can be read without waiting for the network.
@@ -138,21 +143,19 @@ func (w *wire) end()   { <-w.turn }
 
 // put is write for whoever has the turn.
 func (w *wire) put(k kind, flags uint8, epoch history.Epoch, parts ...[]byte) error {
-	n := 0
+	n, sum := 0, uint32(0)
 	for _, p := range parts {
 		n += len(p)
+		sum = crc32.Update(sum, castagnoli, p)
 	}
 	le := binary.LittleEndian
 	var h [wireHeader]byte
 	le.PutUint32(h[0:], uint32(n))
-	h[8], h[9] = byte(k), flags
-	le.PutUint32(h[12:], w.number)
+	h[4], h[5] = byte(k), flags
+	le.PutUint32(h[8:], w.number)
+	le.PutUint32(h[12:], sum)
 	le.PutUint64(h[16:], uint64(epoch))
-	sum := crc32.Update(w.seed, castagnoli, h[8:])
-	for _, p := range parts {
-		sum = crc32.Update(sum, castagnoli, p)
-	}
-	le.PutUint32(h[4:], sum)
+	le.PutUint32(h[wireSum:], crc32.Update(w.seed, castagnoli, h[:wireSum]))
 	w.number++
 
 	w.out = append(w.out[:0], h[:]...)

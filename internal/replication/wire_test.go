@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -79,10 +82,32 @@ func TestDamagedForeignOrLateMessageIsRefused(t *testing.T) { // F11, F12
 	}
 }
 
+// A length that has grown on the way would have the reader wait for bytes that nobody sends, for as long as
+// heartbeats keep the connection alive.
+func TestDamagedHeaderIsRefusedBeforeThePayloadIsAwaited(t *testing.T) { // F12
+	refused := func(what string, h []byte, seed uint32) {
+		t.Helper()
+		w := newWire(bytesConn{Reader: io.MultiReader(bytes.NewReader(h), iotest.ErrReader(errors.New("awaits the payload")))}, time.Minute)
+		w.seed, w.limit = seed, maxPayload
+		if _, err := w.read(); !errors.Is(err, errDamagedFrame) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	header := func(number uint32) []byte { return sent(t, 7, number, kindEntries, 9, make([]byte, 100))[:wireHeader] }
+	for bit := range 8 * wireHeader {
+		bad := header(0)
+		bad[bit/8] ^= 1 << (bit % 8)
+		refused(fmt.Sprintf("bit %d of byte %d flipped", bit%8, bit/8), bad, 7)
+	}
+	refused("a frame out of order", header(1), 7)
+	refused("a frame of another connection", header(0), 8)
+}
+
 func TestAnnouncedGigabyteTakesNoMemory(t *testing.T) {
 	b := make([]byte, wireHeader)
 	for _, n := range []uint32{maxStranger + 1, 1 << 30, 1<<32 - 1} {
 		binary.LittleEndian.PutUint32(b, n)
+		binary.LittleEndian.PutUint32(b[wireSum:], crc32.Checksum(b[:wireSum], castagnoli))
 		w := newWire(bytesConn{Reader: bytes.NewReader(b)}, time.Minute)
 		if _, err := w.read(); !errors.Is(err, errTooLarge) {
 			t.Errorf("%d bytes: %v", n, err)
