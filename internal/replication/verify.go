@@ -56,13 +56,12 @@ type scrubbed struct {
 }
 
 // Verify reads every page of every database once, on this node and on those at addresses, and compares
-// their pasts. Without addresses it asks the upstream and every connected follower. Damaged pages are mended
-// where another node has them.
+// their pasts. Without addresses it asks the upstream and every connected follower, and names those followers that it
+// cannot ask. Damaged pages are mended where another node has them.
 func (p *Peer) Verify(ctx context.Context, addresses ...string) ([]Verified, error) {
-	var all []Verified
+	var unasked []Verified
 	if len(addresses) == 0 {
-		addresses = p.addresses()
-		all = p.unreachable()
+		addresses, unasked = p.others()
 	}
 	at, err := p.pipeline.Log().At(p.pipeline.Visible())
 	if err != nil {
@@ -78,19 +77,47 @@ func (p *Peer) Verify(ctx context.Context, addresses ...string) ([]Verified, err
 		results[0] = append(results[0], s.row(p.Identity, p.Address, at.LSN))
 	}
 	asking.Wait()
-	return append(slices.Concat(results...), all...), err
+	all := slices.Concat(results...)
+	// A slot may be of the time when this node led: its follower may be the upstream now.
+	unasked = slices.DeleteFunc(unasked, func(v Verified) bool {
+		return slices.ContainsFunc(all, func(asked Verified) bool { return asked.Node == v.Node })
+	})
+	return append(all, unasked...), err
 }
 
-// unreachable lists the connected followers that have not said where they can be asked.
-func (p *Peer) unreachable() (rows []Verified) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range p.replicas {
-		if r.sender != nil && !r.who.reachable() {
-			rows = append(rows, Verified{Identity: r.who, Result: VerifiedUnreachable, Detail: "it does not say where its peer port is"})
+// others lists where Verify asks, the upstream first, and the followers that it cannot ask. Whoever has a slot is
+// a follower until that is dropped: otherwise a cluster of which a node is away would be found in order.
+func (p *Peer) others() (addresses []string, unasked []Verified) {
+	status := p.Status()
+	if r := status.Receiver; r != nil {
+		addresses = append(addresses, r.Address)
+	}
+	not := func(who Identity, why string) {
+		unasked = append(unasked, Verified{Identity: who, Result: VerifiedUnreachable, Detail: why})
+	}
+	connected := map[string]bool{}
+	for _, r := range status.Replicas {
+		if !r.Connected || r.State == StateBackup {
+			continue
+		}
+		connected[r.Name] = true
+		if r.reachable() {
+			addresses = append(addresses, r.Address)
+		} else {
+			not(r.Identity, "it does not say where its peer port is")
 		}
 	}
-	return rows
+	for _, slot := range status.Slots {
+		who := Identity{Name: slot.Name, Node: slot.Node}
+		switch {
+		case slot.Node == "" || connected[slot.Name]:
+		case slot.Active:
+			not(who, "it is taking a copy")
+		default:
+			not(who, "it is not connected; if it is gone for good, drop its replication slot")
+		}
+	}
+	return slices.Compact(addresses), unasked
 }
 
 func (s scrubbed) row(who Identity, address string, at history.LSN) Verified {

@@ -50,6 +50,63 @@ func TestVerifyNamesAFollowerThatCannotBeAsked(t *testing.T) {
 	})
 }
 
+// A cluster of which a node is away is not one that was found in order, until its slot is dropped.
+func TestVerifyNamesAFollowerThatIsAway(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		defer func() { a.stop(true) }()
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		a.write(1, 1)
+		a.sameAs(b)
+		b.stop(true)
+		time.Sleep(time.Minute)
+		away := func(when, why string) {
+			t.Helper()
+			rows, err := a.peer.Verify(t.Context())
+			if err != nil || len(rows) != 2 || rows[1].Name != "b" || rows[1].Result != VerifiedUnreachable || !strings.Contains(rows[1].Detail, why) {
+				t.Errorf("%s: %+v %v", when, rows, err)
+			}
+		}
+		away("it has left", "not connected")
+		a.stop(true)
+		a = n.start("a", a.dir).lead("", commit.SyncConfig{})
+		away("the leader has started again", "not connected")
+		if err := a.peer.reserve(b.link.Identity); err != nil {
+			t.Fatal(err)
+		}
+		away("it takes a copy", "copy")
+		a.peer.slots.release("b")
+		if err := a.peer.DropSlot("b"); err != nil {
+			t.Fatal(err)
+		}
+		if rows, err := a.peer.Verify(t.Context()); err != nil || len(rows) != 1 {
+			t.Errorf("without its slot: %+v %v", rows, err)
+		}
+	})
+}
+
+// A node keeps the slots of the time when it led.
+func TestVerifyDoesNotMissTheUpstreamAsAFollower(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
+		b := n.start("b", dirOf(t, "b")).follow("a")
+		a.write(1, 1)
+		a.sameAs(b)
+		a.stop(true)
+		b.stop(true)
+		b = n.start("b", b.dir).lead("", commit.SyncConfig{})
+		defer b.stop(true)
+		a = n.start("a", a.dir).follow("b")
+		defer a.stop(true)
+		b.write(2, 2)
+		b.sameAs(a)
+		rows, err := a.peer.Verify(t.Context())
+		if err != nil || len(rows) != 2 || rows[0].Result != VerifiedOK || rows[1].Name != "b" || rows[1].Result != VerifiedOK {
+			t.Errorf("%+v %v", rows, err)
+		}
+	})
+}
+
 // Its file is gone, which the node that has it open does not notice by itself.
 func TestDatabaseThatCannotBeReadIsNotVerified(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {

@@ -18,7 +18,7 @@ const (
 
 // Verify has a node read every page of every database and compare itself with the nodes that it is connected
 // with, and shows what came of it. It takes as long as the disks need; Ctrl-C cancels it. The error is ErrNotVerified when a page
-// is damaged and could not be repaired, databases differ, or a node could not be asked.
+// is damaged and could not be repaired, databases differ, or a node could not be asked, be it that it is away.
 func Verify(ctx context.Context, options Options) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
