@@ -23,6 +23,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"skein/internal/commit"
 	"skein/internal/history"
 	"skein/internal/pagestore"
@@ -71,9 +73,12 @@ type Node struct {
 	options     Options
 	incarnation uint64 // of this process
 	home        *home
-	sql, peers  reusable         // peers has no listener where nobody may connect
-	term        *term            // opened by Open for Run, where that needs no other node
-	seen        history.Position // what this node's readers had seen when its last term ended
+	sql, peers  reusable          // peers has no listener where nobody may connect
+	door        *replication.Door // nil where nobody may connect
+	atDoor      errgroup.Group
+	stop        context.CancelCauseFunc // of Run
+	term        *term                   // opened by Open for Run, where that needs no other node
+	seen        history.Position        // what this node's readers had seen when its last term ended
 }
 
 // Open takes the directory and listens; clients that connect wait for Run. A leader, and a follower that
@@ -184,12 +189,30 @@ func (n *Node) PeerAddr() net.Addr {
 // Run serves until ctx is done, then lets statements end, flushes, checkpoints and closes. It also
 // ends, with the reason, when the disk has failed or when a person must decide something.
 func (n *Node) Run(ctx context.Context) error {
+	ctx, n.stop = context.WithCancelCause(ctx)
 	err := n.terms(ctx)
-	return errors.Join(err, n.closeListeners(), n.home.Close())
+	n.stop(nil)
+	return errors.Join(err, n.atDoor.Wait(), n.closeListeners(), n.home.Close())
+}
+
+// openDoor lets other nodes in until ctx is done. A node that belongs to no cluster has nothing to say to them.
+func (n *Node) openDoor(ctx context.Context) {
+	if n.door != nil || n.peers.Listener == nil || n.home.isNew() {
+		return
+	}
+	n.door = replication.NewDoor(n.link())
+	n.atDoor.Go(func() error {
+		err := n.door.Serve(ctx, n.peers.again())
+		if err != nil {
+			n.stop(err)
+		}
+		return err
+	})
 }
 
 // terms is the role loop: one term after the other, with a new copy between two when the first asks for it.
 func (n *Node) terms(ctx context.Context) error {
+	n.openDoor(ctx)
 	for {
 		if n.term == nil {
 			if err := n.fetch(ctx); err != nil || ctx.Err() != nil {
@@ -281,6 +304,7 @@ func (n *Node) fetch(ctx context.Context) error {
 	go func() { refused <- n.refuse(serving, progress.String) }()
 	err := n.join(ctx)
 	if err == nil && ctx.Err() == nil {
+		n.openDoor(ctx)
 		l := n.link()
 		_, err = l.Fetch(ctx, n.options.Follow, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
 	}

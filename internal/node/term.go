@@ -182,8 +182,8 @@ func (t *term) run(ctx context.Context) error {
 	do(t.watchStorage)
 	do(t.followSystem)
 	do(t.peer.Run)
-	if n.peers.Listener != nil {
-		do(func(ctx context.Context) error { return t.peer.Serve(ctx, n.peers.again()) })
+	if n.door != nil {
+		do(t.answerNodes)
 	}
 	if n.options.Follow != "" {
 		do(t.pipeline.Follow)
@@ -200,6 +200,14 @@ func (t *term) run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// answerNodes has other nodes find this one's data behind its door.
+func (t *term) answerNodes(ctx context.Context) error {
+	release := t.node.door.Admit(t.peer)
+	<-ctx.Done()
+	release()
+	return nil
 }
 
 // watchStorage ends the term when the disk has failed.

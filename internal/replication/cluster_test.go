@@ -193,11 +193,18 @@ func (n *network) start(name, dir string, change ...func(*Link)) *node {
 		defer cancel()
 		ran := make(chan error, 1)
 		go func() { ran <- s.peer.Run(ctx) }()
-		err := s.peer.Serve(ctx, l)
+		err := serve(ctx, s.peer, l)
 		cancel()
 		return errors.Join(err, <-ran)
 	}, n.t)
 	return s
+}
+
+// serve has a peer answer whoever connects.
+func serve(ctx context.Context, p *Peer, l net.Listener) error {
+	d := NewDoor(p.Link)
+	defer d.Admit(p)()
+	return d.Serve(ctx, l)
 }
 
 // background runs fn until the returned function is called, which waits for it.

@@ -68,21 +68,48 @@ func (l *Link) Identify(ctx context.Context, address string) (Identity, error) {
 	return who, w.close()
 }
 
-// dial connects, and proves both sides to each other. The connection ends with ctx.
-func (l *Link) dial(ctx context.Context, address string, why purpose) (*wire, Identity, error) {
-	conn, err := l.Dial(ctx, address)
+// Open connects to a node for one of the exported purposes. The connection carries whatever bytes its users
+// like, and their deadlines; ctx ends only the attempt.
+func (l *Link) Open(ctx context.Context, address string, why Purpose) (net.Conn, Identity, error) {
+	if !why.carriesBytes() {
+		return nil, Identity{}, fmt.Errorf("open a connection: purpose %d has messages of its own", why)
+	}
+	link := *l
+	link.setDefaults()
+	w, who, stop, err := link.meet(ctx, address, why)
 	if err != nil {
 		return nil, Identity{}, err
 	}
-	tune(conn, l.Timeout)
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	w := newWire(conn, l.Timeout)
-	who, err := l.introduce(w, why)
-	if err != nil {
-		stop()
-		return nil, Identity{}, errors.Join(ended(ctx, err), w.close())
+	if !stop() { // ctx was quicker, and has closed the connection
+		return nil, Identity{}, context.Cause(ctx)
 	}
-	return w, who, nil
+	c, err := newByteConn(w)
+	if err != nil {
+		return nil, Identity{}, errors.Join(err, w.close())
+	}
+	return c, who, nil
+}
+
+// dial connects, and proves both sides to each other. The connection ends with ctx.
+func (l *Link) dial(ctx context.Context, address string, why Purpose) (*wire, Identity, error) {
+	w, who, _, err := l.meet(ctx, address, why)
+	return w, who, err
+}
+
+// meet is dial for whoever may keep the connection when ctx ends, which stop is for.
+func (l *Link) meet(ctx context.Context, address string, why Purpose) (w *wire, who Identity, stop func() bool, err error) {
+	conn, err := l.Dial(ctx, address)
+	if err != nil {
+		return nil, Identity{}, nil, err
+	}
+	tune(conn, l.Timeout)
+	stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
+	w = newWire(conn, l.Timeout)
+	if who, err = l.introduce(w, why); err != nil {
+		stop()
+		return nil, Identity{}, nil, errors.Join(ended(ctx, err), w.close())
+	}
+	return w, who, stop, nil
 }
 
 // ended gives the reason why ctx is done, if it is: the errors of a connection that was closed for it say nothing.
@@ -102,7 +129,7 @@ func ended(ctx context.Context, err error) error {
 //
 // A proof is an HMAC over everything said so far, with the side that gives it, so that it is of use in
 // this connection and direction only. The listener says who it is only after the dialer's proof.
-func (l *Link) introduce(w *wire, why purpose) (Identity, error) {
+func (l *Link) introduce(w *wire, why Purpose) (Identity, error) {
 	if len(l.Secret) == 0 && !local(w.conn) {
 		return Identity{}, refuse(RefusedSecret, "without a cluster secret only nodes of this machine are followed")
 	}
@@ -131,7 +158,7 @@ func (l *Link) introduce(w *wire, why purpose) (Identity, error) {
 	if err := w.write(kindProof, 0, 0, l.prove("dialer", hello.b, theirs)); err != nil {
 		return Identity{}, fmt.Errorf("prove: %w", err)
 	}
-	w.trust(seedOf(nonce, theirs))
+	w.trust(seedOf(nonce, theirs), why)
 	if m, err = w.expect(kindWelcome); err != nil {
 		return Identity{}, err
 	}
@@ -142,14 +169,14 @@ func (l *Link) introduce(w *wire, why purpose) (Identity, error) {
 
 // receive is the listening half. What the dialer wants is refused or granted by admit, which may
 // answer with a Refused.
-func (l *Link) receive(w *wire, admit func(Identity, purpose) error) (Identity, purpose, error) {
+func (l *Link) receive(w *wire, admit func(Identity, Purpose) error) (Identity, Purpose, error) {
 	m, err := w.expect(kindHello)
 	if err != nil {
 		return Identity{}, 0, err
 	}
 	hello := append([]byte(nil), m.payload...)
 	d := decoder{b: hello}
-	version, why := d.u16(), purpose(d.u8())
+	version, why := d.u16(), Purpose(d.u8())
 	if d.end() == nil && version != Version {
 		return Identity{}, 0, w.refuse(refuse(RefusedVersion, "it speaks version %d of the protocol, you speak %d", Version, version))
 	}
@@ -171,7 +198,7 @@ func (l *Link) receive(w *wire, admit func(Identity, purpose) error) (Identity, 
 	if !hmac.Equal(m.payload, l.prove("dialer", hello, nonce)) {
 		return who, why, w.refuse(refuse(RefusedSecret, "you do not know its cluster's secret"))
 	}
-	w.trust(seedOf(theirs, nonce))
+	w.trust(seedOf(theirs, nonce), why)
 	if err := l.accepts(who, why); err != nil {
 		return who, why, w.refuse(err)
 	}
@@ -184,7 +211,7 @@ func (l *Link) receive(w *wire, admit func(Identity, purpose) error) (Identity, 
 }
 
 // accepts judges who somebody says to be. Whoever only asks for the cluster's id need not know it.
-func (l *Link) accepts(who Identity, why purpose) error {
+func (l *Link) accepts(who Identity, why Purpose) error {
 	if why == toIdentify && who.Cluster == (replog.Cluster{}) {
 		return nil
 	}

@@ -40,18 +40,28 @@ const (
 	kindVerified
 
 	kindPast // follower: positions in my log that were asked for
+
+	kindBytes // of a connection that Link.Open gave
 )
 
-// purpose of a connection.
-type purpose uint8
+// Purpose of a connection.
+type Purpose uint8
 
 const (
-	toIdentify purpose = iota + 1
+	toIdentify Purpose = iota + 1
 	toStream
 	toFetch
 	toRepair
 	toVerify
+
+	// ToRaft, ToWatch and ToCommand carry the control plane's bytes, which mean nothing to this package.
+	ToRaft
+	ToWatch
+	ToCommand
 )
+
+// carriesBytes says whether what follows the handshake is somebody else's; see Link.Open.
+func (p Purpose) carriesBytes() bool { return p >= ToRaft && p <= ToCommand }
 
 // Identity is how a node introduces itself.
 type Identity struct {

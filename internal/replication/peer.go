@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -19,9 +18,6 @@ const (
 
 	// upkeep is how often slots are written down and looked at.
 	upkeep = 5 * time.Second
-
-	// maxStrangers bounds connections that have not proved who they are.
-	maxStrangers = 64
 
 	// stickyAwait is for how long followers are asked to ack at once after somebody has waited for it.
 	// Whoever waits next would otherwise be noticed only after its entry has been sent.
@@ -38,7 +34,7 @@ type Options struct {
 }
 
 // Peer is a node's side of everything that travels between nodes. Its methods may be called from any
-// goroutine; Serve, Run and Follow own the goroutines that they start.
+// goroutine; Run and Follow own the goroutines that they start. Other nodes come to it through a Door.
 type Peer struct {
 	Link
 	pipeline *commit.Pipeline
@@ -49,8 +45,7 @@ type Peer struct {
 	dir        string
 	scrubEvery time.Duration
 
-	strangers chan struct{} // one slot each
-	damaged   chan damage
+	damaged chan damage
 
 	receivedAwaited, appliedAwaited atomic.Int64 // when somebody last waited for it, ns of time.Now
 
@@ -62,7 +57,6 @@ type Peer struct {
 	snapshots map[*shipment]uint32 // those under way, and their pids
 	upstream  string               // where Follow copies from
 	trouble   string               // why its last connection ended
-	ends      map[string]string    // how each node's last connection ended, as logged
 	pids      uint32
 	scrubbed  Scrub
 }
@@ -88,9 +82,8 @@ func NewPeer(o Options) (*Peer, error) {
 	}
 	p := &Peer{
 		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), dir: o.Dir, scrubEvery: o.ScrubEvery,
-		strangers: make(chan struct{}, maxStrangers),
-		damaged:   make(chan damage, maxDamaged),
-		replicas:  map[string]*replica{}, snapshots: map[*shipment]uint32{}, ends: map[string]string{},
+		damaged:  make(chan damage, maxDamaged),
+		replicas: map[string]*replica{}, snapshots: map[*shipment]uint32{},
 	}
 	p.senders.Store(&[]*sender{})
 	o.Pipeline.OnProgress(p.progressed)
@@ -120,129 +113,23 @@ func (p *Peer) DropSlot(name string) error {
 	return nil
 }
 
-// Serve answers other nodes until ctx is done; when it returns, every connection is gone. It closes the listener.
-func (p *Peer) Serve(ctx context.Context, l net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer stop()
-	defer func() { _ = l.Close() }() // not after Serve has returned, which the other one may be
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	defer cancel()
-	for pause := time.Duration(0); ; {
-		conn, err := l.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				_ = conn.Close()
-			}
-			return nil
-		}
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return err
-			}
-			// Out of file descriptors, most likely: those who are connected must not suffer from who is not.
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			p.Logger.Warn("cannot accept a node", "error", err)
-			rest(ctx, pause)
-			continue
-		}
-		pause = 0
-		select {
-		case p.strangers <- struct{}{}:
-		default:
-			_ = conn.Close()
-			continue
-		}
-		serving.Go(func() { p.serve(ctx, conn) })
-	}
-}
-
-// rest waits, or gives up with ctx.
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// serve is one connection's life.
-func (p *Peer) serve(ctx context.Context, conn net.Conn) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	defer func() { _ = conn.Close() }()
-	tune(conn, p.Timeout)
-	w := newWire(conn, p.Timeout)
-
-	// Whoever is slow to introduce itself is cut off, so that strangers cannot take the places of all.
-	late := time.AfterFunc(p.Timeout, func() { _ = conn.Close() })
-	var s *sender
-	who, why, err := p.receive(w, func(who Identity, why purpose) error {
-		if why != toStream {
-			return nil
-		}
-		var err error
-		s, err = p.admit(ctx, cancel, w, who)
-		return err
-	})
-	late.Stop()
-	<-p.strangers
-	if err == nil {
-		err = p.answer(ctx, w, who, why, s)
-	}
-	if s != nil {
-		p.dismiss(s)
-	}
-	p.tellEnd(ctx, who, conn.RemoteAddr(), ended(ctx, err))
-}
-
-// tellEnd logs why a connection has ended, unless this node stops.
-func (p *Peer) tellEnd(ctx context.Context, who Identity, from net.Addr, err error) {
-	var refused *Refused // by this node: whoever dials refuses nobody
-	switch {
-	case err == nil:
-	case errors.As(err, &refused):
-		if p.isNews(who.Node, err) {
-			p.Logger.Info("refused a node", "node", who.Name, "address", from.String(), "reason", refused.Text)
-		}
-	case ctx.Err() == nil && p.isNews(who.Node, err):
-		p.Logger.Info("a node's connection ended", "node", who.Name, "address", from.String(), "error", err)
-	}
-}
-
-// isNews says whether a node's connection has ended otherwise than its last one: a node that is refused comes
-// again every few seconds.
-func (p *Peer) isNews(node string, err error) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ends[node] == err.Error() {
-		return false
-	}
-	if len(p.ends) >= maxStrangers { // whoever makes up names must not fill the memory
-		clear(p.ends)
-	}
-	p.ends[node] = err.Error()
-	return true
-}
-
-func (p *Peer) answer(ctx context.Context, w *wire, who Identity, why purpose, s *sender) error {
+// answer says how a node is answered that has come through the Door.
+func (p *Peer) answer(ctx context.Context, cancel context.CancelCauseFunc, w *wire, who Identity, why Purpose) (visit, error) {
 	switch why {
-	case toIdentify:
-		return nil
 	case toStream:
-		return s.run(ctx)
+		s, err := p.admit(ctx, cancel, w, who)
+		if err != nil {
+			return visit{}, err
+		}
+		return visit{func() error { return s.run(ctx) }, func() { p.dismiss(s) }, s.started.Load}, nil
 	case toFetch:
-		return p.ship(ctx, w, who)
+		return visit{answer: func() error { return p.ship(ctx, w, who) }}, nil
 	case toRepair:
-		return p.givePages(w)
+		return visit{answer: func() error { return p.givePages(w) }}, nil
 	case toVerify:
-		return p.giveVerified(ctx, w)
+		return visit{answer: func() error { return p.giveVerified(ctx, w) }}, nil
 	}
-	return w.refuse(refuse(RefusedProtocol, "it does not know what you want (%d)", why))
+	return visit{}, refuse(RefusedProtocol, "it does not know what you want (%d)", why)
 }
 
 // admit makes room for a follower. One node, and one name, streams once: a connection that the same process

@@ -171,7 +171,6 @@ func (s *sender) start() {
 	s.mu.Unlock()
 	s.peer.mu.Lock()
 	s.started.Store(true)
-	delete(s.peer.ends, s.who.Node)
 	s.peer.list()
 	s.peer.mu.Unlock()
 	s.peer.Logger.Info("a follower streams", "name", s.who.Name, "node", s.who.Node, "from", s.base, "head", s.target)

@@ -204,7 +204,7 @@ func (n *network) receiveAs(name string, l *listener, first kind) (*wire, error)
 	w := newWire(conn, time.Second)
 	link := n.link(name)
 	link.setDefaults()
-	if _, _, err := link.receive(w, func(Identity, purpose) error { return nil }); err != nil {
+	if _, _, err := link.receive(w, func(Identity, Purpose) error { return nil }); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	if _, err := w.expect(first); err != nil {
@@ -711,7 +711,7 @@ func TestConnectionThatComesWithTheEndIsClosed(t *testing.T) {
 		cancel()
 		conn, other := net.Pipe()
 		l := n.listen("late")
-		if err := a.peer.Serve(ctx, lateListener{l, ctx.Done(), conn}); err != nil {
+		if err := serve(ctx, a.peer, lateListener{l, ctx.Done(), conn}); err != nil {
 			t.Error(err)
 		}
 		select {

@@ -47,7 +47,7 @@ type message struct {
 // wire is a connection in frames. One goroutine reads; any may write.
 type wire struct {
 	conn    net.Conn
-	timeout time.Duration // of one read, or of writePiece bytes: silence for longer ends the connection
+	timeout time.Duration // of one read, or of writePiece bytes: silence for longer ends the connection. 0: whoever uses it sets deadlines
 
 	in    *bufio.Reader
 	limit int    // of a payload; see maxStranger
@@ -72,9 +72,11 @@ func newWire(conn net.Conn, timeout time.Duration) *wire {
 }
 
 // trust ends the handshake: larger payloads are allowed, and frames are bound to this connection.
-func (w *wire) trust(seed uint32) {
+func (w *wire) trust(seed uint32, why Purpose) {
 	w.limit, w.seed = maxPayload, seed
-	if w.in.Buffered() == 0 {
+	if why.carriesBytes() {
+		w.limit = bytePiece
+	} else if w.in.Buffered() == 0 {
 		w.in = bufio.NewReaderSize(&patientReader{w}, readBuffer)
 	}
 }
@@ -83,8 +85,10 @@ func (w *wire) trust(seed uint32) {
 type patientReader struct{ w *wire }
 
 func (p *patientReader) Read(b []byte) (int, error) {
-	if err := p.w.conn.SetReadDeadline(time.Now().Add(p.w.timeout)); err != nil {
-		return 0, err
+	if p.w.timeout > 0 {
+		if err := p.w.conn.SetReadDeadline(time.Now().Add(p.w.timeout)); err != nil {
+			return 0, err
+		}
 	}
 	return p.w.conn.Read(b)
 }
@@ -187,8 +191,10 @@ func (w *wire) put(k kind, flags uint8, epoch history.Epoch, parts ...[]byte) er
 }
 
 func (w *wire) send(b []byte) error {
-	if err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
-		return err
+	if w.timeout > 0 {
+		if err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
+			return err
+		}
 	}
 	n, err := w.conn.Write(b)
 	w.sent.Add(int64(n))
