@@ -4,6 +4,9 @@
 // What a Plan says holds for a connection from its first byte; Hold, Pass and Cut act on all present
 // connections, and Hold on later ones too. Strand takes the present ones out of its control, so that later ones
 // pass while these are stuck.
+//
+// A Network is the proxies of all nodes of a cluster. It knows from the first message of a connection which node has made
+// it and what for, so that it can be told what gets lost between whom.
 package proxy
 
 import (
@@ -199,24 +202,16 @@ func (p *Proxy) serve(client net.Conn) {
 		reset(client)
 		return
 	}
-	c := &link{proxy: p, client: client, server: server, gone: make(chan struct{})}
 	var plans [2]Plan
 	if plan != nil {
 		plans[Up], plans[Down] = plan(n)
 	}
-	c.pipes[Up] = newPipe(c, client, server, plans[Up], &p.bytes[Up])
-	c.pipes[Down] = newPipe(c, server, client, plans[Down], &p.bytes[Down])
+	c := newLink(client, server, plans, [2]*atomic.Int64{&p.bytes[Up], &p.bytes[Down]}, &p.struck)
 	if !p.enlist(c) {
 		c.reset()
 		return
 	}
-	var running sync.WaitGroup
-	for _, f := range c.pipes {
-		running.Go(f.read)
-		running.Go(f.write)
-	}
-	running.Wait()
-	c.close()
+	c.carry()
 	p.mu.Lock()
 	delete(p.conns, c)
 	p.mu.Unlock()
@@ -233,13 +228,31 @@ func (p *Proxy) enlist(c *link) bool {
 	return !p.closed
 }
 
-// link is one connection through the proxy.
+// link is one connection through a proxy.
 type link struct {
-	proxy          *Proxy
 	client, server net.Conn
 	pipes          [2]*pipe
+	struck         *atomic.Int64
 	gone           chan struct{} // closed when it was reset
 	once           sync.Once
+}
+
+func newLink(client, server net.Conn, plans [2]Plan, bytes [2]*atomic.Int64, struck *atomic.Int64) *link {
+	c := &link{client: client, server: server, struck: struck, gone: make(chan struct{})}
+	c.pipes[Up] = newPipe(c, client, server, plans[Up], bytes[Up])
+	c.pipes[Down] = newPipe(c, server, client, plans[Down], bytes[Down])
+	return c
+}
+
+// carry passes bytes on until the link has ended.
+func (c *link) carry() {
+	var running sync.WaitGroup
+	for _, f := range c.pipes {
+		running.Go(f.read)
+		running.Go(f.write)
+	}
+	running.Wait()
+	c.close()
 }
 
 // close ends a link whose both directions have ended; what was passed on still arrives.
@@ -274,6 +287,7 @@ type pipe struct {
 	plan     Plan
 	count    *atomic.Int64
 	queue    chan piece
+	late     atomic.Int64 // ns by which what is read now is passed on later
 
 	mu   sync.Mutex
 	gate chan struct{} // closed while bytes may pass
@@ -287,6 +301,7 @@ type piece struct {
 
 func newPipe(c *link, from, to net.Conn, plan Plan, count *atomic.Int64) *pipe {
 	f := &pipe{link: c, from: from, to: to, plan: plan, count: count, queue: make(chan piece, pieces), gate: make(chan struct{}), open: true}
+	f.late.Store(int64(plan.Delay))
 	close(f.gate)
 	return f
 }
@@ -338,7 +353,7 @@ func (f *pipe) read() {
 
 func (f *pipe) enqueue(b []byte) bool {
 	select {
-	case f.queue <- piece{b, time.Now().Add(f.plan.Delay)}:
+	case f.queue <- piece{b, time.Now().Add(time.Duration(f.late.Load()))}:
 		return true
 	case <-f.link.gone:
 		return false
@@ -348,7 +363,7 @@ func (f *pipe) enqueue(b []byte) bool {
 func (f *pipe) write() {
 	var at int64
 	for p := range f.queue {
-		if f.plan.Delay > 0 && !f.until(p.due) || !f.wait() {
+		if !f.until(p.due) || !f.wait() {
 			return
 		}
 		if len(p.bytes) == 0 {
@@ -363,7 +378,11 @@ func (f *pipe) write() {
 }
 
 func (f *pipe) until(due time.Time) bool {
-	t := time.NewTimer(time.Until(due))
+	wait := time.Until(due)
+	if wait <= 0 {
+		return true
+	}
+	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -377,7 +396,7 @@ func (f *pipe) until(due time.Time) bool {
 func (f *pipe) pass(b []byte, at int64) bool {
 	if i := f.plan.FlipAt - at; f.plan.Flip && i >= 0 && i < int64(len(b)) {
 		b[i] ^= 0x10
-		f.link.proxy.struck.Add(1)
+		f.link.struck.Add(1)
 	}
 	for _, stop := range []struct {
 		on bool
@@ -389,7 +408,7 @@ func (f *pipe) pass(b []byte, at int64) bool {
 	} {
 		if i := stop.at - at; stop.on && i >= 0 && i < int64(len(b)) {
 			f.send(b[:i])
-			f.link.proxy.struck.Add(1)
+			f.link.struck.Add(1)
 			stop.do()
 			return false
 		}
