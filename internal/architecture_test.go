@@ -33,8 +33,8 @@ var layers = [][]string{
 	{"replication"},
 	{"router"},
 	{"node"},
-	{"nodetest"},
-	{"clustertest", "crashtest", "demo", "shell"},
+	{"claims", "nodetest"},
+	{"clustertest", "crashtest", "demo", "gameday", "shell"},
 }
 
 const module = "skein/"

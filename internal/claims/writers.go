@@ -1,0 +1,287 @@
+// Package claims has clients write to a cluster, keeps what they were told of every write, and holds that against what
+// the cluster has in the end: nothing acknowledged may be missing, nothing refused may be there, nothing may be there twice.
+//
+// A write is a row with a number that is used once. Its outcome is acknowledged, refused or, when the reply was lost,
+// unknown: then the row may be there or not. Clients know several addresses and look for the node that takes writes
+// by themselves, as applications do.
+//
+// Start begins the clients, which run until Stop; all methods may be called from any goroutine.
+package claims
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// DefaultTimeout is how long a client waits for one reply before it connects anew.
+const DefaultTimeout = time.Second
+
+// again is how long a client waits after an error.
+const again = 2 * time.Millisecond
+
+// Outcome is what a client knows of a write.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Unknown Outcome = iota // the reply was lost, or says so
+	Acknowledged
+	Refused // an error that promises that nothing has happened
+)
+
+func (o Outcome) String() string { return [...]string{"unknown", "acknowledged", "refused"}[o] }
+
+// Key names a write.
+type Key struct{ Client, Number int }
+
+// Write is one that a client has sent.
+type Write struct {
+	Key
+	Outcome    Outcome
+	Code       string        // SQLSTATE of the error; "" if there was none or it had none
+	Sent, Told time.Duration // since Start
+	Leader     *Leadership   // whom it was sent to
+}
+
+func (w Write) String() string {
+	return fmt.Sprintf("write %d of client %d (%v %s, sent at %.3f s to %v, told at %.3f s)",
+		w.Number, w.Client, w.Outcome, w.Code, w.Sent.Seconds(), w.Leader, w.Told.Seconds())
+}
+
+// Leadership is a node that takes writes, for as long as its sessions last.
+type Leadership struct {
+	Address string
+	Epoch   uint64
+}
+
+func (l *Leadership) String() string {
+	if l == nil {
+		return "nobody"
+	}
+	return fmt.Sprintf("%s in epoch %d", l.Address, l.Epoch)
+}
+
+// Options of Start. Only URL and Clients are required.
+type Options struct {
+	URL     string // with all hosts
+	Clients int
+	Table   string        // "claims"
+	Level   string        // synchronous_commit of the clients' sessions; "" is the server's
+	Timeout time.Duration // of one reply; DefaultTimeout
+	Pause   time.Duration // after each write
+}
+
+// Writers are clients at work.
+type Writers struct {
+	options Options
+	began   time.Time
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	writes []Write
+	acked  int
+	news   chan struct{} // closed at the next acknowledgement
+}
+
+// URL is that of a database which several nodes have, at one of which clients may write.
+func URL(database string, addresses ...string) string {
+	return "postgres://skein@" + strings.Join(addresses, ",") + "/" + database + "?target_session_attrs=read-write"
+}
+
+// Connect gives a session that may write, on whichever node leads. Whoever does not answer in time is passed over.
+func Connect(ctx context.Context, o Options) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnectTimeout = cmp.Or(o.Timeout, DefaultTimeout)
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip for each, the first too
+	if o.Level != "" {
+		config.RuntimeParams["synchronous_commit"] = o.Level
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// Start makes the table and lets the clients loose. They end with ctx, or with Stop.
+func Start(ctx context.Context, o Options) (*Writers, error) {
+	if o.Table == "" {
+		o.Table = "claims"
+	}
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	if err := prepare(ctx, o); err != nil {
+		return nil, fmt.Errorf("make table %s: %w", o.Table, err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	w := &Writers{options: o, began: time.Now(), stop: stop, news: make(chan struct{})}
+	for i := range o.Clients {
+		w.running.Go(func() { w.write(ctx, i) })
+	}
+	return w, nil
+}
+
+func prepare(ctx context.Context, o Options) error {
+	conn, err := Connect(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, "CREATE TABLE "+o.Table+" (client int NOT NULL, n int NOT NULL)")
+	return err
+}
+
+// Stop ends the clients and waits for them.
+func (w *Writers) Stop() {
+	w.stop()
+	w.running.Wait()
+}
+
+// Writes gives all that have been told of so far, in that order.
+func (w *Writers) Writes() []Write {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.writes)
+}
+
+// Since is the time since Start, by which writes are timed.
+func (w *Writers) Since() time.Duration { return time.Since(w.began) }
+
+// Acknowledged is how many writes have been so far.
+func (w *Writers) Acknowledged() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.acked
+}
+
+// AwaitFrom waits for the first acknowledgement of a write that was sent at from or later.
+func (w *Writers) AwaitFrom(ctx context.Context, from time.Duration) (Write, error) {
+	for {
+		w.mu.Lock()
+		news := w.news
+		first := -1
+		for i := len(w.writes) - 1; i >= 0 && w.writes[i].Told >= from; i-- {
+			if one := w.writes[i]; one.Outcome == Acknowledged && one.Sent >= from {
+				first = i
+			}
+		}
+		if first >= 0 {
+			defer w.mu.Unlock()
+			return w.writes[first], nil
+		}
+		w.mu.Unlock()
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return Write{}, context.Cause(ctx)
+		}
+	}
+}
+
+// AwaitMore waits for so many more acknowledgements.
+func (w *Writers) AwaitMore(ctx context.Context, more int) error {
+	for want := w.Acknowledged() + more; ; {
+		w.mu.Lock()
+		news, have := w.news, w.acked
+		w.mu.Unlock()
+		if have >= want {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d acknowledgements: %w", have, want, context.Cause(ctx))
+		}
+	}
+}
+
+// write is one client's life: it never sends a number twice, whatever became of it.
+func (w *Writers) write(ctx context.Context, client int) {
+	for n := 1; ctx.Err() == nil; {
+		conn, leader, err := w.connect(ctx)
+		for err == nil && ctx.Err() == nil {
+			one := Write{Key: Key{client, n}, Sent: w.Since(), Leader: leader}
+			if err = w.insert(ctx, conn, one.Key); pgconn.SafeToRetry(err) {
+				break // nothing was sent
+			}
+			n++
+			one.Told, one.Outcome, one.Code = w.Since(), outcomeOf(err), codeOf(err)
+			w.note(one)
+			if w.options.Pause > 0 {
+				rest(ctx, w.options.Pause)
+			}
+		}
+		if conn != nil {
+			closing, cancel := context.WithTimeout(context.Background(), again)
+			_ = conn.Close(closing)
+			cancel()
+		}
+		rest(ctx, again)
+	}
+}
+
+func rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// connect gives a session and whom it is with. A session does not outlast a leadership.
+func (w *Writers) connect(ctx context.Context) (*pgx.Conn, *Leadership, error) {
+	conn, err := Connect(ctx, w.options)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.options.Timeout)
+	defer cancel()
+	l := &Leadership{Address: conn.PgConn().Conn().RemoteAddr().String()}
+	err = conn.QueryRow(ctx, "SELECT epoch FROM skein_status").Scan(&l.Epoch)
+	return conn, l, err
+}
+
+// insert does not end with ctx at once, so that few outcomes are unknown only because the clients were stopped.
+func (w *Writers) insert(ctx context.Context, conn *pgx.Conn, k Key) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.options.Timeout)
+	defer cancel()
+	_, err := conn.Exec(ctx, "INSERT INTO "+w.options.Table+" VALUES ($1, $2)", k.Client, k.Number)
+	return err
+}
+
+func (w *Writers) note(one Write) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes = append(w.writes, one)
+	if one.Outcome == Acknowledged {
+		w.acked++
+		close(w.news)
+		w.news = make(chan struct{})
+	}
+}
+
+func outcomeOf(err error) Outcome {
+	code := codeOf(err)
+	switch {
+	case err == nil:
+		return Acknowledged
+	case code == "" || code == "40003" || strings.HasPrefix(code, "08") || strings.HasPrefix(code, "57P"):
+		return Unknown
+	default:
+		return Refused
+	}
+}
+
+func codeOf(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code
+	}
+	return ""
+}
