@@ -49,6 +49,9 @@ type Options struct {
 	Damaged func(db history.DatabaseID, page pagestore.PageNo, want uint64)
 }
 
+// readAtStart is how many bytes of databases a start reads to find damage: what takes no time.
+const readAtStart = 64 << 20
+
 // Pipeline joins the log and the page store of one node.
 type Pipeline struct {
 	dir     string
@@ -76,8 +79,9 @@ type Pipeline struct {
 // Recovery says what Open found.
 type Recovery struct {
 	replog.Recovery
-	From history.LSN // the checkpoint that replaying began at
-	Took time.Duration
+	From   history.LSN // the checkpoint that replaying began at
+	Reread int64       // pages read because nothing told their sums
+	Took   time.Duration
 }
 
 // Open recovers the node in dir: databases in dir/db, log in dir/log, temporary files in dir/tmp.
@@ -91,7 +95,7 @@ func Open(dir string, o Options) (*Pipeline, Recovery, error) {
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o700)); err != nil {
 		return nil, rec, err
 	}
-	store, err := pagestore.Open(filepath.Join(dir, "db"), pagestore.Options{TempDir: tmp, MaxBytes: o.MaxVersionBytes, OnDamage: o.Damaged})
+	store, err := pagestore.Open(filepath.Join(dir, "db"), pagestore.Options{TempDir: tmp, MaxBytes: o.MaxVersionBytes, ReadAtStart: readAtStart, OnDamage: o.Damaged})
 	if err != nil {
 		return nil, rec, fmt.Errorf("open databases: %w", err)
 	}
@@ -134,6 +138,7 @@ func (p *Pipeline) recover(rec *Recovery) error {
 	if err := p.store.Verify(); err != nil {
 		return errors.Join(err, log.Close(false), h.close())
 	}
+	rec.Reread = p.store.Reread()
 	p.log, p.hint = log, h
 	p.newest.Store(uint64(found.Head.Epoch))
 	p.applier.applied.Store(uint64(shown))

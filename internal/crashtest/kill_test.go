@@ -21,6 +21,7 @@ var points = []struct {
 	{"log.rolled", 4},
 	{"log.cut", 1},
 	{"checkpoint.page", 90},
+	{"checkpoint.sums", 6},
 	{"checkpoint.beforeSync", 6},
 	{"checkpoint.afterSync", 6},
 	{"file.rename", 3},

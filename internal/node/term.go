@@ -88,7 +88,7 @@ func (n *Node) openTerm(ctx context.Context) (*term, error) {
 func (t *term) logRecovery(rec commit.Recovery) {
 	log := t.node.options.Logger
 	log.Info("recovered", "clean", rec.Clean, "checkpoint", rec.From, "head", rec.Head, "visible", t.pipeline.Visible(),
-		"entries", rec.Entries, "bytes", rec.Bytes, "took", rec.Took.Round(time.Millisecond))
+		"entries", rec.Entries, "bytes", rec.Bytes, "reread", rec.Reread, "took", rec.Took.Round(time.Millisecond))
 	if rec.TornBytes > 0 {
 		log.Warn("cut an unfinished entry from the end of the log: it had not been acknowledged", "after", rec.Head)
 	}

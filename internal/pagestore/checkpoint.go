@@ -72,6 +72,9 @@ func (db *DB) writeBase() (State, []PageNo, error) {
 	if err := db.base.Sync(); err != nil {
 		return target, nil, fmt.Errorf("checkpoint database %d: %w", db.ID, err)
 	}
+	if err := db.saveSums(pages); err != nil {
+		return target, nil, fmt.Errorf("checkpoint sums of database %d: %w", db.ID, err)
+	}
 	return target, pages, fault.Hit("checkpoint.afterSync")
 }
 
@@ -146,7 +149,9 @@ func (db *DB) stage(no PageNo, target State, buf, old []byte) (bool, error) {
 		if err := v.page.Read(buf); err != nil {
 			return false, err
 		}
-		newSum = v.sum
+		if newSum = v.sum; db.recovering {
+			newSum = sum(no, buf)
+		}
 	} else {
 		clear(buf)
 	}
@@ -168,10 +173,8 @@ func (db *DB) stage(no PageNo, target State, buf, old []byte) (bool, error) {
 	case zeros:
 		db.append(no, &version{})
 	}
-	if db.sums != nil {
-		db.growSums(max(target.Pages, uint32(no)))
-		db.sums[no-1] = newSum
-	}
+	db.growSums(max(target.Pages, uint32(no)))
+	db.sums[no-1] = newSum
 	return uint32(no) <= target.Pages, nil
 }
 
@@ -244,9 +247,7 @@ func (db *DB) adopt(target State, lsn history.LSN, pages []PageNo) error {
 	db.mu.Lock()
 	db.base0 = State{LSN: max(lsn, target.LSN), Pages: target.Pages, Checksum: target.Checksum}
 	db.writing = nil
-	if db.sums != nil {
-		db.growSums(target.Pages)
-	}
+	db.growSums(target.Pages)
 	for _, no := range pages {
 		db.retire(no)
 	}

@@ -23,6 +23,11 @@ type DB struct {
 	base  *os.File
 	usage *usage // of the store
 
+	sumsPath   string
+	recovering bool // until verify: nothing is checked
+	suspect    bool // the base file is not as it was left: its pages have to be read
+	reread     int64
+
 	onDamage func(history.DatabaseID, PageNo, uint64) // the store's option
 
 	mu sync.RWMutex
@@ -35,7 +40,7 @@ type DB struct {
 	states   []State
 	cuts     []cut    // truncations above the base file's state, ascending
 	base0    State    // what the base file holds
-	sums     []uint64 // of each page of the base file; nil while recovering, when nothing is checked
+	sums     []uint64 // of each page of the base file; while recovering those that the file of sums has, which are not used yet
 	pins     map[history.LSN]*pin
 	stale    map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
 	floor    history.LSN         // versions below may have been dropped: no new snapshot goes there. Not below base0
@@ -170,7 +175,7 @@ func (db *DB) read(no PageNo, at State, dst []byte) (uint64, error) {
 			return db.readVersion(v, dst)
 		}
 		var want uint64
-		checked := db.sums != nil
+		checked := !db.recovering
 		if inBase && checked {
 			want = db.sums[no-1]
 		}

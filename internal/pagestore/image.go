@@ -32,7 +32,7 @@ func (s *Store) Pin(lsn history.LSN) (*Image, error) {
 	for _, db := range all {
 		db.mu.Lock()
 		defer db.mu.Unlock()
-		if db.sums == nil {
+		if db.recovering {
 			return nil, ErrRecovering
 		}
 		lsn = max(lsn, db.floor)

@@ -91,15 +91,31 @@ func (m *model) open(t *rapid.T) {
 		t.Fatalf("the checkpoint stands at %d, beyond what was visible: %d", from, m.visible)
 	}
 	m.visible = history.LSN(rapid.Uint64Range(uint64(s.Reach()), uint64(m.head())).Draw(t, "committed"))
-	for lsn := from + 1; lsn <= m.visible; lsn++ {
+	ends := m.visible
+	if rapid.IntRange(0, 3).Draw(t, "interrupted") == 0 {
+		ends = history.LSN(rapid.Uint64Range(uint64(from), uint64(m.visible)).Draw(t, "at"))
+	}
+	for lsn := from + 1; lsn <= ends; lsn++ {
 		e := m.entries[lsn]
 		if err := s.Redo(&e); err != nil {
 			t.Fatalf("redo entry %d: %v", lsn, err)
 		}
 	}
+	if ends < m.visible {
+		m.visible = ends
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		m.open(t)
+		return
+	}
 	if err := s.Verify(); err != nil {
 		t.Fatalf("after redo from %d to %d: %v", from, m.visible, err)
 	}
+	if n := s.Reread(); n > 0 {
+		t.Fatalf("read all %d pages, after redo from %d to %d", n, from, m.visible)
+	}
+	m.checkSums(t)
 	for lsn := m.visible + 1; lsn <= m.head(); lsn++ {
 		e := m.entries[lsn]
 		if err := s.Apply(&e, m.visible); err != nil {
@@ -361,6 +377,24 @@ func (m *model) checkpoint(t *rapid.T) {
 	}
 }
 
+// checkSums compares the sums that a start has with the pages of the base file that anybody can come to read.
+func (m *model) checkSums(t *rapid.T) {
+	for _, db := range m.store.All() {
+		page := make([]byte, PageSize)
+		for no := PageNo(1); uint32(no) <= db.base0.Pages; no++ {
+			if v, inBase := db.find(no, db.floor); v != nil || !inBase {
+				continue
+			}
+			if _, err := db.base.ReadAt(page, int64(no-1)*PageSize); err != nil {
+				t.Fatal(err)
+			}
+			if db.sums[no-1] != sum(no, page) {
+				t.Fatalf("the sum of page %d is not that of the base file", no)
+			}
+		}
+	}
+}
+
 // failCheckpoint has the disk fail between the base files and the checkpoint file.
 func (m *model) failCheckpoint(t *rapid.T) {
 	p := m.store.plan(m.visible)
@@ -370,6 +404,47 @@ func (m *model) failCheckpoint(t *rapid.T) {
 	for _, db := range p.write {
 		db.abandon()
 	}
+}
+
+// tearCheckpoint has the node end within a checkpoint: of each sector that it wrote, and each sum, the disk has
+// either what was there before or what was written.
+func (m *model) tearCheckpoint(t *rapid.T) {
+	names := []string{m.db.base.Name(), m.db.sumsPath}
+	var before [][]byte
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		before = append(before, b)
+	}
+	m.failCheckpoint(t)
+	if err := m.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range names {
+		after, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if len(after) == 0 {
+			continue
+		}
+		mix, sector := bytes.Clone(after), []int{512, 8}[i]
+		for at := 0; at < len(mix); at += sector {
+			end := min(at+sector, len(mix))
+			old := make([]byte, end-at)
+			copy(old, before[i][min(at, len(before[i])):])
+			if !bytes.Equal(old, mix[at:end]) && rapid.Bool().Draw(t, "lost") {
+				copy(mix[at:end], old)
+			}
+		}
+		if err := os.WriteFile(name, mix, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.readers = nil
+	m.open(t)
 }
 
 func (m *model) openReader(t *rapid.T) {
@@ -486,6 +561,7 @@ func TestStoreIsWhatWasWritten(t *testing.T) {
 			"advance":        m.advance,
 			"checkpoint":     m.checkpoint,
 			"failCheckpoint": m.failCheckpoint,
+			"tearCheckpoint": m.tearCheckpoint,
 			"openReader":     m.openReader,
 			"closeReader":    m.closeReader,
 			"killOldest":     m.killOldest,
