@@ -45,7 +45,7 @@ type State struct {
 	// LastFailover is when the newest automatic failover appointed somebody, by the coordinator's wall clock. It
 	// only slows down the next one.
 	LastFailover time.Time
-	// Elected counts what this election has taken; told in events.
+	// Began is when this election did, by the coordinator's wall clock; told in events. Zero once its leader leads.
 	Began time.Time
 
 	Settings Settings
@@ -74,11 +74,13 @@ type Member struct {
 type Rule struct {
 	ID      uint64 // grows; unique in the cluster
 	Leader  NodeID
-	Members []NodeID // without Leader. In order of preference if First
-	K       int
-	First   bool // FIRST k rather than ANY k: only the leader minds
+	Epoch   history.Epoch // of the leadership that acknowledges by it
+	Members []NodeID      // without Leader. In order of preference if First
+	K       int           // more than there are Members: nothing is acknowledged yet
+	First   bool          // FIRST k rather than ANY k: only the leader minds
 	// Lossy says that commits are acknowledged by the leader alone and that another may lead all the same:
-	// asynchronous replication. Without it, and with K 0, only the leader itself is known to hold everything.
+	// asynchronous replication. Members are then those that keep up and may lead; with none named anybody may.
+	// Without it, and with K 0, only the leader itself is known to hold everything.
 	Lossy bool
 }
 
@@ -92,10 +94,13 @@ type Switchover struct {
 	Paused bool
 }
 
-// Forced is an operator's order to promote To, whatever the rules say.
+// Forced is an operator's order to promote To.
 type Forced struct {
 	To NodeID
 	By string
+	// DataLoss: whatever the rules say. Otherwise it is given up after Till unless it can be proved that nothing is lost.
+	DataLoss bool
+	Till     time.Time
 	// Stake says, as far as it could be known when the order was given, what may be lost.
 	Stake string
 }
@@ -110,6 +115,8 @@ type Settings struct {
 	StallTimeout time.Duration
 	// Manual: nobody is promoted by itself. A leader that comes back leads again.
 	Manual bool
+	// Longest is the longest FailoverTimeout that a lease of this leader can have been taken by; 0: the present one.
+	Longest time.Duration
 }
 
 // DefaultSettings are those of a new cluster.
@@ -122,13 +129,15 @@ func DefaultSettings() Settings {
 func (s Settings) Lease() time.Duration { return s.FailoverTimeout * 6 / 5 * 99 / 100 }
 
 // Guard is described with Lease.
-func (s Settings) Guard() time.Duration { return s.FailoverTimeout*6/5*101/100 + 1 }
+func (s Settings) Guard() time.Duration {
+	return max(s.FailoverTimeout, s.Longest)*6/5*101/100 + 1
+}
 
 // Report is what a node says of itself at one moment.
 type Report struct {
 	Node        NodeID
 	Disk        string
-	Incarnation uint64        // of the process
+	Incarnation uint64        // of the process; never 0
 	Seen        uint64        // version of the State that it acts under
 	Promise     history.Epoch // durable
 	Leading     history.Epoch // that it leads now, its epoch's first entry being durable; 0: none
@@ -179,9 +188,11 @@ type Observation struct {
 
 // Facts are everything a decision depends on, besides the State.
 type Facts struct {
-	Self  NodeID // of the coordinator
-	Now   time.Time
-	Nodes []Observation // members that have been heard since this coordinator began, in any order
+	Self NodeID // of the coordinator
+	Now  time.Time
+	// Nodes are the members that have been heard since this coordinator began, in any order; and those that have not,
+	// but whose machine refuses connections: of these there are only Node, Silence and Refused.
+	Nodes []Observation
 	// Elapsed is for how long this coordinator has been one, and Electing for how long the State's Epoch and Phase
 	// are what they are, by the same clock as Silence.
 	Elapsed, Electing time.Duration
@@ -189,10 +200,30 @@ type Facts struct {
 	LeaseOver bool
 }
 
+// EventKind says what an Event is about.
+type EventKind string
+
+// The kinds.
+const (
+	ElectionEvent   EventKind = "election"   // an attempt to find a leader began
+	AppointedEvent  EventKind = "appointed"  // somebody is to lead
+	PromotionEvent  EventKind = "promotion"  // he does
+	SwitchoverEvent EventKind = "switchover" // asked for, paused, given up
+	ForcedEvent     EventKind = "forced"
+	LossEvent       EventKind = "loss"    // an epoch begins without proof that it has everything
+	RuleEvent       EventKind = "rule"    // another way of acknowledging
+	DegradeEvent    EventKind = "degrade" // the leader goes on alone
+	ReturnEvent     EventKind = "return"  // it does not any more
+	JoinEvent       EventKind = "join"
+	RemoveEvent     EventKind = "remove"
+	MemberEvent     EventKind = "member" // an attribute of one
+	SettingsEvent   EventKind = "settings"
+)
+
 // Event is one line of the cluster's history.
 type Event struct {
 	At       time.Time
-	Kind     string // election, promotion, switchover, failover, degrade, return, join, remove, settings, …
+	Kind     EventKind
 	Epoch    history.Epoch
 	Node     string // name of the node that it is about
 	Position history.Position
@@ -215,6 +246,11 @@ type Duty struct {
 	Epoch    history.Epoch
 	Role     Role
 	Upstream Member // whom to follow
-	Rule     Rule   // to acknowledge by, while leading
-	Pause    bool   // take no more writes, and say when everything is flushed
+	// Goal is what the upstream must show that it has before anything is cut for its sake, if that does not lead
+	// but is copied from by a candidate; zero otherwise.
+	Goal  history.Position
+	Rule  Rule // to acknowledge by, while leading
+	Pause bool // take no more writes, and say when everything is flushed
+	// DespiteTaint: an operator has accepted what this node may lack; it leads, and is not tainted any more.
+	DespiteTaint bool
 }
