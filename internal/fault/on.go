@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Enabled says whether this binary can be told to fail.
@@ -17,8 +18,12 @@ const Enabled = true
 type point struct {
 	action string
 	at     int64
+	file   string // of hang
 	passed atomic.Int64
 }
+
+// look is how often somebody who hangs looks whether he still has to.
+const look = 5 * time.Millisecond
 
 var points = parse(os.Getenv("SKEIN_FAULT"))
 
@@ -34,7 +39,7 @@ func parse(s string) map[string]*point {
 		if err != nil {
 			n = 1
 		}
-		m[name] = &point{action: action, at: n}
+		m[name] = &point{action: action, at: n, file: nth}
 	}
 	return m
 }
@@ -42,7 +47,16 @@ func parse(s string) map[string]*point {
 // Hit passes a named point; the error, if any, is to be treated as the operation's own.
 func Hit(name string) error {
 	p := points[name]
-	if p == nil || p.passed.Add(1) != p.at {
+	if p == nil {
+		return nil
+	}
+	if p.action == "hang" {
+		for exists(p.file) {
+			time.Sleep(look)
+		}
+		return nil
+	}
+	if p.passed.Add(1) != p.at {
 		return nil
 	}
 	switch p.action {
@@ -57,4 +71,15 @@ func Hit(name string) error {
 		return io.ErrShortWrite
 	}
 	return nil
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
+// Broken says whether this process is to break a named rule.
+func Broken(rule string) bool {
+	p := points[rule]
+	return p != nil && p.action == "broken"
 }
