@@ -33,7 +33,8 @@ var layers = [][]string{
 	{"replication"},
 	{"router"},
 	{"node"},
-	{"claims", "nodetest"},
+	{"claims"},
+	{"nodetest"},
 	{"clustertest", "crashtest", "demo", "gameday", "shell"},
 }
 

@@ -213,7 +213,7 @@ func (w *Writers) write(ctx context.Context, client int) {
 				break // nothing was sent
 			}
 			n++
-			one.Told, one.Outcome, one.Code = w.Since(), outcomeOf(err), codeOf(err)
+			one.Told, one.Outcome, one.Code = w.Since(), OutcomeOf(err), codeOf(err)
 			w.note(one)
 			if w.options.Pause > 0 {
 				rest(ctx, w.options.Pause)
@@ -267,7 +267,8 @@ func (w *Writers) note(one Write) {
 	}
 }
 
-func outcomeOf(err error) Outcome {
+// OutcomeOf says what a client knows of a change after an error, or nil.
+func OutcomeOf(err error) Outcome {
 	code := codeOf(err)
 	switch {
 	case err == nil:

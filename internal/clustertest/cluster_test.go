@@ -55,7 +55,7 @@ type member struct {
 	address  string // for clients
 	peer     string // for other nodes
 	upstream *member
-	link     *proxy.Proxy // in front of upstream, or of the node that it last was; nil on the first leader
+	link     *proxy.Proxy // in front of upstream, or of the node that it last was; nil on the first leader, and where leaders are appointed
 	args     []string
 }
 
@@ -119,7 +119,7 @@ func (m *member) follow(upstream *member) {
 
 func (m *member) options() nodetest.Options {
 	o := nodetest.Options{Dir: m.dir, Name: m.name, Address: m.address, PeerAddress: m.peer, Args: m.args}
-	if m.upstream != nil {
+	if m.upstream != nil && m.link != nil {
 		o.Follow = m.link.Address()
 	}
 	return o

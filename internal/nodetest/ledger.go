@@ -2,7 +2,6 @@ package nodetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,7 +13,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+
+	"skein/internal/claims"
 )
 
 const (
@@ -114,22 +114,11 @@ func (l *Ledger) Inserted(id int, err error) { note(l, l.ids, id, err) }
 func (l *Ledger) Rows() int { return len(l.ids) }
 
 func note[K comparable](l *Ledger, m map[K]outcome, key K, err error) outcome {
-	o := promised
-	if err != nil {
-		o = unknown
-		if e, ok := errors.AsType[*pgconn.PgError](err); ok && definite(e.Code) {
-			o = refused
-		}
-	}
+	o := map[claims.Outcome]outcome{claims.Unknown: unknown, claims.Acknowledged: promised, claims.Refused: refused}[claims.OutcomeOf(err)]
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m[key] = o
 	return o
-}
-
-// definite says whether an error with this SQLSTATE promises that nothing has happened.
-func definite(code string) bool {
-	return code != "40003" && !strings.HasPrefix(code, "08") && !strings.HasPrefix(code, "57P")
 }
 
 // Work runs the clients for so many rounds each, or until the node has ended: then it says so.
