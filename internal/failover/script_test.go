@@ -115,6 +115,7 @@ func (w *world) run(words []string) error {
 		"obey": w.obey, "go": w.goOn, "die": w.die, "start": w.start, "want": w.want, "settle": w.settle, "write": w.write,
 		"switchover": w.switchover, "cancel": w.cancel, "force": w.force, "join": w.join, "remove": w.remove, "set": w.set, "config": w.config,
 		"state": w.show, "duty": w.duty, "voters": w.voters, "lease": w.lease, "coordinator": w.coordinator, "forget": w.forget,
+		"explain": w.explain, "dry-run": w.dryRun,
 	}
 	run, ok := commands[words[0]]
 	if !ok {
@@ -624,6 +625,47 @@ func (w *world) coordinator([]string) error {
 func (w *world) forget(args []string) error {
 	for _, a := range args {
 		w.facts.Nodes = slices.DeleteFunc(w.facts.Nodes, func(o Observation) bool { return o.Node == NodeID(a) })
+	}
+	return nil
+}
+
+// explain prints what status would: the cluster, its members, what is wrong.
+func (w *world) explain([]string) error {
+	e := Explain(w.state, w.facts)
+	fmt.Fprintf(&w.out, "%s, leader %s (leads: %t), commits by: %s\n", e.Mode, w.state.name(e.Leader), e.Leads, e.Rule)
+	for _, h := range e.Members {
+		fmt.Fprintf(&w.out, "  %s: %s, %s", h.Name, h.Role, h.Condition)
+		if h.Sync {
+			fmt.Fprint(&w.out, ", sync")
+		}
+		if h.Behind != 0 {
+			fmt.Fprintf(&w.out, ", behind %d", h.Behind)
+		}
+		if h.WhyNot != "" {
+			fmt.Fprintf(&w.out, ", not to lead: %s", h.WhyNot)
+		}
+		fmt.Fprintln(&w.out)
+	}
+	fmt.Fprintf(&w.out, "if the leader died: %s (%d)\n", e.IfItDied, e.WouldLose)
+	fmt.Fprintf(&w.out, "survives: %d nodes; writes: %d standbys\n", e.Survives, e.WritesSurvive)
+	for _, p := range e.Problems {
+		fmt.Fprintf(&w.out, "problem: %s. To do: %s\n", p.What, p.Do)
+	}
+	return nil
+}
+
+func (w *world) dryRun([]string) error {
+	p := Explain(w.state, w.facts).Failover
+	winner := "nobody"
+	if p.Winner != "" {
+		winner = w.state.name(p.Winner)
+	}
+	fmt.Fprintf(&w.out, "%s would win: %s\n", winner, p.Why)
+	if p.Source != "" {
+		fmt.Fprintf(&w.out, "it would first copy from %s\n", w.state.name(p.Source))
+	}
+	if p.AtStake != "" {
+		fmt.Fprintf(&w.out, "at stake: %s\n", p.AtStake)
 	}
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 
 // atStake says what might be lost if those that are up elected somebody now: which nodes that do not answer may
 // hold commits that nobody else has. It is "" if it can be shown that nothing would be.
-func (d *decision) atStake() string {
-	prospects := d.prospects()
+func (d *decision) atStake(without ...NodeID) string {
+	prospects := d.prospects(without...)
 	rule := d.unsatisfied(prospects, true)
 	if rule == nil {
 		return ""
