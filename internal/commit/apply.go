@@ -27,6 +27,8 @@ const (
 // ErrCommittedTail means that a cut would take back what readers have been shown, or may be at any moment.
 var ErrCommittedTail = errors.New("the log would have to be cut below what is committed")
 
+var errLeading = errors.New("this node is the leader")
+
 // applier is a follower's way from its log to its pages.
 type applier struct {
 	applied atomic.Uint64 // newest entry whose page versions are in the store
@@ -67,13 +69,19 @@ func (p *Pipeline) OnApply(fn func(db history.DatabaseID, lsn history.LSN, schem
 	p.applier.hook.Store(&fn)
 }
 
-// Receive appends frames that came from the leader, whole and in order, and gives the log's new head.
-// Followers of this node may have them from then on.
-func (p *Pipeline) Receive(frames []byte) (history.Position, error) {
-	if p.Leading() {
-		return history.Position{}, errors.New("this node is the leader")
+// Receive appends frames that came in the name of epoch under, whole and in order, and gives the log's new head.
+// Followers of this node may have them from then on. It fails with ErrPromised if a later epoch was promised.
+func (p *Pipeline) Receive(frames []byte, under history.Epoch) (history.Position, error) {
+	if err := p.mayHear(under); err != nil {
+		return history.Position{}, err
 	}
-	head, err := p.log.AppendFrames(frames)
+	if p.Leading() || p.ending.Load() { // in this order
+		return history.Position{}, errLeading
+	}
+	head, err := p.log.AppendFrames(frames, under)
+	if errors.Is(err, replog.ErrFenced) {
+		return head, fmt.Errorf("%w: %w", ErrPromised, err)
+	}
 	p.newest.Store(uint64(head.Epoch))
 	return head, err
 }
@@ -84,18 +92,28 @@ func (p *Pipeline) Flush(ctx context.Context) (history.LSN, error) {
 	return head, p.log.Wait(ctx, head)
 }
 
-// LearnCommitted notes what the leader says is committed. Of that only what is here counts: what comes
-// later may come from another leader, with another history.
-func (p *Pipeline) LearnCommitted(lsn history.LSN) {
+// LearnCommitted notes what is said to be committed in the name of epoch under. Of that only what is here counts: what
+// comes later may come from another leader, with another history. After a later promise it is not heard.
+func (p *Pipeline) LearnCommitted(lsn history.LSN, under history.Epoch) {
+	if p.learn(lsn, under) {
+		p.advance()
+	}
+}
+
+func (p *Pipeline) learn(lsn history.LSN, under history.Epoch) bool {
+	p.roles.RLock()
+	defer p.roles.RUnlock()
+	if p.mayHear(under) != nil || p.Leading() {
+		return false
+	}
 	lsn = min(lsn, p.log.Received())
 	for {
 		now := p.learnt.Load()
 		if uint64(lsn) <= now {
-			return
+			return false
 		}
 		if p.learnt.CompareAndSwap(now, uint64(lsn)) {
-			p.advance()
-			return
+			return true
 		}
 	}
 }
@@ -317,12 +335,20 @@ func (p *Pipeline) mayApply(ctx context.Context, e *replog.Entry) error {
 	}
 }
 
-// CutBack takes back everything above to, which the leader's history does not have; nobody has been shown
-// any of it. It is kept in the vault. Nothing is received meanwhile.
-func (p *Pipeline) CutBack(to history.LSN) error {
+// CutBack takes back everything above to, which the history of the leader of epoch under does not have; nobody has
+// been shown any of it. It is kept in the vault. Nothing is received meanwhile. What was promised to a later leader to be
+// here is not cut: ErrPromised.
+func (p *Pipeline) CutBack(to history.LSN, under history.Epoch) error {
 	a := &p.applier
 	a.applying.Lock()
 	defer a.applying.Unlock()
+	if err := p.mayHear(under); err != nil {
+		return err
+	}
+	if p.Leading() {
+		return errLeading
+	}
+	p.promise.regain.Store(0) // what it was to regain was of another history
 	if committed := max(p.visible.Load(), history.LSN(p.learnt.Load())); to < committed {
 		return fmt.Errorf("%w: to entry %d, where %d is committed", ErrCommittedTail, to, committed)
 	}

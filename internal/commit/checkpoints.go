@@ -32,7 +32,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	go func() {
 		err := p.log.Run(ctx)
 		if err != nil {
-			p.rule.fail(err)
+			p.role.Load().rule.fail(err)
 			p.visible.Fail(err)
 		}
 		cancel(err)
@@ -48,7 +48,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if why == nil {
 		why = errStopped
 	}
-	p.rule.fail(why) // whoever waits
+	p.role.Load().rule.fail(why) // whoever waits
 	p.visible.Fail(why)
 	if err != nil {
 		return err
@@ -68,6 +68,7 @@ func (p *Pipeline) checkpoints(ctx context.Context) error {
 			return nil
 		case <-pace.C:
 			p.hint.push()
+			p.absolve()
 			continue
 		case <-p.kick:
 		}
@@ -121,7 +122,7 @@ func (p *Pipeline) trim() error {
 // room refuses what would be pending beyond the memory, but not in the system database: there it is said
 // whose acknowledgement counts, and that the leader goes on without it.
 func (p *Pipeline) room(id history.DatabaseID) error {
-	if id != history.SystemDatabase && p.store.HeldBytes() > 2*p.store.MaxBytes() && p.Visible() < p.log.Flushed.Load() && p.rule.synchronous.Load() {
+	if id != history.SystemDatabase && p.store.HeldBytes() > 2*p.store.MaxBytes() && p.Visible() < p.log.Flushed.Load() && p.Synchronous() {
 		return ErrTooMuchPending
 	}
 	return p.makeRoom()

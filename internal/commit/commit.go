@@ -14,12 +14,14 @@
 package commit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -34,7 +36,8 @@ import (
 // ErrDiskFull means that the transaction found no room and left no trace; later ones may succeed.
 var ErrDiskFull = errors.New("no space left on the node's disk")
 
-// ErrNotLeading refuses a commit on a node that follows.
+// ErrNotLeading refuses a commit on a node that follows, or that has followed since the transaction began. It has left
+// no trace.
 var ErrNotLeading = errors.New("this node is not the leader")
 
 // Options of a pipeline.
@@ -44,6 +47,10 @@ type Options struct {
 	MaxVersionBytes    int64 // page versions in memory; 0: the store's default
 	CheckpointLogBytes int64 // log since the last checkpoint that starts the next; 0: 256 MB
 	Logger             *slog.Logger
+
+	// MayAcknowledge is asked before a client hears of a commit that no follower is known to have: after the flush
+	// here, where the level asks for one. It may wait until ctx ends; an error leaves the outcome unknown. nil: always.
+	MayAcknowledge func(ctx context.Context) error
 
 	// Damaged is called once for each page that a read has found damaged; nil: nobody is told.
 	Damaged func(db history.DatabaseID, page pagestore.PageNo, want uint64)
@@ -64,12 +71,19 @@ type Pipeline struct {
 	done    atomic.Int64  // bytes of log that had been appended at the last checkpoint
 	retain  atomic.Pointer[func() history.LSN]
 
+	promise   *promise
 	newest    atomic.Uint64                 // epoch of the newest entry
-	epoch     atomic.Uint64                 // of this leadership, 0 while following
-	rule      rule                          // while leading
 	awaited   [RemoteApply + 1]atomic.Int64 // clients that wait for standbys, by level
 	degrading degrading
 	applier   applier // while following
+
+	// roles is held while this node comes to lead or ceases to, and shared by whoever shows entries or takes them for
+	// committed: what a leader has found committed is never shown by the follower that it has become.
+	roles sync.RWMutex
+	role  atomic.Pointer[leadership] // never nil
+	// ending is set while the last entries of a leadership are being appended: nothing is received before that is done,
+	// which would pass for them.
+	ending atomic.Bool
 
 	visible  watermark.Watermark // what readers see
 	learnt   atomic.Uint64       // following: committed, as far as the leader has said
@@ -100,8 +114,12 @@ func Open(dir string, o Options) (*Pipeline, Recovery, error) {
 		return nil, rec, fmt.Errorf("open databases: %w", err)
 	}
 	p := &Pipeline{dir: dir, options: o, store: store, kick: make(chan struct{}, 1)}
-	p.degrading.ask = make(chan history.LSN, 1)
+	p.role.Store(&leadership{})
+	p.degrading.ask = make(chan overdue, 1)
 	p.applier.init()
+	if p.promise, err = openPromise(filepath.Join(dir, promiseFile)); err != nil {
+		return nil, rec, errors.Join(err, store.Close())
+	}
 	if err := p.recover(&rec); err != nil {
 		return nil, rec, errors.Join(err, store.Close())
 	}
@@ -129,13 +147,13 @@ func (p *Pipeline) recover(rec *Recovery) error {
 		}
 		return nil
 	}
-	options := replog.Options{Cluster: p.options.Cluster, SegmentBytes: p.options.SegmentBytes, OnFlush: p.advance, Flushed: shown}
+	options := replog.Options{Cluster: p.options.Cluster, SegmentBytes: p.options.SegmentBytes, OnFlush: p.advance, OnSuspect: p.suspect, Flushed: shown}
 	log, found, err := replog.Open(logDir, rec.From, options, replay)
 	rec.Recovery = found
 	if err != nil {
 		return errors.Join(fmt.Errorf("open log: %w", err), h.close())
 	}
-	if err := p.store.Verify(); err != nil {
+	if err := errors.Join(p.store.Verify(), p.promise.settle(found.Clean)); err != nil {
 		return errors.Join(err, log.Close(false), h.close())
 	}
 	rec.Reread = p.store.Reread()
@@ -185,22 +203,31 @@ func (p *Pipeline) OnProgress(fn func()) { p.progress.Store(&fn) }
 
 // advance finds what readers may see by now. It is called after every step that can raise that.
 func (p *Pipeline) advance() {
+	if !p.show() {
+		return
+	}
+	if fn := p.progress.Load(); fn != nil {
+		(*fn)()
+	}
+}
+
+// show raises what readers see; ok is false while it is not known whose acknowledgement counts.
+func (p *Pipeline) show() (ok bool) {
+	p.roles.RLock()
+	defer p.roles.RUnlock()
 	flushed := p.log.Flushed.Load()
+	p.promise.reached(flushed)
 	to := min(flushed, history.LSN(p.learnt.Load()), p.applier.at())
-	if p.Leading() {
-		committed, ok := p.rule.advance(flushed)
-		if !ok {
-			return
+	if role := p.role.Load(); role.leads() {
+		if to, ok = role.rule.advance(flushed); !ok {
+			return false
 		}
-		to = committed
 	}
 	if to > p.visible.Load() {
 		p.hint.raise(to) // first: what readers have seen, a restart must show
 		p.visible.Advance(to)
 	}
-	if fn := p.progress.Load(); fn != nil {
-		(*fn)()
-	}
+	return true
 }
 
 // FlushSoon has what was committed made durable although nobody waits for it.
@@ -208,8 +235,14 @@ func (p *Pipeline) FlushSoon() { p.log.FlushSoon() }
 
 // Commit appends the transaction that leaves db with the given pages and size, and makes it the head.
 // It gives the LSN to wait for, or 0 if nothing had changed. On success it takes the pages over.
-// dirty is sorted in place. The caller is db's only writer.
-func (p *Pipeline) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint32) (history.LSN, error) {
+// dirty is sorted in place. The caller is db's only writer, and base what its transaction stands on.
+func (p *Pipeline) Commit(db *pagestore.DB, base history.LSN, dirty []pagestore.Dirty, pages uint32) (history.LSN, error) {
+	// The role is looked at first, then the head: where the entry is appended in the end in the same epoch, this node
+	// has led all the while, and nobody but the caller has moved the head.
+	epoch := p.role.Load().epoch
+	if epoch != 0 && db.Head().LSN != base {
+		epoch = 0 // the transaction began before entries of another leader came
+	}
 	slices.SortFunc(dirty, func(a, b pagestore.Dirty) int { return int(a.No) - int(b.No) })
 	t := transaction{db: db, dirty: dirty, pages: pages}
 	if err := t.prepare(); err != nil {
@@ -219,7 +252,6 @@ func (p *Pipeline) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint3
 		t.releaseUnchanged()
 		return 0, nil
 	}
-	epoch := history.Epoch(p.epoch.Load())
 	if epoch == 0 {
 		return 0, ErrNotLeading
 	}
@@ -237,10 +269,12 @@ func (p *Pipeline) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint3
 		t.after.LSN = lsn
 		db.Publish(t.after, t.writes, p.Visible())
 	})
-	if errors.Is(err, syscall.ENOSPC) {
+	switch {
+	case errors.Is(err, replog.ErrFenced):
+		return 0, fmt.Errorf("%w: %w", ErrNotLeading, err)
+	case errors.Is(err, syscall.ENOSPC):
 		return 0, fmt.Errorf("%w: %w", ErrDiskFull, err)
-	}
-	if err != nil {
+	case err != nil:
 		return 0, err
 	}
 	t.releaseUnchanged()

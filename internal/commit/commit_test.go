@@ -29,6 +29,7 @@ var testOptions = commit.Options{
 type rig struct {
 	*commit.Pipeline
 	t    testing.TB
+	dir  string
 	vfs  *sqlitevfs.VFS
 	rec  commit.Recovery
 	stop func(clean bool)
@@ -41,7 +42,7 @@ func open(t testing.TB, dir string, o commit.Options) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.Lead(t.Context()); err != nil {
+	if err := r.Lead(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	r.Configure(commit.SyncConfig{})
@@ -65,7 +66,7 @@ func bare(t testing.TB, dir string, o commit.Options) (*rig, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	r := &rig{Pipeline: p, t: t, vfs: v, rec: rec}
+	r := &rig{Pipeline: p, t: t, dir: dir, vfs: v, rec: rec}
 	r.stop = func(clean bool) {
 		cancel()
 		if err := errors.Join(<-done, p.Close(clean)); err != nil {

@@ -47,7 +47,7 @@ func TestReplication_G02_WhatWasReadBeforeACutIsNotAppliedAfterIt(t *testing.T) 
 	l.stop(true)
 
 	l = lead(t, before, "", commit.SyncConfig{Level: commit.On})
-	if err := f.CutBack(fork); err != nil {
+	if err := f.CutBack(fork, commit.AnyEpoch); err != nil {
 		t.Fatal(err)
 	}
 	s = connect(t, l, f)
@@ -83,10 +83,10 @@ func TestACutBelowWhatIsCommittedIsRefused(t *testing.T) {
 	s.ack()
 	l.write(w, "INSERT INTO t VALUES (2)")
 	s.send(committed + 1)
-	if err := f.CutBack(committed - 1); !errors.Is(err, commit.ErrCommittedTail) {
+	if err := f.CutBack(committed-1, commit.AnyEpoch); !errors.Is(err, commit.ErrCommittedTail) {
 		t.Errorf("a cut to %d, with %d committed and %d shown: %v", committed-1, committed, f.Visible(), err)
 	}
-	if err := f.CutBack(committed); err != nil {
+	if err := f.CutBack(committed, commit.AnyEpoch); err != nil {
 		t.Error(err)
 	}
 	f.ResumeApply()

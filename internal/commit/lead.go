@@ -3,13 +3,12 @@ package commit
 import (
 	"context"
 	"errors"
-	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"skein/internal/history"
-	"skein/internal/replog"
 )
 
 // restorePace is how often a leader that goes on alone looks whether its standbys have caught up.
@@ -20,7 +19,7 @@ var ErrTooMuchPending = errors.New("too much is waiting for the acknowledgement 
 
 // degrading is what happens when standbys do not acknowledge in time.
 type degrading struct {
-	ask     chan history.LSN // one slot: a commit has waited too long for this LSN
+	ask     chan overdue // one slot
 	enabled atomic.Pointer[Recorder]
 
 	mu    sync.Mutex
@@ -30,6 +29,12 @@ type degrading struct {
 	total int64 // since Open
 }
 
+// overdue is a commit that has waited too long for standbys.
+type overdue struct {
+	role *leadership
+	lsn  history.LSN
+}
+
 // Recorder writes down, before the first weaker acknowledgement and after the last, that the leader goes on
 // without its standbys. What it writes is durable on the leader when it returns.
 type Recorder interface {
@@ -37,48 +42,26 @@ type Recorder interface {
 	RecordRestored(ctx context.Context, first, last history.LSN, commits int64) error
 }
 
+// forget begins to count anew. The lock is held.
+func (d *degrading) forget() { d.first, d.last, d.count = 0, 0, 0 }
+
 // RecordWith sets who records. Without, the leader never goes on alone.
 func (p *Pipeline) RecordWith(r Recorder) { p.degrading.enabled.Store(&r) }
 
-// Leading says whether this node writes.
-func (p *Pipeline) Leading() bool { return p.epoch.Load() != 0 }
-
-// Epoch is that of the newest entry. Like all that status asks it waits for nobody: an append of a large
-// transaction holds the log's order for long.
-func (p *Pipeline) Epoch() history.Epoch { return history.Epoch(p.newest.Load()) }
-
-// Lead begins an epoch: from then on this node writes. Its first entry is on disk before anybody
-// else can see it, so that no epoch ever begins twice. Nothing is shown above what had been shown before
-// until Configure says whose acknowledgement counts; but what the node writes goes on from the log's end.
-func (p *Pipeline) Lead(ctx context.Context) error {
-	if err := p.applyTail(); err != nil {
-		return fmt.Errorf("apply the end of the log: %w", err)
-	}
-	epoch := p.log.Head().Epoch + 1
-	lsn, err := p.log.Append(&replog.Entry{Epoch: epoch, Kind: replog.EpochStart, Time: time.Now().UnixMicro()}, nil)
-	if err != nil {
-		return err
-	}
-	if err := p.log.Wait(ctx, lsn); err != nil {
-		return err
-	}
-	p.newest.Store(uint64(epoch))
-	p.epoch.Store(uint64(epoch))
-	p.advance()
-	return nil
-}
-
 // Configure sets whose acknowledgement counts, at once.
 func (p *Pipeline) Configure(c SyncConfig) {
-	p.rule.configure(c, p.log.Flushed.Load)
+	p.role.Load().rule.configure(c, p.log.Flushed.Load)
 	p.advance()
 }
 
 // Sync is the rule in force, and whether the leader goes on without the standbys that it names.
-func (p *Pipeline) Sync() (c SyncConfig, alone bool) { return p.rule.current(), p.rule.isAlone() }
+func (p *Pipeline) Sync() (c SyncConfig, alone bool) {
+	r := &p.role.Load().rule
+	return r.current(), r.isAlone()
+}
 
 // Synchronous says whether standbys are named: then a client may wait for any of them.
-func (p *Pipeline) Synchronous() bool { return p.rule.synchronous.Load() }
+func (p *Pipeline) Synchronous() bool { return p.role.Load().rule.synchronous.Load() }
 
 // AcknowledgedAlone counts the commits since Open that a client heard of before enough standbys had them.
 func (p *Pipeline) AcknowledgedAlone() int64 {
@@ -90,45 +73,72 @@ func (p *Pipeline) AcknowledgedAlone() int64 {
 
 // Acknowledge notes how far a follower is that streams. name is as in synchronous_standby_names.
 func (p *Pipeline) Acknowledge(name string, at Progress) {
-	p.rule.acknowledge(name, at)
+	p.role.Load().rule.acknowledge(name, at)
 	p.advance()
 }
 
 // Forget stops counting a follower. What it has acknowledged stays acknowledged.
 func (p *Pipeline) Forget(name string) {
-	p.rule.forget(name)
+	p.role.Load().rule.forget(name)
 	p.advance() // with FIRST, another may take its place
 }
 
 // SyncStateOf gives what pg_stat_replication shows as sync_priority and sync_state.
-func (p *Pipeline) SyncStateOf(name string) (priority int, state string) { return p.rule.state(name) }
+func (p *Pipeline) SyncStateOf(name string) (priority int, state string) {
+	return p.role.Load().rule.state(name)
+}
 
-// Wait returns once lsn is acknowledged at a level. alone says that it was by the leader alone, which goes
-// on without its standbys. With an error the outcome is unknown: the transaction stays what it is, and may
-// be committed later.
+// Wait returns once lsn, an entry of this leadership, is acknowledged at a level. alone says that it was by the leader
+// alone, which goes on without its standbys. With an error the outcome is unknown: the transaction stays what it
+// is, and may be committed later. When this node ceases to lead meanwhile it waits until ctx ends: what
+// becomes of the entry, the next leader decides.
 func (p *Pipeline) Wait(ctx context.Context, lsn history.LSN, level Level) (alone bool, err error) {
+	role := p.role.Load()
+	if !role.leads() {
+		return false, p.outlive(ctx)
+	}
+	proved := false
+	alone, proved, err = p.await(ctx, role, lsn, level)
+	if err == nil && !proved && p.options.MayAcknowledge != nil {
+		err = p.options.MayAcknowledge(ctx)
+	}
+	if errors.Is(err, errLapsed) || err == nil && p.role.Load() != role {
+		return false, p.outlive(ctx)
+	}
+	if err == nil && alone {
+		p.countAlone(lsn)
+	}
+	return alone, err
+}
+
+// outlive waits for the end of ctx, or of the node.
+func (p *Pipeline) outlive(ctx context.Context) error { return p.visible.Wait(ctx, math.MaxUint64) }
+
+// await returns once lsn has come to a level; proved says that followers are known to have it.
+func (p *Pipeline) await(ctx context.Context, role *leadership, lsn history.LSN, level Level) (alone, proved bool, err error) {
 	if level == Off {
 		p.FlushSoon()
-		return false, nil
+		return false, false, nil
 	}
 	if err := p.log.Wait(ctx, lsn); err != nil {
-		return false, err
+		return false, false, err
 	}
-	if p.rule.asynchronous.Load() {
-		return false, p.waitVisible(ctx, lsn)
+	if role.rule.asynchronous.Load() {
+		return false, false, p.waitVisible(ctx, lsn)
 	}
 	if level == Local {
-		return false, nil
+		return false, false, nil
 	}
-	if err := p.waitStandbys(ctx, lsn, level); err != nil {
-		return false, err
+	if err := p.waitStandbys(ctx, role, lsn, level); err != nil {
+		return false, false, err
 	}
 	if level >= On { // whoever connects next must see it
 		if err := p.waitVisible(ctx, lsn); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
-	return p.countAlone(lsn, level), nil
+	alone, proved = role.rule.how(lsn, level)
+	return alone, proved, nil
 }
 
 // waitVisible waits for the one who flushed to say so.
@@ -147,12 +157,12 @@ func (p *Pipeline) Awaits() (received, applied bool) {
 
 // waitStandbys waits until enough standbys have come to lsn, and after the configured time asks to go on
 // without them.
-func (p *Pipeline) waitStandbys(ctx context.Context, lsn history.LSN, level Level) error {
-	mark := &p.rule.marks[level]
+func (p *Pipeline) waitStandbys(ctx context.Context, role *leadership, lsn history.LSN, level Level) error {
+	mark := &role.rule.marks[level]
 	p.awaited[level].Add(1)
 	defer p.awaited[level].Add(-1)
 	for {
-		c := p.rule.current()
+		c := role.rule.current()
 		if c.Timeout == 0 || !c.Degrade || mark.Load() >= lsn {
 			return mark.Wait(ctx, lsn)
 		}
@@ -163,7 +173,7 @@ func (p *Pipeline) waitStandbys(ctx context.Context, lsn history.LSN, level Leve
 			return err
 		}
 		select { // again after each timeout: it may not have been possible to write that down
-		case p.degrading.ask <- lsn:
+		case p.degrading.ask <- overdue{role, lsn}:
 		default:
 		}
 	}
@@ -171,11 +181,8 @@ func (p *Pipeline) waitStandbys(ctx context.Context, lsn history.LSN, level Leve
 
 var errSyncTimeout = errors.New("the standbys have not acknowledged within skein.sync_timeout")
 
-// countAlone says whether lsn was acknowledged by the leader alone, and counts it if so.
-func (p *Pipeline) countAlone(lsn history.LSN, level Level) bool {
-	if !p.rule.wasAlone(lsn, level) {
-		return false
-	}
+// countAlone counts a commit that the leader alone has acknowledged.
+func (p *Pipeline) countAlone(lsn history.LSN) {
 	d := &p.degrading
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -185,7 +192,6 @@ func (p *Pipeline) countAlone(lsn history.LSN, level Level) bool {
 	d.first, d.last = min(d.first, lsn), max(d.last, lsn)
 	d.count++
 	d.total++
-	return true
 }
 
 // watchStandbys goes on alone when a commit asks for that, and goes back when the standbys have caught up.
@@ -194,46 +200,50 @@ func (p *Pipeline) watchStandbys(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case lsn := <-p.degrading.ask:
-			if !p.degrade(ctx, lsn) {
-				continue
+		case late := <-p.degrading.ask:
+			if p.degrade(ctx, late) {
+				p.awaitStandbys(ctx, late.role)
 			}
 		}
-		p.awaitStandbys(ctx)
 	}
 }
 
 // degrade goes on without standbys, once that is written down. It says whether it did.
-func (p *Pipeline) degrade(ctx context.Context, lsn history.LSN) bool {
-	c, recorder := p.rule.current(), p.degrading.enabled.Load()
-	if c.Names.Empty() || !c.Degrade || recorder == nil || p.rule.reached(max(c.Level, On)) >= lsn {
+func (p *Pipeline) degrade(ctx context.Context, late overdue) bool {
+	rule := &late.role.rule
+	c, recorder := rule.current(), p.degrading.enabled.Load()
+	if p.role.Load() != late.role || c.Names.Empty() || !c.Degrade || recorder == nil || rule.reached(max(c.Level, On)) >= late.lsn {
 		return false
 	}
-	from := p.rule.reached(On) + 1
+	from := rule.reached(On) + 1
 	if err := (*recorder).RecordDegraded(ctx, max(from, p.visible.Load()+1), errSyncTimeout.Error()); err != nil {
 		p.options.Logger.Error("cannot record that standbys are not waited for any more; commits go on waiting", "error", err)
 		return false
 	}
 	p.options.Logger.Warn("degraded: commits are acknowledged without standbys from here on", "after", p.visible.Load(), "names", c.Names.String())
-	p.rule.setAlone(true)
+	rule.setAlone(true)
 	p.advance()
 	return true
 }
 
 // awaitStandbys returns once standbys are waited for again: when enough of them have what was the head a
-// moment before, so that the next commits wait for no more than usual.
-func (p *Pipeline) awaitStandbys(ctx context.Context) {
+// moment before, so that the next commits wait for no more than usual. Or once this node does not lead any more.
+func (p *Pipeline) awaitStandbys(ctx context.Context, role *leadership) {
 	tick := time.NewTicker(restorePace)
 	defer tick.Stop()
 	var head history.LSN
-	for p.rule.isAlone() {
+	rule := &role.rule
+	for rule.isAlone() {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if c := p.rule.current(); head > 0 && p.rule.reached(max(c.Level, On)) >= head {
-			p.rule.setAlone(false)
+		if p.role.Load() != role {
+			return
+		}
+		if c := rule.current(); head > 0 && rule.reached(max(c.Level, On)) >= head {
+			rule.setAlone(false)
 			break
 		}
 		head = p.log.Received()
@@ -245,7 +255,7 @@ func (p *Pipeline) awaitStandbys(ctx context.Context) {
 	d := &p.degrading
 	d.mu.Lock()
 	first, last, count := d.first, d.last, d.count
-	d.first, d.last, d.count = 0, 0, 0
+	d.forget()
 	d.mu.Unlock()
 	p.options.Logger.Info("standbys are waited for again", "commits acknowledged alone", count, "first", first, "last", last)
 	if err := (*p.degrading.enabled.Load()).RecordRestored(ctx, first, last, count); err != nil {

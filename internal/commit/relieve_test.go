@@ -72,7 +72,7 @@ func TestPendingCommitsLeaveRoomForChangingTheRule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Lead(t.Context()); err != nil {
+	if err := r.Lead(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	r.rule("nobody", commit.SyncConfig{Level: commit.On})
@@ -84,7 +84,7 @@ func TestPendingCommitsLeaveRoomForChangingTheRule(t *testing.T) {
 		page := pagestore.NewPage()
 		clear(page.Bytes())
 		binary.LittleEndian.PutUint64(page.Bytes(), uint64(r.Log().Received())+1)
-		lsn, err := r.Commit(db, []pagestore.Dirty{{No: 1, Page: page}}, 1)
+		lsn, err := r.Commit(db, db.Head().LSN, []pagestore.Dirty{{No: 1, Page: page}}, 1)
 		if err == nil {
 			err = r.Log().Wait(t.Context(), lsn)
 		}

@@ -21,7 +21,7 @@ import (
 func lead(t *testing.T, dir string, names string, c commit.SyncConfig) *rig {
 	t.Helper()
 	r := idle(t, dir)
-	if err := r.Lead(t.Context()); err != nil {
+	if err := r.Lead(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	r.rule(names, c)
@@ -95,7 +95,7 @@ func (s *stream) send(lsn history.LSN) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if _, err := s.to.Receive(b.Frames); err != nil {
+		if _, err := s.to.Receive(b.Frames, commit.AnyEpoch); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -107,7 +107,7 @@ func (s *stream) send(lsn history.LSN) {
 // ack tells the leader how far the follower is, and the follower what is committed.
 func (s *stream) ack() {
 	s.leader.Acknowledge(s.to.name, s.to.Progress())
-	s.to.LearnCommitted(s.leader.Committed())
+	s.to.LearnCommitted(s.leader.Committed(), commit.AnyEpoch)
 }
 
 func (s *stream) all() {
@@ -245,7 +245,7 @@ func TestReplication_J22_ARestartedLeaderDoesNotShowItsTail(t *testing.T) {
 	l.stop(true)
 	for _, d := range []string{crashed, dir} {
 		l = idle(t, d)
-		if err := l.Lead(t.Context()); err != nil {
+		if err := l.Lead(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
 		r := l.conn()
@@ -447,10 +447,10 @@ func TestReplication_G02_ATailThatTheLeaderLostIsCutAndKept(t *testing.T) {
 	if got := history.Fork(l.Log().Epochs(), l.Log().Head().LSN, f.Log().Epochs(), f.Log().Head().LSN); got != fork {
 		t.Fatalf("fork at %d, want %d", got, fork)
 	}
-	if err := f.CutBack(f.Visible() - 1); !errors.Is(err, commit.ErrCommittedTail) {
+	if err := f.CutBack(f.Visible()-1, commit.AnyEpoch); !errors.Is(err, commit.ErrCommittedTail) {
 		t.Fatalf("a cut below what readers have seen: %v", err)
 	}
-	if err := f.CutBack(fork); err != nil {
+	if err := f.CutBack(fork, commit.AnyEpoch); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := filepath.Glob(filepath.Join(fdir, "vault", "*"))
@@ -528,7 +528,7 @@ func TestADelayedFollowerIsDelayedAfterARestartToo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Follow(ctx) }()
-	f.LearnCommitted(l.Committed())
+	f.LearnCommitted(l.Committed(), commit.AnyEpoch)
 	if f.Visible() != shown || f.Applied() != shown {
 		t.Fatalf("after a restart it has applied %d and shows %d, want %d for an hour", f.Applied(), f.Visible(), shown)
 	}
@@ -592,7 +592,7 @@ func TestAFollowerCommitsNothing(t *testing.T) {
 	if err := r.file.TakeError(); !errors.Is(err, commit.ErrNotLeading) {
 		t.Errorf("error %v, want %v", err, commit.ErrNotLeading)
 	}
-	if _, err := l.Receive(nil); err == nil {
+	if _, err := l.Receive(nil, commit.AnyEpoch); err == nil {
 		t.Error("the leader has received")
 	}
 	if f.Log().Head() != head {

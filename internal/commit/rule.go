@@ -26,6 +26,10 @@ type rule struct {
 	standbys   []Standby
 	alone      bool // degraded: nobody is waited for
 
+	// first is this leadership's first entry. What followers confirm below it proves nothing: they may have had it before
+	// this leadership, and another that knows of a later one may still win over them. With it, all before it is committed.
+	first history.LSN
+
 	unnamed history.LSN                  // committed while nobody was named
 	proved  [RemoteApply + 1]history.LSN // reached by the standbys themselves, at most marks; never goes down
 	byAlone history.LSN                  // what is above proved and not above this was acknowledged by the leader alone
@@ -55,6 +59,9 @@ func (r *rule) advance(flushed history.LSN) (committed history.LSN, ok bool) {
 	}
 	for l := RemoteWrite; l <= RemoteApply; l++ {
 		at := min(flushed, r.config.Names.reached(r.standbys, picks[l]))
+		if at < r.first {
+			at = 0
+		}
 		r.proved[l] = max(r.proved[l], at)
 		if r.alone {
 			at = flushed
@@ -70,12 +77,13 @@ func (r *rule) advance(flushed history.LSN) (committed history.LSN, ok bool) {
 	return max(r.unnamed, r.marks[min(r.config.Level, On)].Load()), true
 }
 
-// wasAlone says whether an entry that is acknowledged at a level was so by the leader alone, and the standbys
-// do not have it yet.
-func (r *rule) wasAlone(lsn history.LSN, l Level) bool {
+// how says of an entry that is acknowledged at a level whether standbys are known to have it, and if they are not
+// whether the leader alone, without those who should have, has acknowledged it.
+func (r *rule) how(lsn history.LSN, l Level) (alone, proved bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return lsn <= r.byAlone && lsn > r.proved[max(l, RemoteWrite)]
+	proved = lsn <= r.proved[max(l, RemoteWrite)]
+	return !proved && lsn <= r.byAlone, proved
 }
 
 // configure sets the rule. Whoever waits for standbys that are not named any more is let go by the next

@@ -35,7 +35,7 @@ func TestACommitThatTheLeaderAcknowledgedAloneIsToldSoAlsoRightAfterIt(t *testin
 	r.setAlone(false)
 	r.forget("f")
 	for lsn, want := range map[history.LSN]bool{8: false, 9: true, 10: true, 11: false} {
-		if got := r.wasAlone(lsn, On); got != want {
+		if got, _ := r.how(lsn, On); got != want {
 			t.Errorf("entry %d acknowledged alone: %v, want %v", lsn, got, want)
 		}
 	}
@@ -43,8 +43,14 @@ func TestACommitThatTheLeaderAcknowledgedAloneIsToldSoAlsoRightAfterIt(t *testin
 	if committed, _ := r.advance(12); committed != 10 {
 		t.Errorf("committed went from 10 to %d", committed)
 	}
-	if r.wasAlone(9, On) || !r.wasAlone(10, On) || r.wasAlone(10, RemoteWrite) {
-		t.Error("what the standby has by now is not the leader's alone")
+	for _, q := range []struct {
+		lsn           history.LSN
+		level         Level
+		alone, proved bool
+	}{{9, On, false, true}, {10, On, true, false}, {10, RemoteWrite, false, true}, {11, On, false, false}} {
+		if alone, proved := r.how(q.lsn, q.level); alone != q.alone || proved != q.proved {
+			t.Errorf("entry %d at %v: alone %v, proved %v; what the standby has by now is not the leader's alone", q.lsn, q.level, alone, proved)
+		}
 	}
 }
 
@@ -127,7 +133,7 @@ func TestACommitIsNotAnsweredBeforeOthersCanSeeIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Lead(t.Context()); err != nil {
+	if err := p.Lead(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	lsn := p.log.Received()
@@ -135,8 +141,8 @@ func TestACommitIsNotAnsweredBeforeOthersCanSeeIt(t *testing.T) {
 		t.Errorf("it leads, and the beginning of its epoch, entry %d, is not on its disk", lsn)
 	}
 	p.Configure(named(t, "f"))
-	p.rule.marks[On].Advance(lsn)
-	p.rule.marks[RemoteApply].Advance(lsn)
+	p.role.Load().rule.marks[On].Advance(lsn)
+	p.role.Load().rule.marks[RemoteApply].Advance(lsn)
 	for _, level := range []Level{On, RemoteApply} {
 		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		if _, err := p.Wait(short, lsn, level); !errors.Is(err, context.DeadlineExceeded) {
@@ -177,7 +183,7 @@ func TestAFollowerShowsNothingThatIsNotOnItsDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.applier.applied.Store(uint64(lsn))
-	p.LearnCommitted(lsn)
+	p.LearnCommitted(lsn, AnyEpoch)
 	if p.Visible() != 0 {
 		t.Errorf("entry %d is shown, and flushed up to %d", p.Visible(), p.log.Flushed.Load())
 	}
@@ -188,6 +194,29 @@ func TestAFollowerShowsNothingThatIsNotOnItsDisk(t *testing.T) {
 		t.Errorf("entry %d is shown, want %d", p.Visible(), lsn)
 	}
 	if err := p.Close(true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A promise may come while an epoch begins: between its first entry and the moment from when on this node leads.
+func TestAnEpochThatIsPromisedAwayWhileItBeginsDoesNotBegin(t *testing.T) {
+	p, _, err := Open(t.TempDir(), Options{SegmentBytes: 4 * replog.MaxChunk, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.bind(6); err != nil {
+		t.Fatal(err)
+	}
+	if p.Promised() != 0 {
+		t.Error("it says that it has promised what is not on its disk yet")
+	}
+	if err := p.begin(5, 1); !errors.Is(err, ErrPassed) || p.Leading() {
+		t.Errorf("it leads: %v", err)
+	}
+	if err := p.begin(6, 1); err != nil || p.Leads() != 6 {
+		t.Error(err)
+	}
+	if err := p.Close(false); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -75,7 +75,7 @@ func (r *rig) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	storageDone, served := make(chan error, 1), make(chan error, 1)
 	go func() { storageDone <- p.Run(ctx) }()
-	if err := p.Lead(ctx); err != nil {
+	if err := p.Lead(ctx, 0); err != nil {
 		r.t.Fatal(err)
 	}
 	e, err := Open(ctx, rigStorage{p, vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings})

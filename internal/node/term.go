@@ -96,7 +96,7 @@ func (t *term) logRecovery(rec commit.Recovery) {
 
 func (t *term) takeRole(ctx context.Context) (err error) {
 	if t.node.options.Follow == "" {
-		if err := t.pipeline.Lead(ctx); err != nil {
+		if err := t.pipeline.Lead(ctx, 0); err != nil {
 			return err
 		}
 		t.node.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head())
@@ -187,7 +187,7 @@ func (t *term) run(ctx context.Context) error {
 	}
 	if n.options.Follow != "" {
 		do(t.pipeline.Follow)
-		do(func(ctx context.Context) error { return t.peer.Follow(ctx, n.options.Follow) })
+		do(func(ctx context.Context) error { return t.peer.Follow(ctx, n.options.Follow, commit.AnyEpoch) })
 	}
 	do(func(ctx context.Context) error {
 		server := pgwire.NewServer(t.engine, pgwire.Options{

@@ -223,7 +223,7 @@ func background(fn func(context.Context) error, t testing.TB) (stop func()) {
 // lead has the node write, under a rule for acknowledgements.
 func (s *node) lead(names string, c commit.SyncConfig) *node {
 	s.t.Helper()
-	if err := s.Lead(context.Background()); err != nil {
+	if err := s.Lead(context.Background(), 0); err != nil {
 		s.t.Fatal(err)
 	}
 	var err error
@@ -239,7 +239,7 @@ func (s *node) follow(upstream string) *node {
 	s.followed = make(chan error, 1)
 	apply := background(s.Follow, s.t)
 	follow := background(func(ctx context.Context) error {
-		err := s.peer.Follow(ctx, upstream)
+		err := s.peer.Follow(ctx, upstream, commit.AnyEpoch)
 		s.followed <- err
 		if ctx.Err() == nil {
 			return nil // the test looks at it
@@ -306,7 +306,7 @@ func (s *node) commit(fill func(i int, b []byte), pages ...pagestore.PageNo) his
 		dirty = append(dirty, pagestore.Dirty{No: no, Page: p})
 		size = max(size, uint32(no))
 	}
-	lsn, err := s.Commit(db, dirty, size)
+	lsn, err := s.Commit(db, db.Head().LSN, dirty, size)
 	if err != nil || lsn == 0 {
 		s.t.Fatalf("commit: %d %v", lsn, err)
 	}

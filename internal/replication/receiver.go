@@ -38,11 +38,12 @@ var errStale = errors.New("the upstream is of an older epoch than this node")
 
 // receiver copies one upstream's log over one connection.
 type receiver struct {
-	peer *Peer
-	w    *wire
-	base history.LSN
-	pid  uint32
-	poke chan struct{} // one slot: readers see more
+	peer  *Peer
+	w     *wire
+	under history.Epoch // in whose name everything comes
+	base  history.LSN
+	pid   uint32
+	poke  chan struct{} // one slot: readers see more
 
 	epoch   atomic.Uint64 // highest that the upstream has spoken in
 	shown   atomic.Uint64 // visible as last acked
@@ -53,15 +54,15 @@ type receiver struct {
 	heard time.Time // when pulse came
 }
 
-// Follow copies the log of the node at address until ctx is done, and connects again whenever that
-// fails. It ends with *NeedSnapshot, with a *Refused that is not temporary, or with what made this
+// Follow copies the log of the node at address, in the name of epoch under, until ctx is done, and connects again
+// whenever that fails. It ends with *NeedSnapshot, with a *Refused that is not temporary, or with what made this
 // node's own log fail.
-func (p *Peer) Follow(ctx context.Context, address string) error {
+func (p *Peer) Follow(ctx context.Context, address string, under history.Epoch) error {
 	p.setUpstream(address)
 	defer p.setUpstream("")
 	var retry pacer
 	for {
-		streamed, err := p.followOnce(ctx, address)
+		streamed, err := p.followOnce(ctx, address, under)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -128,7 +129,7 @@ func (p *Peer) setTrouble(err error) {
 }
 
 // followOnce is one connection. streamed says that it came as far as entries.
-func (p *Peer) followOnce(ctx context.Context, address string) (streamed bool, err error) {
+func (p *Peer) followOnce(ctx context.Context, address string, under history.Epoch) (streamed bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w, who, err := p.dial(ctx, address, toStream)
@@ -136,7 +137,7 @@ func (p *Peer) followOnce(ctx context.Context, address string) (streamed bool, e
 		return false, fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = w.close() }()
-	r := &receiver{peer: p, w: w, pid: p.pid(), poke: make(chan struct{}, 1)}
+	r := &receiver{peer: p, w: w, under: under, pid: p.pid(), poke: make(chan struct{}, 1)}
 	if err := r.agree(); err != nil {
 		return false, ended(ctx, err)
 	}
@@ -165,6 +166,7 @@ func (r *receiver) agree() error {
 		switch v.Action {
 		case actStream:
 			r.base = v.At.LSN
+			r.peer.pipeline.Regain(v.Head)
 			return nil
 		case actSnapshot:
 			return &NeedSnapshot{Reason: v.Reason, Fork: v.At.LSN, Diverged: v.Diverged}
@@ -230,11 +232,13 @@ func (r *receiver) cut(head history.Position, v verdict) error {
 	if mine != v.At {
 		return snapshot(fmt.Sprintf("the pasts before %d differ", v.At.LSN+1))
 	}
-	err = pipeline.CutBack(v.At.LSN)
-	if errors.Is(err, commit.ErrCommittedTail) {
+	err = pipeline.CutBack(v.At.LSN, r.under)
+	switch {
+	case errors.Is(err, commit.ErrCommittedTail):
 		return snapshot(err.Error())
-	}
-	if err != nil {
+	case errors.Is(err, commit.ErrPromised):
+		return err
+	case err != nil:
 		return &storageFailed{fmt.Errorf("cut back to %d: %w", v.At.LSN, err)}
 	}
 	return nil
@@ -268,6 +272,9 @@ func (r *receiver) receive(ctx context.Context) error {
 			continue
 		}
 		if m.flags&flagAwaitsReceived != 0 {
+			if err := pipeline.AcksReceived(); err != nil {
+				return &storageFailed{err}
+			}
 			if err := r.sendAck(); err != nil {
 				return err
 			}
@@ -294,7 +301,7 @@ func (r *receiver) take(m message) (int, error) {
 		return 0, err
 	}
 	if len(frames) > 0 {
-		if _, err := pipeline.Receive(frames); err != nil {
+		if _, err := pipeline.Receive(frames, r.under); err != nil {
 			return 0, fmt.Errorf("append what was received: %w", err)
 		}
 	}
@@ -302,7 +309,7 @@ func (r *receiver) take(m message) (int, error) {
 	r.mu.Lock()
 	r.pulse, r.heard = p, time.Now()
 	r.mu.Unlock()
-	pipeline.LearnCommitted(p.Committed) // as far as this node has it
+	pipeline.LearnCommitted(p.Committed, r.under) // as far as this node has it
 	return len(frames), nil
 }
 
@@ -336,10 +343,14 @@ func (r *receiver) sendAck() error {
 	pipeline := r.peer.pipeline
 	visible := pipeline.Visible() // first: the others may only be higher
 	flushed := pipeline.Log().Flushed.Load()
+	received := flushed
+	if pipeline.AcknowledgesReceived() { // otherwise nobody waits for it, and this node need not answer for it after a crash
+		received = max(pipeline.Log().Received(), flushed)
+	}
 	now := time.Now()
 	r.mu.Lock()
 	a := ack{
-		Received: max(pipeline.Log().Received(), flushed), Flushed: flushed, Applied: max(pipeline.Applied(), visible), Visible: visible,
+		Received: received, Flushed: flushed, Applied: max(pipeline.Applied(), visible), Visible: visible,
 		Clock: now.UnixMicro(), Stamp: r.pulse.Stamp, Held: int64(now.Sub(r.heard)),
 	}
 	r.mu.Unlock()

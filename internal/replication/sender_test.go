@@ -31,7 +31,7 @@ func TestWhatIsCommittedAfterACutIsNotToldOfTheTailThatWasCut(t *testing.T) { //
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Receive(batch.Frames); err != nil {
+		if _, err := b.Receive(batch.Frames, commit.AnyEpoch); err != nil {
 			t.Fatal(err)
 		}
 		mine, theirs := net.Pipe()
@@ -41,7 +41,7 @@ func TestWhatIsCommittedAfterACutIsNotToldOfTheTailThatWasCut(t *testing.T) { //
 		if err := s.tell(kindHeartbeat, replog.Batch{}); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.CutBack(2); err != nil {
+		if err := b.CutBack(2, commit.AnyEpoch); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.tell(kindHeartbeat, replog.Batch{}); !errors.Is(err, replog.ErrCut) {

@@ -115,14 +115,14 @@ func BenchmarkReceive(b *testing.B) {
 	frames := received(b, benchLog(b, nil), 1200, 150)
 	first, _ := readFrame(frames)
 	l := benchLog(b, nil)
-	if _, err := l.AppendFrames(frames[:first.size]); err != nil {
+	if _, err := l.AppendFrames(frames[:first.size], 0); err != nil {
 		b.Fatal(err)
 	}
 	frames = frames[first.size:]
 	b.SetBytes(int64(len(frames)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := l.AppendFrames(frames); err != nil {
+		if _, err := l.AppendFrames(frames, 0); err != nil {
 			b.Fatal(err)
 		}
 		b.StopTimer()

@@ -65,5 +65,6 @@ var (
 	ErrNotYet      = errors.New("replication log does not hold the entry yet")
 	ErrNotNext     = errors.New("entry does not follow the log's last one")
 	ErrCut         = errors.New("replication log was cut below what has been read")
+	ErrFenced      = errors.New("a later leadership was promised")
 	ErrExists      = errors.New("directory holds a replication log already")
 )

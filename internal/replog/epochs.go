@@ -69,6 +69,7 @@ type epochFile struct {
 }
 
 func (l *Log) saveEpochs(epochs history.Epochs) error {
+	defer l.busy.begin()()
 	if err := l.writeEpochs(epochs); err != nil {
 		return fmt.Errorf("save epoch history: %w", err)
 	}

@@ -176,7 +176,7 @@ func TestFollower_FramesArriveAsTheyAre(t *testing.T) {
 				if !ok {
 					break
 				}
-				head, err := follower.AppendFrames(b.Frames)
+				head, err := follower.AppendFrames(b.Frames, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -330,14 +330,14 @@ func TestFollower_RefusesWhatIsNotNext(t *testing.T) {
 	refused := func(what string, b []byte) {
 		t.Helper()
 		before, pieces, bytes := follower.Head(), follower.chunk, follower.Bytes()
-		head, err := follower.AppendFrames(b)
+		head, err := follower.AppendFrames(b, 0)
 		if !errors.Is(err, ErrNotNext) || head != before || follower.Head() != before || follower.chunk != pieces || follower.Bytes() != bytes {
 			t.Fatalf("%s: error %v, head %v; before %v", what, err, head, before)
 		}
 	}
 	accepted := func(b []byte) {
 		t.Helper()
-		if _, err := follower.AppendFrames(b); err != nil {
+		if _, err := follower.AppendFrames(b, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -357,7 +357,7 @@ func TestFollower_RefusesWhatIsNotNext(t *testing.T) {
 		refused("part of a frame", frames[1][:n])
 	}
 	// A good frame before a bad one stays.
-	head, err := follower.AppendFrames(slices.Concat(frames[1], frames[0]))
+	head, err := follower.AppendFrames(slices.Concat(frames[1], frames[0]), 0)
 	if !errors.Is(err, ErrNotNext) || head.LSN != 2 || follower.Received() != 2 {
 		t.Fatalf("error %v, head %v, received %d", err, head, follower.Received())
 	}
@@ -413,7 +413,7 @@ func TestFollower_AFullDiskRefusesABatchWholeAndTakesItLater(t *testing.T) {
 	r := leader.reader(t, 0)
 	d.full = true // a new epoch needs no room
 	b, _ := drain(t, r, 1<<20)
-	if _, err := follower.AppendFrames(b); err != nil {
+	if _, err := follower.AppendFrames(b, 0); err != nil {
 		t.Fatal(err)
 	}
 	follower.spareWG.Wait()
@@ -423,14 +423,14 @@ func TestFollower_AFullDiskRefusesABatchWholeAndTakesItLater(t *testing.T) {
 		leader.fill(t, rng, 1, 1)
 		b, _ := drain(t, r, 1<<20)
 		before := follower.Head()
-		head, err := follower.AppendFrames(b)
+		head, err := follower.AppendFrames(b, 0)
 		follower.spareWG.Wait()
 		if errors.Is(err, syscall.ENOSPC) {
 			if refusals++; head != before {
 				t.Fatalf("the head went from %v to %v", before, head)
 			}
 			d.full = false
-			_, err = follower.AppendFrames(b)
+			_, err = follower.AppendFrames(b, 0)
 			follower.spareWG.Wait()
 			d.full = true
 		}
@@ -592,7 +592,7 @@ func TestFollower_WhatTheLeaderHadFlushedProvesNothingHere(t *testing.T) {
 			if f, _ := readFrame(rest); together == 0 {
 				n = f.size
 			}
-			if _, err := follower.AppendFrames(rest[:n]); err != nil {
+			if _, err := follower.AppendFrames(rest[:n], 0); err != nil {
 				t.Fatal(err)
 			}
 			rest = rest[n:]
@@ -606,7 +606,7 @@ func TestFollower_WhatTheLeaderHadFlushedProvesNothingHere(t *testing.T) {
 		}
 		// One by one it has them on its disk, and that does prove something.
 		for rest := frames[72:]; len(rest) > 0; rest = rest[72:] {
-			if _, err := follower.AppendFrames(rest[:72]); err != nil {
+			if _, err := follower.AppendFrames(rest[:72], 0); err != nil {
 				t.Fatal(err)
 			}
 			follower.flush(t)

@@ -309,7 +309,7 @@ func (c *copier) receive() {
 	frames = frames[:1+c.rng.IntN(len(frames))]
 	for len(frames) > 0 {
 		n := 1 + c.rng.IntN(len(frames))
-		head, err := c.log.AppendFrames(slices.Concat(frames[:n]...))
+		head, err := c.log.AppendFrames(slices.Concat(frames[:n]...), 0)
 		c.log.spareWG.Wait()
 		if !c.checked(err) {
 			return

@@ -57,7 +57,7 @@ func FuzzAppendFrames(f *testing.F) {
 			}
 		}
 		sent, appended := slices.Concat(frames...), l.Bytes()
-		head, err := l.AppendFrames(sent)
+		head, err := l.AppendFrames(sent, 0)
 		if err != nil && !errors.Is(err, ErrNotNext) || head != l.Head() {
 			t.Fatalf("head %v, not %v: %v", head, l.Head(), err)
 		}

@@ -37,9 +37,9 @@ func TestFollower_RefusesFramesThatFitButForOneThing(t *testing.T) {
 		{"a piece too far", Entry{Epoch: 2, Chain: link, Chunk: 2}},
 	} {
 		b, _ := frameOf(test.e)
-		if _, err := o.AppendFrames(slices.Concat(first, b)); !errors.Is(err, ErrNotNext) {
+		if _, err := o.AppendFrames(slices.Concat(first, b), 0); !errors.Is(err, ErrNotNext) {
 			if test.e.Chunk == 0 {
-				_, err = o.AppendFrames(b)
+				_, err = o.AppendFrames(b, 0)
 			}
 			if !errors.Is(err, ErrNotNext) {
 				t.Errorf("%s: error %v, want %v", test.name, err, ErrNotNext)
@@ -52,7 +52,7 @@ func TestFollower_RefusesFramesThatFitButForOneThing(t *testing.T) {
 		b[i] = 0xff
 	}
 	r := o.reader(t, head.LSN)
-	if _, err := o.AppendFrames(b); err != nil {
+	if _, err := o.AppendFrames(b, 0); err != nil {
 		t.Fatal(err)
 	}
 	o.flush(t)

@@ -37,6 +37,10 @@ type Options struct {
 	// is damaged, and left as it is.
 	Flushed history.LSN
 
+	// OnSuspect, if any, is called by Open before an end of the log is cut off that may have been on the disk as a
+	// whole: it may have been acknowledged. Open fails with its error, and leaves the log as it is.
+	OnSuspect func() error
+
 	// OnFlush, if any, is called after Flushed has advanced, by whoever flushed, without any lock of
 	// the log held. Commits wait for it: it must be quick.
 	OnFlush func()
@@ -56,6 +60,7 @@ type Log struct {
 	bytes    atomic.Int64  // appended since Open
 	received atomic.Uint64 // the head's LSN
 	cutsMade atomic.Int64  // how many cuts there are
+	busy     outstanding   // writes that somebody waits for
 
 	// order is held from an entry's first frame to its last, so that entries do not mix and LSNs
 	// are given in the order of the bytes. Who makes room, begins an epoch or cuts holds it across that
@@ -67,6 +72,7 @@ type Log struct {
 	hints  []hint   // of appendRun, to be used again
 	saved  epochFile
 	epochs history.Epochs // as saved: may begin one at head+1, see begin; replaced, with mu held too, never changed
+	fence  history.Epoch  // nothing is appended in the name of a lower one
 
 	flushing sync.Mutex // held by whoever writes and syncs, or cuts, across that I/O and nothing else
 
@@ -116,6 +122,9 @@ func (l *Log) AppendChunks(e *Entry, size int64, chunks func(emit func([]byte) e
 		return 0, err
 	}
 	defer l.order.Unlock()
+	if e.Epoch < l.fence {
+		return 0, fmt.Errorf("%w: epoch %d, below %d", ErrFenced, e.Epoch, l.fence)
+	}
 	if err := l.reserve(size); err != nil {
 		return 0, err
 	}
@@ -280,7 +289,9 @@ func (l *Log) reserve(size int64) error {
 			}
 			return nil
 		}
+		done := l.busy.begin()
 		s, err := l.newSpare()
+		done()
 		if err != nil {
 			return err
 		}
@@ -385,7 +396,9 @@ func (l *Log) flushPending() (advanced bool, err error) {
 	if failed != nil {
 		return false, failed
 	}
+	done := l.busy.begin()
 	last, err := l.flush(l.take())
+	done()
 	if err != nil {
 		err = fmt.Errorf("flush log: %w", err)
 		l.fail(err)

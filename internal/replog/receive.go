@@ -7,15 +7,18 @@ import (
 )
 
 // AppendFrames appends whole frames as a Reader of another node's log gave them, and returns the head
-// then: the last complete entry. Each frame is checked: an error that wraps ErrNotNext says that one
+// then: the last complete entry. under is the epoch in whose name they were sent, which their own may be below. Each frame is checked: an error that wraps ErrNotNext says that one
 // does not follow or is damaged; those before it have been appended, nothing of it. When the
 // disk is full the error wraps syscall.ENOSPC, nothing has been appended, and it can be tried again.
 // Like Append it waits for the disk only when that is far behind. b is not kept.
-func (l *Log) AppendFrames(b []byte) (history.Position, error) {
+func (l *Log) AppendFrames(b []byte, under history.Epoch) (history.Position, error) {
 	if err := l.lockOrder(); err != nil {
 		return history.Position{}, err
 	}
 	defer l.order.Unlock()
+	if under < l.fence {
+		return l.head, fmt.Errorf("%w: epoch %d, below %d", ErrFenced, under, l.fence)
+	}
 	if err := l.reserve(int64(len(b))); err != nil {
 		return l.head, err
 	}

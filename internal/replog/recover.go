@@ -26,6 +26,7 @@ type Recovery struct {
 	Head      history.Position // of the last entry
 	Clean     bool             // the log had been closed cleanly
 	TornBytes int64            // unfinished bytes cut from the end after an unclean stop
+	Suspect   bool             // they may have been finished, and on the disk
 }
 
 // Open reads the log in dir and calls replay for each piece of each complete entry above from, in
@@ -125,7 +126,12 @@ func (l *Log) load(from history.LSN, replay func(*Entry) error) (rec Recovery, e
 		return rec, err
 	}
 	l.goOn(thread{head: s.head}, s.at)
-	rec.TornBytes = s.torn
+	rec.TornBytes, rec.Suspect = s.torn, s.suspect
+	if rec.Suspect && l.options.OnSuspect != nil { // before what shows it is gone
+		if err := l.options.OnSuspect(); err != nil {
+			return rec, err
+		}
+	}
 	if err := l.cutTail(); err != nil {
 		return rec, err
 	}
@@ -283,6 +289,8 @@ type scanner struct {
 	torn   int64
 	rec    *Recovery
 
+	suspect bool // what is torn may have been whole
+
 	pieces  []piece      // of entry head.LSN+1, as far as seen: replayed once the last is there
 	link    history.Hash // over the header of the newest piece
 	scratch []byte
@@ -357,7 +365,58 @@ func (s *scanner) segment(i int) error {
 	if len(data)-at >= frameHeader && binary.LittleEndian.Uint64(data[at+16:]) == uint64(s.head.LSN+1) {
 		s.torn = int64(frameHeader) + int64(binary.LittleEndian.Uint32(data[at:]))
 	}
+	s.suspect = s.mayHaveBeenWhole(data, at)
 	return nil
+}
+
+// sector is what a disk writes as a whole.
+const sector = 512
+
+// mayHaveBeenWhole says whether the frame behind the log's end, which does not read, may have been on the disk as
+// a whole once: then it may have been acknowledged. Of a frame that was being written a power cut leaves holes,
+// sectors that are still zeros or that still belong to a frame which the recycled file held before; nobody had
+// acknowledged it. Without a hole something has changed bytes that were there.
+func (s *scanner) mayHaveBeenWhole(data []byte, at int) bool {
+	if len(data)-at < frameHeader {
+		return false
+	}
+	le := binary.LittleEndian
+	next := s.head.Chain
+	if len(s.pieces) > 0 {
+		next = s.link
+	}
+	if le.Uint64(data[at+16:]) != uint64(s.head.LSN+1) && le.Uint64(data[at+24:]) != uint64(next) {
+		return false // nothing was written here, as far as anything shows
+	}
+	end := at + frameHeader
+	if content, _, ok := measure(data[at:]); ok {
+		if intact(data[at:], content) {
+			return false // of another past
+		}
+		end += content
+	}
+	return !hasHole(data, at, end, s.head.LSN)
+}
+
+// minHole is how many zeros at the edge of a sector no longer are what the frame itself may hold.
+const minHole = 16
+
+// hasHole says whether part of data from from to to was never written.
+func hasHole(data []byte, from, to int, head history.LSN) bool {
+	for lo := from; lo < to; {
+		hi := min(lo-lo%sector+sector, to)
+		if part := data[lo:hi]; len(part) >= minHole && len(bytes.Trim(part, "\x00")) == 0 {
+			return true
+		}
+		lo = hi
+	}
+	for at := from + frameAlign; at+frameHeader <= to; at += frameAlign {
+		f, ok := readFrame(data[at:])
+		if ok && f.lsn <= head && at+f.size <= to && intact(data[at:], f.content) {
+			return true
+		}
+	}
+	return false
 }
 
 // continues says whether a frame is the next one. The pieces of an entry are chained as well: what a
@@ -496,22 +555,21 @@ func removeCleanMark(dir string) error {
 
 // WriteFileAtomic replaces the file at path by data: after a crash it holds either all of the old
 // content or all of the new.
-func WriteFileAtomic(path string, data []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+func WriteFileAtomic(path string, data []byte) error { return writeFile(osDisk{}, path, data) }
+
+func writeFile(d disk, path string, data []byte) error {
+	f, err := writeNew(d, path+newSuffix, data)
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := f.Close(); err != nil {
 		return err
 	}
 	if err := fault.Hit("file.rename"); err != nil {
 		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := d.rename(path+newSuffix, path); err != nil {
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return d.syncDir(filepath.Dir(path))
 }

@@ -21,7 +21,7 @@ type memory struct {
 
 func (m *memory) Visible() history.LSN { return m.at }
 
-func (m *memory) Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint32) (history.LSN, error) {
+func (m *memory) Commit(db *pagestore.DB, _ history.LSN, dirty []pagestore.Dirty, pages uint32) (history.LSN, error) {
 	if m.refused != nil {
 		return 0, m.refused
 	}

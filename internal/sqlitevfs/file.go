@@ -269,7 +269,7 @@ func (f *File) CommitPhaseTwo() error {
 	for no, p := range f.dirty {
 		dirty = append(dirty, pagestore.Dirty{No: no, Page: p})
 	}
-	lsn, err := f.vfs.committer.Commit(f.db, dirty, f.pages)
+	lsn, err := f.vfs.committer.Commit(f.db, f.snapshot.State().LSN, dirty, f.pages)
 	if err != nil {
 		return f.fail(fmt.Errorf("commit: %w", err), sqlite3.IOERR_WRITE)
 	}

@@ -24,9 +24,10 @@ import (
 
 // Committer makes transactions real.
 type Committer interface {
-	// Commit appends what the database's only writer changed and takes the pages over. It gives the
-	// new LSN, or 0 if nothing had changed. After an error the pages are still the caller's.
-	Commit(db *pagestore.DB, dirty []pagestore.Dirty, pages uint32) (history.LSN, error)
+	// Commit appends what the database's only writer changed and takes the pages over. base is what the
+	// writer's transaction stands on. It gives the new LSN, or 0 if nothing had changed. After an error the
+	// pages are still the caller's.
+	Commit(db *pagestore.DB, base history.LSN, dirty []pagestore.Dirty, pages uint32) (history.LSN, error)
 	// Visible is the LSN that a new reader stands on.
 	Visible() history.LSN
 }
