@@ -60,6 +60,9 @@ func (p *Pipeline) Sync() (c SyncConfig, alone bool) {
 	return r.current(), r.isAlone()
 }
 
+// Backed is the LSN that enough of the named standbys have on their disks, whether they are waited for or not.
+func (p *Pipeline) Backed() history.LSN { return p.role.Load().rule.reached(On) }
+
 // Synchronous says whether standbys are named: then a client may wait for any of them.
 func (p *Pipeline) Synchronous() bool { return p.role.Load().rule.synchronous.Load() }
 

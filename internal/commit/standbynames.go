@@ -30,6 +30,28 @@ type Standby struct {
 // Empty says that no standby is waited for.
 func (n StandbyNames) Empty() bool { return n.need == 0 }
 
+// Select gives those of names that n names, the preferred ones first, how many of them are needed, and whether
+// they are needed in that order.
+func (n StandbyNames) Select(names []string) (named []string, need int, first bool) {
+	for _, name := range names {
+		if n.priority(name) > 0 {
+			named = append(named, name)
+		}
+	}
+	slices.SortFunc(named, func(a, b string) int {
+		if d := n.priority(a) - n.priority(b); d != 0 && n.first {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	return named, n.need, n.first
+}
+
+// Require names standbys one by one. Where need is more than there are, nothing is acknowledged.
+func Require(need int, first bool, names ...string) StandbyNames {
+	return StandbyNames{first: first, need: need, names: names}
+}
+
 // priority is the place of a standby in the list, from 1, or 0 if it is not named. Names are compared
 // without regard to case, as PostgreSQL does.
 func (n StandbyNames) priority(name string) int {
