@@ -67,7 +67,7 @@ func (t *term) followSystem(ctx context.Context) error {
 			return nil // stopping, or the disk has failed and Run says so
 		case shown:
 			visible := t.pipeline.Visible()
-			t.engine.Replicated(history.SystemDatabase, visible)
+			t.engine.Load().Replicated(history.SystemDatabase, visible)
 			t.system.read(visible)
 		}
 	}

@@ -3,8 +3,9 @@
 //
 // Its nouns: a Node is a directory and its addresses; a term is the time for which its storage is open in
 // one role. Run goes from term to term: a follower that needs a new copy ends its term, fetches the
-// copy and begins another. The leader is appointed by configuration: it is the node that
-// follows nobody.
+// copy and begins another. Within a term, roles carries out what the cluster asks of the node. In a cluster
+// that was begun with Bootstrap the control plane appoints the leader; otherwise the leader is the node that is configured to
+// follow nobody.
 //
 // After a crash the directory holds whole transactions only: everything acknowledged, and perhaps
 // some that were not. Open recovers it without help.
@@ -12,7 +13,6 @@ package node
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,9 +21,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"skein/internal/control"
+	"skein/internal/failover"
 
 	"skein/internal/commit"
 	"skein/internal/history"
@@ -41,7 +44,11 @@ type Options struct {
 	PeerAddr           string        // where other nodes connect; nowhere
 	PeerListener       net.Listener  // used instead of PeerAddr when given
 	Advertise          string        // where other nodes find this one; PeerAddr
-	Follow             string        // peer address of the node to copy from; none: this node leads
+	Follow             string        // peer address of the node to copy from, in a cluster whose leader is set by configuration
+	Bootstrap          bool          // begin a cluster that appoints its leader, unless the directory is of one already
+	Join               []string      // peer addresses of members of such a cluster, which a new directory becomes a member of
+	Witness            bool          // join as one that votes and holds no data
+	AdvertisePG        string        // where clients find this node; PGAddr
 	ApplyDelay         time.Duration // skein.min_apply_delay for this node alone; 0: the cluster's
 	Secret             []byte        // shared by the nodes of the cluster; none: peers on this machine only
 	Trust              bool          // every client on this machine is who it says it is
@@ -73,12 +80,15 @@ type Node struct {
 	options     Options
 	incarnation uint64 // of this process
 	home        *home
-	sql, peers  reusable          // peers has no listener where nobody may connect
-	door        *replication.Door // nil where nobody may connect
-	atDoor      errgroup.Group
-	stop        context.CancelCauseFunc // of Run
-	term        *term                   // opened by Open for Run, where that needs no other node
-	seen        history.Position        // what this node's readers had seen when its last term ended
+	sql, peers  reusable // peers has no listener where nobody may connect
+	term        *term    // opened by Open for Run, where that needs no other node
+	current     atomic.Pointer[term]
+	cluster     cluster
+	control     *control.Control // nil where the leader is set by configuration
+	door        *replication.Door
+	listening   listening
+	founding    bool             // the storage of a new cluster is being made
+	seen        history.Position // what this node's readers had seen when its last term ended
 }
 
 // Open takes the directory and listens; clients that connect wait for Run. A leader, and a follower that
@@ -99,7 +109,10 @@ func Open(o Options) (*Node, error) {
 // open binds the addresses, of which other nodes are told one, and opens the storage. Whoever connects waits
 // until Run lets them in.
 func (n *Node) open() error {
-	if n.home.isNew() && n.options.Follow == "" {
+	if err := n.options.check(); err != nil {
+		return err
+	}
+	if n.home.isNew() && n.options.Follow == "" && len(n.options.Join) == 0 {
 		if err := n.home.begin(nil); err != nil {
 			return err
 		}
@@ -107,6 +120,20 @@ func (n *Node) open() error {
 	if err := n.listen(); err != nil {
 		return err
 	}
+	n.cluster = byHand{n.options.Follow}
+	switch {
+	case n.isMember():
+		return n.openMember()
+	case n.options.Bootstrap:
+		return n.found()
+	case len(n.options.Join) > 0: // by Run
+		return nil
+	}
+	return n.openStorage()
+}
+
+// openStorage opens what is in the directory, unless that has to come from another node first.
+func (n *Node) openStorage() error {
 	if n.home.isNew() || n.lacksCopy() {
 		return nil
 	}
@@ -122,7 +149,7 @@ func (n *Node) open() error {
 // vault as it is.
 func (n *Node) setAside(err error) error {
 	damaged := errors.Is(err, pagestore.ErrDamaged) || errors.Is(err, replog.ErrDamaged)
-	if !damaged || n.options.Follow == "" {
+	if !damaged || n.leadsByHand() {
 		return err
 	}
 	vault := filepath.Join(n.options.Dir, "vault")
@@ -186,33 +213,54 @@ func (n *Node) PeerAddr() net.Addr {
 	return n.peers.Addr()
 }
 
-// Run serves until ctx is done, then lets statements end, flushes, checkpoints and closes. It also
-// ends, with the reason, when the disk has failed or when a person must decide something.
+// Run serves until ctx is done, then lets statements end, flushes, checkpoints and closes. A leader that others can
+// take over from hands over first. It also ends, with the reason, when the disk has failed or when a
+// person must decide something.
 func (n *Node) Run(ctx context.Context) error {
-	ctx, n.stop = context.WithCancelCause(ctx)
-	err := n.terms(ctx)
-	n.stop(nil)
-	return errors.Join(err, n.atDoor.Wait(), n.closeListeners(), n.home.Close())
+	err := n.serve(ctx)
+	return errors.Join(err, n.closeListeners(), n.home.Close())
 }
 
-// openDoor lets other nodes in until ctx is done. A node that belongs to no cluster has nothing to say to them.
-func (n *Node) openDoor(ctx context.Context) {
-	if n.door != nil || n.peers.Listener == nil || n.home.isNew() {
-		return
-	}
-	n.door = replication.NewDoor(n.link())
-	n.atDoor.Go(func() error {
-		err := n.door.Serve(ctx, n.peers.again())
-		if err != nil {
-			n.stop(err)
-		}
+func (n *Node) serve(ctx context.Context) error {
+	if err := n.enter(ctx); err != nil || ctx.Err() != nil {
 		return err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		n.handOver(running)
+		stop()
+	})()
+	group, running := errgroup.WithContext(running)
+	n.door = replication.NewDoor(n.link())
+	if n.peers.Listener != nil {
+		group.Go(func() error { return n.door.Serve(running, n.peers.again()) })
+	}
+	if n.control != nil {
+		n.answerControl()
+		group.Go(func() error { return n.control.Run(running) })
+		group.Go(func() error { return n.cluster.(*appointed).watch(running) })
+		group.Go(func() error {
+			n.cluster.(*appointed).introduce(running)
+			return nil
+		})
+	}
+	group.Go(func() error {
+		defer stop()
+		return n.terms(running)
 	})
+	err := group.Wait()
+	if running.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // terms is the role loop: one term after the other, with a new copy between two when the first asks for it.
 func (n *Node) terms(ctx context.Context) error {
-	n.openDoor(ctx)
+	if n.options.Witness {
+		return n.refuse(ctx, func() string { return "This node is a witness: it votes on who leads and holds no data." })
+	}
 	for {
 		if n.term == nil {
 			if err := n.fetch(ctx); err != nil || ctx.Err() != nil {
@@ -229,7 +277,9 @@ func (n *Node) terms(ctx context.Context) error {
 		}
 		t, began := n.term, time.Now()
 		n.term = nil
+		n.current.Store(t)
 		again, err := needsCopy(t.run(ctx))
+		n.current.Store(nil)
 		if err != nil || again == nil || ctx.Err() != nil {
 			return errors.Join(err, t.close())
 		}
@@ -302,11 +352,12 @@ func (n *Node) fetch(ctx context.Context) error {
 	progress := &copying{tell: n.options.Copying}
 	refused := make(chan error, 1)
 	go func() { refused <- n.refuse(serving, progress.String) }()
-	err := n.join(ctx)
-	if err == nil && ctx.Err() == nil {
-		n.openDoor(ctx)
-		l := n.link()
-		_, err = l.Fetch(ctx, n.options.Follow, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
+	var err error
+	for err == nil && ctx.Err() == nil {
+		var done bool
+		if done, err = n.fetchFrom(ctx, progress); done {
+			break
+		}
 	}
 	stop()
 	err = errors.Join(err, <-refused)
@@ -316,25 +367,33 @@ func (n *Node) fetch(ctx context.Context) error {
 	return err
 }
 
-// join makes a new directory part of the cluster that it follows.
-func (n *Node) join(ctx context.Context) error {
-	if !n.home.isNew() {
-		return nil
+// fetchFrom tries to get the copy from the node to follow now. It gives up when the cluster names another.
+func (n *Node) fetchFrom(ctx context.Context, progress *copying) (done bool, err error) {
+	duty, version := n.cluster.duty()
+	from := duty.Upstream.PeerAddr
+	if duty.Role == failover.Follow && from != "" {
+		fetching, stop := context.WithCancel(ctx)
+		defer stop()
+		go func() {
+			for n.cluster.await(fetching, version) == nil {
+				if duty, version = n.cluster.duty(); duty.Upstream.PeerAddr != from {
+					stop()
+				}
+			}
+		}()
+		l := n.link()
+		_, err := l.Fetch(fetching, from, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
+		if err == nil || n.control == nil && fetching.Err() == nil {
+			return true, err
+		}
+		if ctx.Err() == nil && fetching.Err() == nil {
+			n.options.Logger.Warn("no copy could be taken; trying again", "from", from, "error", err)
+			rest(ctx, copyPause)
+		}
+		return false, nil
 	}
-	l := n.link()
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		upstream, err := l.Identify(ctx, n.options.Follow)
-		if err == nil {
-			n.options.Logger.Info("joining a cluster", "cluster", hex.EncodeToString(upstream.Cluster[:]), "from", n.options.Follow)
-			return n.home.begin(&upstream.Cluster)
-		}
-		var refused *replication.Refused
-		if errors.As(err, &refused) {
-			return err
-		}
-		n.options.Logger.Warn("the node to follow does not answer; trying again", "address", n.options.Follow, "error", err)
-		if rest(ctx, wait); ctx.Err() != nil {
-			return nil
-		}
-	}
+	waiting, stop := context.WithTimeout(ctx, copyPause)
+	defer stop()
+	_ = n.cluster.await(waiting, version)
+	return false, nil
 }

@@ -17,7 +17,7 @@ var _ pgcatalog.Replication = (*term)(nil)
 
 // Node is this node as it stands now.
 func (t *term) Node() pgcatalog.Node {
-	p, o := t.pipeline, t.node.options
+	p := t.pipeline
 	n := pgcatalog.Node{
 		Name: t.node.name(), ID: t.node.home.Node, Role: pgcatalog.Leader, Epoch: p.Epoch(),
 		Head: p.Log().Received(), Flushed: p.Log().Flushed.Load(), Committed: p.Committed(), Applied: p.Applied(), Visible: p.Visible(),
@@ -26,7 +26,7 @@ func (t *term) Node() pgcatalog.Node {
 	if p.Leading() {
 		return n
 	}
-	n.Role, n.Upstream, n.LastReplayed, n.ApplyDelay = pgcatalog.Follower, o.Follow, p.AppliedAt(), p.ApplyDelay()
+	n.Role, n.Upstream, n.LastReplayed, n.ApplyDelay = pgcatalog.Follower, t.upstream(), p.AppliedAt(), p.ApplyDelay()
 	if p.ApplyPaused() {
 		n.Pause = pgcatalog.Paused
 	}
@@ -34,6 +34,12 @@ func (t *term) Node() pgcatalog.Node {
 		n.Lag = t.behind(r)
 	}
 	return n
+}
+
+// upstream is the address of the node to copy from, "" while there is none.
+func (t *term) upstream() string {
+	duty, _ := t.node.cluster.duty()
+	return duty.Upstream.PeerAddr
 }
 
 // mode says in a few words what a COMMIT at the cluster's level waits for.

@@ -9,8 +9,12 @@ import (
 // storage is a pipeline as the engine uses it.
 type storage struct {
 	*commit.Pipeline
-	uri func(history.DatabaseID) string
+	uri    func(history.DatabaseID) string
+	ruling *ruling
 }
+
+// Configure takes the rule that the settings ask for.
+func (s storage) Configure(c commit.SyncConfig) { s.ruling.desire(c) }
 
 func (s storage) URI(id history.DatabaseID) string { return s.uri(id) }
 

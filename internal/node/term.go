@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,8 +30,13 @@ type term struct {
 	node     *Node
 	pipeline *commit.Pipeline
 	vfs      *sqlitevfs.VFS
-	engine   *engine.Engine
+	engine   atomic.Pointer[engine.Engine] // another one when this node has ceased to lead
 	peer     *replication.Peer
+	ruling   *ruling
+
+	sentAway chan *departure        // one slot
+	failed   atomic.Pointer[string] // why this node cannot lead although it was appointed
+	paused   atomic.Bool            // writes wait, and what was written is acknowledged
 
 	system changes // of the system database
 
@@ -38,9 +44,9 @@ type term struct {
 	storageDone chan error
 }
 
-// lacksCopy says whether a follower's directory has no data yet, or only part of them.
+// lacksCopy says whether the directory has no data yet, or only part of them, and is to get them from another node.
 func (n *Node) lacksCopy() bool {
-	if n.options.Follow == "" {
+	if n.control == nil && n.options.Follow == "" || n.founding {
 		return false
 	}
 	if pagestore.Installing(filepath.Join(n.options.Dir, "db")) {
@@ -58,15 +64,16 @@ func (n *Node) lacksCopy() bool {
 // role; and then SQL, which on a new leader has to make the system database.
 func (n *Node) openTerm(ctx context.Context) (*term, error) {
 	o := n.options
-	t := &term{node: n, system: newChanges(), storageDone: make(chan error, 1)}
+	t := &term{node: n, system: newChanges(), storageDone: make(chan error, 1), sentAway: make(chan *departure, 1)}
 	p, rec, err := commit.Open(o.Dir, commit.Options{
 		Cluster: n.home.Cluster, SegmentBytes: o.SegmentBytes, MaxVersionBytes: o.MaxVersionBytes,
-		CheckpointLogBytes: o.CheckpointLogBytes, Logger: o.Logger, Damaged: t.damaged,
+		CheckpointLogBytes: o.CheckpointLogBytes, Logger: o.Logger, Damaged: t.damaged, MayAcknowledge: n.lease(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	t.pipeline = p
+	t.ruling = newRuling(p, n.cluster, n.members())
 	t.logRecovery(rec)
 	temp := sqlitevfs.NewTempSpace(commit.TempDir(o.Dir), o.TempBytes)
 	name := "skein-" + strconv.Itoa(os.Getpid()) + "-" + n.home.Node
@@ -94,28 +101,37 @@ func (t *term) logRecovery(rec commit.Recovery) {
 	}
 }
 
+// takeRole leads at once where that is this node's configuration. Otherwise it follows until roles learns more.
 func (t *term) takeRole(ctx context.Context) (err error) {
-	if t.node.options.Follow == "" {
+	n := t.node
+	if n.leadsByHand() {
 		if err := t.pipeline.Lead(ctx, 0); err != nil {
 			return err
 		}
-		t.node.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head())
+		n.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head())
 	}
-	if t.peer, err = replication.NewPeer(replication.Options{Link: t.node.link(), Dir: t.node.options.Dir, Pipeline: t.pipeline}); err != nil {
+	if t.peer, err = replication.NewPeer(replication.Options{Link: n.link(), Dir: n.options.Dir, Pipeline: t.pipeline}); err != nil {
 		return err
 	}
 	t.pipeline.OnApply(t.applied)
-	t.engine, err = engine.Open(ctx, storage{t.pipeline, t.vfs.URI}, engine.Options{
-		Logger: t.node.options.Logger, Replication: t, OnSettings: t.configure,
-	})
-	if err != nil {
+	if err := t.openEngine(ctx); err != nil {
 		return err
 	}
-	t.pipeline.RecordWith(t.engine)
+	t.pipeline.RecordWith(recorder{t.ruling, func() commit.Recorder { return t.engine.Load() }})
 	if head := t.pipeline.Log().Head().LSN; head > t.pipeline.Visible() { // what the tail holds of the system database is not known here
 		t.applied(history.SystemDatabase, head, true)
 	}
 	return nil
+}
+
+func (t *term) openEngine(ctx context.Context) error {
+	e, err := engine.Open(ctx, storage{t.pipeline, t.vfs.URI, t.ruling}, engine.Options{
+		Logger: t.node.options.Logger, Replication: t, OnSettings: t.configure,
+	})
+	if err == nil {
+		t.engine.Store(e)
+	}
+	return err
 }
 
 // mayListen refuses to serve the network while nobody needs a password.
@@ -127,7 +143,7 @@ func (t *term) mayListen() error {
 	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() || host == "localhost" {
 		return nil
 	}
-	if !t.engine.Trusts(&net.TCPAddr{IP: net.IPv6loopback}) {
+	if !t.engine.Load().Trusts(&net.TCPAddr{IP: net.IPv6loopback}) {
 		return nil
 	}
 	return fmt.Errorf("refusing to listen on %s: no role has a password, so everybody could do everything; "+
@@ -136,8 +152,8 @@ func (t *term) mayListen() error {
 
 // applied hears of every transaction that this node has applied, before its readers see it.
 func (t *term) applied(db history.DatabaseID, lsn history.LSN, schema bool) {
-	if schema && t.engine != nil {
-		t.engine.SchemaChanged(db, lsn)
+	if e := t.engine.Load(); schema && e != nil {
+		e.SchemaChanged(db, lsn)
 	}
 	if db != history.SystemDatabase {
 		return
@@ -166,7 +182,6 @@ func (t *term) saveTail(why *replication.NeedSnapshot) error {
 
 // run serves until ctx is done, the disk fails, or the role cannot go on.
 func (t *term) run(ctx context.Context) error {
-	n := t.node
 	serving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var group errgroup.Group
@@ -182,19 +197,9 @@ func (t *term) run(ctx context.Context) error {
 	do(t.watchStorage)
 	do(t.followSystem)
 	do(t.peer.Run)
-	if n.door != nil {
-		do(t.answerNodes)
-	}
-	if n.options.Follow != "" {
-		do(t.pipeline.Follow)
-		do(func(ctx context.Context) error { return t.peer.Follow(ctx, n.options.Follow, commit.AnyEpoch) })
-	}
-	do(func(ctx context.Context) error {
-		server := pgwire.NewServer(t.engine, pgwire.Options{
-			MaxConnections: n.options.MaxConnections, Trust: n.options.Trust, Trusts: t.engine.Trusts, Logger: n.options.Logger,
-		})
-		return server.Serve(ctx, n.sql.again())
-	})
+	do(t.answerNodes)
+	do(t.roles)
+	do(t.serveSQL)
 	err := group.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
@@ -210,6 +215,63 @@ func (t *term) answerNodes(ctx context.Context) error {
 	return nil
 }
 
+// serveSQL lets clients in until ctx is done. When this node has ceased to lead those who are there are sent away,
+// and the engine is opened anew: its connections have seen a tail that may be cut.
+func (t *term) serveSQL(ctx context.Context) error {
+	for {
+		err := t.serveClients(ctx)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (t *term) serveClients(ctx context.Context) error {
+	n, e := t.node, t.engine.Load()
+	serving, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	server := pgwire.NewServer(e, pgwire.Options{
+		MaxConnections: n.options.MaxConnections, Trust: n.options.Trust, Trusts: e.Trusts, Logger: n.options.Logger,
+	})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(serving, n.sql.again()) }()
+	select {
+	case err := <-served:
+		return err
+	case d := <-t.sentAway:
+		defer close(d.gone)
+		stop(errDeposed)
+		if err := <-served; err != nil || ctx.Err() != nil {
+			return err
+		}
+		if err := t.closeEngine(); err != nil {
+			return fmt.Errorf("close the engine of a leadership that is over: %w", err)
+		}
+		select {
+		case <-d.over:
+		case <-ctx.Done():
+		}
+		if err := t.openEngine(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		t.applied(history.SystemDatabase, t.pipeline.Visible(), false) // the old engine may have been told of what the new one has not read
+		return nil
+	}
+}
+
+// departure is the end of the sessions of a leadership.
+type departure struct {
+	over chan struct{} // closed when this node does not lead any more
+	gone chan struct{} // closed when the next clients may come
+}
+
+// sendAway ends the sessions of a leadership, without waiting until they have.
+func (t *term) sendAway() *departure {
+	d := &departure{make(chan struct{}), make(chan struct{})}
+	t.sentAway <- d
+	return d
+}
+
 // watchStorage ends the term when the disk has failed.
 func (t *term) watchStorage(ctx context.Context) error {
 	select {
@@ -222,10 +284,12 @@ func (t *term) watchStorage(ctx context.Context) error {
 	}
 }
 
-func (t *term) close() error {
+func (t *term) close() error { return errors.Join(t.closeEngine(), t.closeStorage()) }
+
+func (t *term) closeEngine() error {
 	closing, stop := context.WithTimeout(context.Background(), 30*time.Second)
 	defer stop()
-	return errors.Join(t.engine.Close(closing), t.closeStorage())
+	return t.engine.Load().Close(closing)
 }
 
 func (t *term) closeStorage() error {

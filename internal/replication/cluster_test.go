@@ -239,7 +239,7 @@ func (s *node) follow(upstream string) *node {
 	s.followed = make(chan error, 1)
 	apply := background(s.Follow, s.t)
 	follow := background(func(ctx context.Context) error {
-		err := s.peer.Follow(ctx, upstream, commit.AnyEpoch)
+		err := s.peer.Follow(ctx, Upstream{Address: upstream, Under: commit.AnyEpoch})
 		s.followed <- err
 		if ctx.Err() == nil {
 			return nil // the test looks at it

@@ -40,7 +40,8 @@ var errStale = errors.New("the upstream is of an older epoch than this node")
 type receiver struct {
 	peer  *Peer
 	w     *wire
-	under history.Epoch // in whose name everything comes
+	under history.Epoch    // in whose name everything comes
+	shows history.Position // see Upstream
 	base  history.LSN
 	pid   uint32
 	poke  chan struct{} // one slot: readers see more
@@ -54,15 +55,29 @@ type receiver struct {
 	heard time.Time // when pulse came
 }
 
-// Follow copies the log of the node at address, in the name of epoch under, until ctx is done, and connects again
-// whenever that fails. It ends with *NeedSnapshot, with a *Refused that is not temporary, or with what made this
-// node's own log fail.
-func (p *Peer) Follow(ctx context.Context, address string, under history.Epoch) error {
-	p.setUpstream(address)
+// Upstream is a node to copy from.
+type Upstream struct {
+	Address    string
+	Node, Disk string        // who has to answer there; "": anybody of the cluster
+	Under      history.Epoch // in whose name: see commit.Pipeline.Promise
+	// Shows is what the upstream's log must have come to before anything here is taken back for its sake. One that was
+	// appointed, say, must have begun its epoch: before, it is no better than this node.
+	Shows history.Position
+}
+
+var (
+	errOther  = errors.New("another node answers at the upstream's address")
+	errNotYet = errors.New("the upstream does not have yet what the cluster said that it has")
+)
+
+// Follow copies the log of an upstream until ctx is done, and connects again whenever that fails. It ends with
+// *NeedSnapshot, with a *Refused that is not temporary, or with what made this node's own log fail.
+func (p *Peer) Follow(ctx context.Context, u Upstream) error {
+	p.setUpstream(u.Address)
 	defer p.setUpstream("")
 	var retry pacer
 	for {
-		streamed, err := p.followOnce(ctx, address, under)
+		streamed, err := p.followOnce(ctx, u)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -73,7 +88,7 @@ func (p *Peer) Follow(ctx context.Context, address string, under history.Epoch) 
 			retry = pacer{}
 		}
 		if retry.changed(err) {
-			p.Logger.Warn("the connection to the upstream has ended; trying again", "upstream", address, "error", err)
+			p.Logger.Warn("the connection to the upstream has ended; trying again", "upstream", u.Address, "error", err)
 		}
 		p.setTrouble(err)
 		rest(ctx, retry.next())
@@ -129,21 +144,24 @@ func (p *Peer) setTrouble(err error) {
 }
 
 // followOnce is one connection. streamed says that it came as far as entries.
-func (p *Peer) followOnce(ctx context.Context, address string, under history.Epoch) (streamed bool, err error) {
+func (p *Peer) followOnce(ctx context.Context, u Upstream) (streamed bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w, who, err := p.dial(ctx, address, toStream)
+	w, who, err := p.dial(ctx, u.Address, toStream)
 	if err != nil {
 		return false, fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = w.close() }()
-	r := &receiver{peer: p, w: w, under: under, pid: p.pid(), poke: make(chan struct{}, 1)}
+	if u.Node != "" && (who.Node != u.Node || who.Disk != u.Disk) {
+		return false, fmt.Errorf("%w: %s, with node id %s and disk id %s", errOther, who.Name, who.Node, who.Disk)
+	}
+	r := &receiver{peer: p, w: w, under: u.Under, shows: u.Shows, pid: p.pid(), poke: make(chan struct{}, 1)}
 	if err := r.agree(); err != nil {
 		return false, ended(ctx, err)
 	}
 	p.receiver.Store(r)
 	defer p.receiver.Store(nil)
-	p.Logger.Info("following", "upstream", who.Name, "address", address, "from", r.base)
+	p.Logger.Info("following", "upstream", who.Name, "address", u.Address, "from", r.base)
 	var acking sync.WaitGroup
 	defer acking.Wait()
 	defer cancel(nil)
@@ -168,7 +186,11 @@ func (r *receiver) agree() error {
 			r.base = v.At.LSN
 			r.peer.pipeline.Regain(v.Head)
 			return nil
-		case actSnapshot:
+		}
+		if epoch := history.Epoch(r.epoch.Load()); epoch < r.shows.Epoch || v.Head < r.shows.LSN {
+			return fmt.Errorf("%w: its log ends at %d in epoch %d, and not at %v or later", errNotYet, v.Head, epoch, r.shows)
+		}
+		if v.Action == actSnapshot {
 			return &NeedSnapshot{Reason: v.Reason, Fork: v.At.LSN, Diverged: v.Diverged}
 		}
 		if err := r.cut(head, v); err != nil {

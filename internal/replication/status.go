@@ -90,6 +90,20 @@ func (p *Peer) Status() Status {
 	return s
 }
 
+// Connections tells of the followers that are connected, and of the upstream if there is one. Other than Status it reads
+// no file: it may be asked while the disk does not answer.
+func (p *Peer) Connections() (followers []Replica, upstream *Receiver) {
+	now := time.Now()
+	p.mu.Lock()
+	for _, name := range slices.Sorted(maps.Keys(p.replicas)) {
+		if r := p.replicas[name]; r.sender != nil {
+			followers = append(followers, p.replicaStatus(r, now))
+		}
+	}
+	p.mu.Unlock()
+	return followers, p.receiverStatus()
+}
+
 func (p *Peer) replicaStatus(r *replica, now time.Time) Replica {
 	out := Replica{Identity: r.who, Since: r.since}
 	a := r.last

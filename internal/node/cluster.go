@@ -1,0 +1,353 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"skein/internal/replication"
+
+	"skein/internal/control"
+
+	"skein/internal/failover"
+	"skein/internal/history"
+	"skein/internal/watermark"
+)
+
+const (
+	// leasePace is how often a commit that waits for a lease looks whether there is one.
+	leasePace = 5 * time.Millisecond
+
+	// joinTime is how long one member is asked to let this node in.
+	joinTime = 10 * time.Second
+
+	// handOverTime is how long a leader that was asked to stop waits for another to lead.
+	handOverTime = 5 * time.Second
+)
+
+// cluster says what a node has to do.
+type cluster interface {
+	// duty is the present one, under the version of the cluster's state that it follows from.
+	duty() (d failover.Duty, version uint64)
+	// await returns once there may be a newer version.
+	await(ctx context.Context, version uint64) error
+	// acts notes that this node acts under a version, and tells what has changed of its report.
+	acts(version uint64)
+	// tell has this node's report sent anew.
+	tell()
+}
+
+// byHand is a cluster whose leader is set by configuration: the node that follows nobody. It never changes.
+type byHand struct{ follow string }
+
+func (c byHand) duty() (failover.Duty, uint64) {
+	if c.follow == "" {
+		return failover.Duty{Role: failover.Lead}, 0
+	}
+	return failover.Duty{Role: failover.Follow, Upstream: failover.Member{PeerAddr: c.follow}}, 0
+}
+
+func (byHand) await(ctx context.Context, _ uint64) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (byHand) acts(uint64) {}
+func (byHand) tell()       {}
+
+// appointed is a cluster that appoints its leader.
+type appointed struct {
+	node    *Node
+	version watermark.Watermark // of the state, as far as this node knows
+
+	mu   sync.Mutex
+	seen uint64 // version acted under
+}
+
+func (a *appointed) self() failover.NodeID { return failover.NodeID(a.node.home.Node) }
+
+func (a *appointed) duty() (failover.Duty, uint64) {
+	s := a.node.control.State()
+	if s.Version == 0 {
+		return failover.Duty{Role: failover.Wait}, 0
+	}
+	d := failover.DutyOf(s, a.self())
+	if !slices.ContainsFunc(s.Members, func(m failover.Member) bool { return m.ID == a.self() && m.Disk == a.node.home.Disk }) {
+		d.Role = failover.Wait // the cluster does not know this directory, or no more
+	}
+	return d, s.Version
+}
+
+func (a *appointed) await(ctx context.Context, version uint64) error {
+	return a.version.Wait(ctx, history.LSN(version+1))
+}
+
+func (a *appointed) acts(version uint64) {
+	a.mu.Lock()
+	a.seen = version
+	a.mu.Unlock()
+	a.tell()
+}
+
+func (a *appointed) actsUnder() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.seen
+}
+
+func (a *appointed) tell() {
+	if c := a.node.control; c != nil { // none while the first storage is opened
+		c.Nudge()
+	}
+}
+
+// watch passes news of the control plane on to whoever awaits them.
+func (a *appointed) watch(ctx context.Context) error {
+	for {
+		a.version.Advance(history.LSN(a.node.control.State().Version))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.node.control.Changed():
+		}
+	}
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.Follow != "" && (o.Bootstrap || len(o.Join) > 0):
+		return errors.New("--follow is for a cluster whose leader is set by configuration; a node that joins a cluster is told whom to follow")
+	case o.Bootstrap && len(o.Join) > 0:
+		return errors.New("--bootstrap begins a cluster and --join enters one: give one of them")
+	case o.Witness && len(o.Join) == 0:
+		return errors.New("a witness joins a cluster: give --join with the address of a member")
+	case (o.Bootstrap || len(o.Join) > 0) && o.PeerAddr == "" && o.PeerListener == nil:
+		return errors.New("the nodes of a cluster speak with each other: give --peer-addr, such as 127.0.0.1:7432")
+	}
+	return nil
+}
+
+func (n *Node) leadsByHand() bool {
+	c, ok := n.cluster.(byHand)
+	return ok && c.follow == ""
+}
+
+func (n *Node) controlDir() string { return filepath.Join(n.options.Dir, "control") }
+
+// isMember says whether the directory is that of a member of a cluster which appoints its leader.
+func (n *Node) isMember() bool {
+	_, err := os.Stat(n.controlDir())
+	return err == nil
+}
+
+// found begins a cluster, of which this node is the only member and elects itself. What the directory holds is
+// the cluster's.
+func (n *Node) found() error {
+	n.cluster = &appointed{node: n}
+	n.founding = true
+	if err := n.openStorage(); err != nil {
+		return err
+	}
+	n.founding = false
+	me := n.member()
+	if err := control.Bootstrap(n.controlDir(), me.ID, me.PeerAddr, failover.NewCluster(me)); err != nil {
+		return errors.Join(err, n.term.close())
+	}
+	n.options.Logger.Info("a cluster begins", "cluster", n.home.identity.Cluster, "node", n.name())
+	return n.openControl()
+}
+
+func (n *Node) openMember() error {
+	n.cluster = &appointed{node: n}
+	if err := n.openControl(); err != nil {
+		return err
+	}
+	if n.options.Witness {
+		return nil
+	}
+	return n.openStorage()
+}
+
+// enter makes a new directory part of a cluster, and a member of one that appoints its leader. Meanwhile clients are told
+// to wait.
+func (n *Node) enter(ctx context.Context) error {
+	joins := len(n.options.Join) > 0 && n.control == nil
+	if !n.home.isNew() && !joins {
+		return nil
+	}
+	serving, stop := context.WithCancel(ctx)
+	refused := make(chan error, 1)
+	go func() {
+		refused <- n.refuse(serving, func() string { return "This node is joining a cluster, of which it has not reached any node yet." })
+	}()
+	var err error
+	if n.home.isNew() {
+		err = n.identify(ctx, append(n.options.Join, n.options.Follow)...)
+	}
+	if err == nil && joins {
+		err = n.join(ctx)
+	}
+	stop()
+	if err = errors.Join(err, <-refused); err != nil || ctx.Err() != nil || !joins {
+		return err
+	}
+	return n.openMember()
+}
+
+// identify asks the nodes at addresses, one after the other, which cluster they are of until one answers: a new directory
+// then belongs to that.
+func (n *Node) identify(ctx context.Context, addresses ...string) error {
+	l := n.link()
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		for _, address := range addresses {
+			if address == "" {
+				continue
+			}
+			other, err := l.Identify(ctx, address)
+			if err == nil {
+				n.options.Logger.Info("joining a cluster", "cluster", hex.EncodeToString(other.Cluster[:]), "from", address)
+				return n.home.begin(&other.Cluster)
+			}
+			var refused *replication.Refused
+			if errors.As(err, &refused) {
+				return err
+			}
+			n.options.Logger.Warn("the node to follow does not answer; trying again", "address", address, "error", err)
+		}
+		if rest(ctx, wait); ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// join asks to be made a member until a member has answered.
+func (n *Node) join(ctx context.Context) error {
+	for i := 0; ctx.Err() == nil; i++ {
+		address := n.options.Join[i%len(n.options.Join)]
+		asking, stop := context.WithTimeout(ctx, joinTime)
+		_, err := control.Join(asking, n.dial, address, n.member())
+		stop()
+		var refused *control.Refused
+		if err == nil || errors.As(err, &refused) {
+			return err
+		}
+		n.options.Logger.Warn("cannot join the cluster; trying again", "address", address, "error", err)
+		rest(ctx, copyPause)
+	}
+	return nil
+}
+
+// member is this node as the cluster is told of it.
+func (n *Node) member() failover.Member {
+	m := failover.Member{
+		ID: failover.NodeID(n.home.Node), Disk: n.home.Disk, Name: n.name(), PeerAddr: n.link().Address, PGAddr: n.options.AdvertisePG,
+		Witness: n.options.Witness, Delay: n.options.ApplyDelay,
+	}
+	if m.PGAddr == "" && !m.Witness {
+		m.PGAddr = n.sql.Addr().String()
+	}
+	return m
+}
+
+func (n *Node) openControl() (err error) {
+	a := n.cluster.(*appointed)
+	n.control, err = control.Open(control.Options{
+		Dir: n.controlDir(), Self: a.self(), Address: n.link().Address, Dial: n.dial, Report: a.report, Logger: n.options.Logger,
+	})
+	return err
+}
+
+// lease gives what the pipeline asks before it acknowledges a commit that no follower is known to have: a leader that
+// the coordinator has not heard of for too long may have been replaced.
+func (n *Node) lease() func(context.Context) error {
+	if n.leadsByHand() || n.options.Follow != "" {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		for n.control == nil || control.Boottime() >= n.control.LeaseUntil() {
+			if rest(ctx, leasePace); ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	}
+}
+
+// members gives the cluster's members, nil where the leader is set by configuration.
+func (n *Node) members() func() []failover.Member {
+	if _, ok := n.cluster.(*appointed); !ok {
+		return nil
+	}
+	return func() []failover.Member {
+		if n.control == nil {
+			return nil
+		}
+		return n.control.State().Members
+	}
+}
+
+// introduce tells the cluster what has changed of this node since it was last told: its name, or where it is found.
+func (a *appointed) introduce(ctx context.Context) {
+	for ctx.Err() == nil {
+		s, me := a.node.control.State(), a.node.member()
+		i := slices.IndexFunc(s.Members, func(m failover.Member) bool { return m.ID == me.ID })
+		if s.Version == 0 || i < 0 {
+			if a.await(ctx, s.Version) != nil {
+				return
+			}
+			continue
+		}
+		known := s.Members[i]
+		if known.Name == me.Name && known.PeerAddr == me.PeerAddr && known.PGAddr == me.PGAddr && known.Disk == me.Disk {
+			return
+		}
+		if _, err := a.node.control.Do(ctx, failover.Command{Kind: failover.JoinCommand, Member: me}); err != nil && ctx.Err() == nil {
+			a.node.options.Logger.Warn("the cluster could not be told where this node is found; trying again", "error", err)
+			rest(ctx, copyPause)
+		}
+	}
+}
+
+// handOver lets another node lead before this one stops. It gives up after a while: then the others find out by themselves.
+func (n *Node) handOver(ctx context.Context) {
+	t := n.current.Load()
+	if n.control == nil || t == nil || !t.pipeline.Leading() || len(n.control.State().Members) < 2 {
+		return
+	}
+	ctx, stop := context.WithTimeout(ctx, handOverTime)
+	defer stop()
+	n.options.Logger.Info("handing over before this node stops")
+	_, err := n.control.Do(ctx, failover.Command{
+		Kind: failover.SwitchoverCommand, By: "the leader, which was asked to stop", Till: time.Now().Add(handOverTime),
+	})
+	for err == nil && t.pipeline.Leading() && ctx.Err() == nil && n.control.State().Switchover != nil {
+		rest(ctx, leasePace)
+	}
+	if t.pipeline.Leading() {
+		n.options.Logger.Warn("nobody has taken over; the cluster will elect a leader when it misses this one", "error", err)
+	}
+}
+
+// dial opens a connection of the control plane.
+func (n *Node) dial(ctx context.Context, address string, what control.Channel) (net.Conn, error) {
+	l := n.link()
+	conn, _, err := l.Open(ctx, address, purposes[what])
+	return conn, err
+}
+
+var purposes = map[control.Channel]replication.Purpose{
+	control.Raft: replication.ToRaft, control.Watch: replication.ToWatch, control.Command: replication.ToCommand,
+}
+
+// answerControl hands those who come for the control plane on to it.
+func (n *Node) answerControl() {
+	for what, why := range purposes {
+		n.door.Handle(why, func(ctx context.Context, conn net.Conn, _ replication.Identity) { n.control.Serve(ctx, what, conn) })
+	}
+}

@@ -1,0 +1,282 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"skein/internal/commit"
+	"skein/internal/failover"
+	"skein/internal/history"
+	"skein/internal/replication"
+)
+
+// refusedPause is how long a node of a cluster lets an upstream be that has refused it for good: the
+// cluster may soon name another.
+const refusedPause = time.Second
+
+// clearTime is how long following waits for clients of a leadership that is over to be gone.
+const clearTime = time.Second
+
+// roles carries out one duty after the other until ctx is done, or the node's copy cannot be continued.
+func (t *term) roles(ctx context.Context) error {
+	r := &role{term: t}
+	defer r.end()
+	for {
+		duty, version := t.node.cluster.duty()
+		if err := r.assume(ctx, duty); err != nil || ctx.Err() != nil {
+			return err
+		}
+		t.node.cluster.acts(version)
+		if err := r.await(ctx, version); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// role is what a node does under its present duty. It is used by roles alone.
+type role struct {
+	term *term
+	duty failover.Duty
+
+	stop     context.CancelFunc // ends copying; nil while this node copies from nobody
+	copied   chan error         // how copying ended
+	stopHold context.CancelFunc // lets writes go on; nil while they do
+	held     chan struct{}      // closed when they do again
+
+	leaving *departure // of the clients of the last leadership
+}
+
+// upstream is whom a duty says to copy from. A leader must have begun its epoch before anything is taken back for its sake.
+func upstream(d failover.Duty) replication.Upstream {
+	u := replication.Upstream{
+		Address: d.Upstream.PeerAddr, Node: string(d.Upstream.ID), Disk: d.Upstream.Disk, Under: d.Epoch, Shows: d.Goal,
+	}
+	if u.Shows.Epoch == 0 {
+		u.Shows.Epoch = d.Epoch
+	}
+	if d.Epoch == 0 {
+		u.Under = commit.AnyEpoch
+	}
+	return u
+}
+
+// assume makes the node do what a duty asks. First it promises the duty's epoch: then nothing of what it did
+// before under a lower one can go on.
+func (r *role) assume(ctx context.Context, d failover.Duty) error {
+	t := r.term
+	if d.Epoch > t.pipeline.Promised() {
+		if err := r.promise(ctx, d.Epoch); err != nil {
+			return err
+		}
+	}
+	old := r.duty
+	r.duty = d
+	switch d.Role {
+	case failover.Lead:
+		if err := r.lead(ctx, d); err != nil {
+			return err
+		}
+		r.hold(ctx, d.Pause)
+	case failover.Follow:
+		r.stepDown()
+		if same := old.Role == d.Role && old.Epoch == d.Epoch && old.Upstream.PeerAddr == d.Upstream.PeerAddr; !same || r.stop == nil {
+			r.endCopying()
+			r.follow(ctx, d)
+		}
+	case failover.Wait:
+		r.stepDown()
+		r.endCopying()
+	}
+	return nil
+}
+
+// promise answers an election. What is told from then on holds everything that this node has ever acknowledged.
+func (r *role) promise(ctx context.Context, epoch history.Epoch) error {
+	t := r.term
+	led := t.pipeline.Leading()
+	if led { // before: a disk that does not answer may hold the promise up
+		r.leaving = t.sendAway()
+		defer r.clear()
+	}
+	r.endCopying()
+	at, err := t.pipeline.Promise(epoch)
+	if err != nil {
+		return fmt.Errorf("promise epoch %d: %w", epoch, err)
+	}
+	t.failed.Store(nil)
+	t.node.options.Logger.Info("promised", "epoch", epoch, "position", at, "led", led)
+	t.node.cluster.tell()
+	return ctx.Err()
+}
+
+// stepDown ends a leadership that no duty asks for any more.
+func (r *role) stepDown() {
+	if r.term.pipeline.Leading() {
+		r.leaving = r.term.sendAway()
+		r.term.pipeline.StepDown()
+		r.clear()
+	}
+}
+
+// clear ends what belongs to a leadership, once this node has ceased to lead.
+func (r *role) clear() {
+	close(r.leaving.over)
+	r.hold(context.Background(), false)
+	r.term.ruling.forget()
+}
+
+// lead begins an epoch, unless this node has begun it already. One that began it and has been restarted since
+// must not go on: it may have lost what followers have under the same numbers.
+func (r *role) lead(ctx context.Context, d failover.Duty) error {
+	t := r.term
+	if !t.pipeline.Leading() {
+		if t.failed.Load() != nil {
+			return nil // said already; the cluster will elect anew
+		}
+		r.endCopying()
+		if err := r.begin(ctx, d); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			t.node.options.Logger.Error("this node was appointed and cannot lead", "epoch", d.Epoch, "error", err)
+			why := err.Error()
+			t.failed.Store(&why)
+			r.stepDown()
+			return nil
+		}
+	}
+	t.ruling.enforce(d.Rule)
+	return nil
+}
+
+// begin is a promotion: everything in the log is applied, the epoch's first entry is on this disk, and
+// clients may write. They are acknowledged once the followers have that entry, too.
+func (r *role) begin(ctx context.Context, d failover.Duty) error {
+	t, began := r.term, time.Now()
+	if r.leaving != nil {
+		select {
+		case <-r.leaving.gone:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if d.DespiteTaint {
+		t.pipeline.Regain(0)
+	}
+	if err := t.pipeline.Lead(ctx, d.Epoch); err != nil {
+		return err
+	}
+	t.ruling.enforce(d.Rule)
+	t.node.cluster.tell()
+	if err := t.engine.Load().Promote(ctx); err != nil {
+		return err
+	}
+	t.node.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head(), "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// follow copies from the duty's upstream until endCopying. Clients of a leadership that is over are gone by then, unless
+// they need long: what they read may be cut.
+func (r *role) follow(ctx context.Context, d failover.Duty) {
+	t := r.term
+	if r.leaving != nil {
+		select {
+		case <-r.leaving.gone:
+		case <-ctx.Done():
+		case <-time.After(clearTime):
+		}
+	}
+	ctx, r.stop = context.WithCancel(ctx)
+	r.copied = make(chan error, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return t.pipeline.Follow(ctx) })
+	group.Go(func() error {
+		for {
+			err := t.peer.Follow(ctx, upstream(d))
+			var refused *replication.Refused
+			if d.Epoch == 0 || !errors.As(err, &refused) {
+				return err
+			}
+			t.node.options.Logger.Warn("refused by the node to follow", "upstream", d.Upstream.Name, "reason", refused.Text)
+			if rest(ctx, refusedPause); ctx.Err() != nil {
+				return nil
+			}
+		}
+	})
+	go func(copied chan<- error) { copied <- group.Wait() }(r.copied)
+}
+
+func (r *role) endCopying() {
+	if r.stop == nil {
+		return
+	}
+	r.stop()
+	<-r.copied
+	r.stop, r.copied = nil, nil
+}
+
+// hold has writes wait, until it is called again with false; when nothing is under way any more, and
+// everything that was acknowledged is on this disk, the node's report says so.
+func (r *role) hold(ctx context.Context, on bool) {
+	t := r.term
+	switch {
+	case on && r.stopHold == nil:
+		ctx, r.stopHold = context.WithCancel(ctx)
+		r.held = make(chan struct{})
+		go t.holdWrites(ctx, r.held)
+	case !on && r.stopHold != nil:
+		r.stopHold()
+		<-r.held
+		r.stopHold, r.held = nil, nil
+	}
+}
+
+// holdWrites closes done when writes go on.
+func (t *term) holdWrites(ctx context.Context, done chan<- struct{}) {
+	defer close(done)
+	resume, err := t.engine.Load().PauseWrites(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			t.node.options.Logger.Warn("writes cannot be paused", "error", err)
+		}
+		return
+	}
+	defer resume()
+	if err := t.pipeline.VisibleMark().Wait(ctx, t.pipeline.Log().Received()); err != nil {
+		return
+	}
+	t.paused.Store(true)
+	defer t.paused.Store(false)
+	t.node.cluster.tell()
+	<-ctx.Done()
+}
+
+// await returns when there may be another duty, or copying has ended.
+func (r *role) await(ctx context.Context, version uint64) error {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	news := make(chan struct{})
+	go func() {
+		defer close(news)
+		_ = r.term.node.cluster.await(waiting, version)
+	}()
+	select {
+	case <-news:
+		return nil
+	case err := <-r.copied:
+		r.stop()
+		r.stop, r.copied = nil, nil
+		stop()
+		<-news
+		return err
+	}
+}
+
+func (r *role) end() {
+	r.hold(context.Background(), false)
+	r.endCopying()
+}
