@@ -50,7 +50,7 @@ func TestCopy_C01_KilledAtEveryStep(t *testing.T) {
 	c, l := grown(t)
 	f := c.add("n2", c.leader)
 	for _, faults := range []string{
-		"install.begun=kill:1", "install.page=kill:1", "install.page=kill:4", "install.synced=kill:1", "file.rename=kill:1", "file.rename=kill:2",
+		"install.sums=kill:1", "install.begun=kill:1", "install.page=kill:1", "install.page=kill:4", "install.synced=kill:1", "file.rename=kill:1", "file.rename=kill:2",
 		"install.checkpoint=kill:1", "fetch.installed=kill:1", "fetch.removed=kill:1", "log.create=kill:1", "log.spare=kill:1", "install.commit=kill:1",
 	} {
 		f.launch(faults)

@@ -89,6 +89,7 @@ type Node struct {
 	listening   listening
 	founding    bool             // the storage of a new cluster is being made
 	seen        history.Position // what this node's readers had seen when its last term ended
+	reread      bool             // pages of this node are damaged
 }
 
 // Open takes the directory and listens; clients that connect wait for Run. A leader, and a follower that
@@ -152,6 +153,7 @@ func (n *Node) setAside(err error) error {
 	if !damaged || n.leadsByHand() {
 		return err
 	}
+	n.reread = true
 	vault := filepath.Join(n.options.Dir, "vault")
 	if err := replog.MakeDir(vault); err != nil {
 		return err
@@ -261,7 +263,7 @@ func (n *Node) terms(ctx context.Context) error {
 	if n.options.Witness {
 		return n.refuse(ctx, func() string { return "This node is a witness: it votes on who leads and holds no data." })
 	}
-	for {
+	for hasty := false; ; {
 		if n.term == nil {
 			if err := n.fetch(ctx); err != nil || ctx.Err() != nil {
 				return err
@@ -285,15 +287,18 @@ func (n *Node) terms(ctx context.Context) error {
 		}
 		n.options.Logger.Warn("this node's copy cannot be continued; a new one is fetched, of which only what differs travels", "reason", again.Reason)
 		err = t.saveTail(again)
+		n.reread = again.Reread
 		if n.seen = (history.Position{}); !again.Diverged { // another past may end before what was seen of this one
 			n.seen, _ = t.pipeline.Log().At(t.pipeline.Visible())
 		}
 		if err := errors.Join(err, t.close()); err != nil {
 			return err
 		}
-		if time.Since(began) < shortTerm { // whatever is wrong may be wrong again
+		short := time.Since(began) < shortTerm
+		if short && hasty { // whatever is wrong is wrong again
 			rest(ctx, copyPause)
 		}
+		hasty = short
 	}
 }
 
@@ -319,7 +324,7 @@ func needsCopy(err error) (*replication.NeedSnapshot, error) {
 	case errors.Is(err, pagestore.ErrDiverged), errors.Is(err, pagestore.ErrDamaged):
 		// Pages are compared one by one, and those that are wrong replaced. Of damaged ones only those are met here that
 		// the next entry needs; a leader meets them as errors of its clients.
-		return &replication.NeedSnapshot{Reason: err.Error()}, nil
+		return &replication.NeedSnapshot{Reason: err.Error(), Reread: true}, nil
 	}
 	return nil, err
 }
@@ -382,7 +387,7 @@ func (n *Node) fetchFrom(ctx context.Context, progress *copying) (done bool, err
 			}
 		}()
 		l := n.link()
-		_, err := l.Fetch(fetching, from, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
+		_, err := l.Fetch(fetching, from, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, Reread: n.reread, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
 		if err == nil || n.control == nil && fetching.Err() == nil {
 			return true, err
 		}

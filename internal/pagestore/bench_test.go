@@ -56,8 +56,14 @@ func BenchmarkCopy(b *testing.B) {
 	b.Run("WriteRun", func(b *testing.B) {
 		b.SetBytes(pages * PageSize)
 		for b.Loop() {
-			in, err := BeginInstall(target)
+			in, err := BeginInstall(target, true)
 			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := in.Sums(2); err != nil {
+				b.Fatal(err)
+			}
+			if err := in.Mark([]Run{{2, 1, pages}}); err != nil {
 				b.Fatal(err)
 			}
 			for first := PageNo(1); first < pages; first += run {
@@ -77,7 +83,7 @@ func BenchmarkCopy(b *testing.B) {
 	b.Run("Sums", func(b *testing.B) {
 		b.SetBytes(pages * PageSize)
 		for b.Loop() {
-			in, err := BeginInstall(target)
+			in, err := BeginInstall(target, true)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -15,40 +15,43 @@ import (
 	"skein/internal/replog"
 )
 
-// installFile marks a directory whose base files are being replaced. Nothing is said about it: whoever
-// goes on begins by hashing what is there.
-const installFile = "installing"
-
-// Install brings the base files of a directory that no store has open to the databases of an image. It
-// keeps what an older copy, or an interrupted install, has right. From BeginInstall until Commit the
-// directory can be opened by nobody, whatever happens; an install that is interrupted anywhere is
-// begun again. It is for one goroutine.
+// Install brings the base files of a directory that no store has open to the databases of an image. It keeps what an
+// older copy, or an interrupted install, has right, and knows that by the sums beside the base files, as far as these can be
+// relied on.
+//
+// First Sums tells what is there; nothing has been touched by then. From Mark until Commit the directory can be opened by nobody,
+// whatever happens; an install that is interrupted anywhere is begun again. It is for one goroutine.
 type Install struct {
-	dir   string
-	files map[history.DatabaseID]*installing
+	dir    string
+	reread bool
+	marked bool   // by this install
+	known  mark   // by an earlier one, that was interrupted
+	left   record // by the last store that had the directory open, if there is no mark
+	files  map[history.DatabaseID]*installing
 }
 
 // installing is one base file on its way.
 type installing struct {
-	*os.File
-	sums []uint64 // of what the file has now
+	*os.File          // nil if there is none yet
+	sums     []uint64 // of what the file has now
+	read     bool     // they are not those in the file of sums
 }
 
-// BeginInstall makes the directory, if it is missing, and marks it.
-func BeginInstall(dir string) (*Install, error) {
+// BeginInstall makes the directory, if it is missing. With reread nothing is taken for right that has not been
+// read.
+func BeginInstall(dir string, reread bool) (*Install, error) {
 	if err := replog.MakeDir(dir); err != nil {
 		return nil, err
 	}
-	if err := replog.WriteFileAtomic(filepath.Join(dir, installFile), nil); err != nil {
+	i := &Install{dir: dir, reread: reread, files: map[history.DatabaseID]*installing{}}
+	var err error
+	if i.known, err = readMark(dir); err != nil {
 		return nil, fmt.Errorf("begin to install databases: %w", err)
 	}
-	return &Install{dir: dir, files: map[history.DatabaseID]*installing{}}, fault.Hit("install.begun")
-}
-
-// Installing says whether an install was begun in dir and not committed: nothing can open it.
-func Installing(dir string) bool {
-	_, err := os.Lstat(filepath.Join(dir, installFile))
-	return !errors.Is(err, fs.ErrNotExist)
+	if !Installing(dir) {
+		i.left, _ = readRecord(dir) // one that is damaged, or of another version, says nothing
+	}
+	return i, nil
 }
 
 // Sums gives the hash of each page that an older copy of a database has; none if there is no copy. The
@@ -65,44 +68,124 @@ func (i *Install) file(id history.DatabaseID) (*installing, error) {
 	if f := i.files[id]; f != nil {
 		return f, nil
 	}
-	f, err := os.OpenFile(basePath(i.dir, id), os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(basePath(i.dir, id), os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		i.files[id] = &installing{read: true}
+		return i.files[id], nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("install database %d: %w", id, err)
 	}
-	sums, err := hashFile(f)
-	if err == nil {
-		err = f.Truncate(int64(len(sums)) * PageSize) // a last part of a page has no hash
+	f := &installing{File: file}
+	if err := i.findSums(id, f); err != nil {
+		return nil, errors.Join(fmt.Errorf("install database %d: %w", id, err), file.Close())
 	}
+	i.files[id] = f
+	return f, nil
+}
+
+// findSums takes the sums that lie beside a base file for its own where that is certain: after a store that was
+// not in the middle of a checkpoint, if they lead to the database's checksum; or where the mark says so, if they lead to what
+// it names. Other pages are read.
+func (i *Install) findSums(id history.DatabaseID, f *installing) error {
+	st, err := f.Stat()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("install database %d: %w", id, err), f.Close())
+		return err
 	}
-	i.files[id] = &installing{f, sums}
-	return i.files[id], nil
+	pages := st.Size() / PageSize
+	if f.sums, err = readSums(sumsPath(i.dir, id), uint32(pages)); err != nil {
+		return err
+	}
+	unsure := []Run{{id, 1, int(pages)}}
+	left, ok := i.left.states[id]
+	ok = ok && i.left.at == i.left.reach && st.Size() == int64(left.Pages)*PageSize
+	switch want, known := i.known.rest[id]; {
+	case i.reread:
+	case ok && xor(f.sums) == left.Checksum:
+		unsure = nil
+	case known && i.known.restOf(id, f.sums) == want:
+		unsure = i.known.of(id, int(pages))
+	}
+	f.read = len(unsure) > 0
+	for _, r := range unsure {
+		if err := hashPages(f.File, int(r.First)-1, f.sums[r.First-1:int(r.First)-1+r.Count]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func xor(sums []uint64) (total uint64) {
+	for _, s := range sums {
+		total ^= s
+	}
+	return total
+}
+
+// Mark says which pages are going to be written. From here on the directory cannot be opened. Every database of the
+// image was asked for its sums before: who goes on after a crash reads these pages, and for the others relies on what was
+// found.
+func (i *Install) Mark(runs []Run) error {
+	if err := i.mark(runs); err != nil {
+		return fmt.Errorf("begin to install databases: %w", err)
+	}
+	return nil
+}
+
+func (i *Install) mark(runs []Run) error {
+	m := mark{rest: map[history.DatabaseID]uint64{}, runs: runs}
+	for id, f := range i.files {
+		m.rest[id] = m.restOf(id, f.sums)
+		if !f.read {
+			continue
+		}
+		if f.File != nil {
+			if err := f.Truncate(int64(len(f.sums)) * PageSize); err != nil { // a last part of a page has no hash
+				return err
+			}
+		}
+		if err := writeSums(sumsPath(i.dir, id), f.sums); err != nil {
+			return err
+		}
+		if err := fault.Hit("install.sums"); err != nil {
+			return err
+		}
+	}
+	if err := m.write(i.dir); err != nil {
+		return err
+	}
+	i.marked = true
+	return nil
 }
 
 // hashRun is how much of a file is read at once: 1 MB.
 const hashRun = 256
 
-// hashFile reads a base file from several goroutines, so that a fast disk is kept busy, and gives the
-// hash of each whole page.
+// hashFile gives the hash of each whole page of a base file.
 func hashFile(f *os.File) ([]uint64, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	sums := make([]uint64, st.Size()/PageSize)
+	return sums, hashPages(f, 0, sums)
+}
+
+// hashPages reads pages of a base file, from index first on, from several goroutines, so that a fast disk is kept busy, and
+// gives the hash of each.
+func hashPages(f *os.File, first int, sums []uint64) error {
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	failed := make(chan error, hashWorkers())
+	failed := make(chan error, min(hashWorkers(), len(sums)/hashRun+1))
 	for range cap(failed) {
 		workers.Go(func() {
-			buf := make([]byte, hashRun*PageSize)
+			buf := make([]byte, min(hashRun, len(sums))*PageSize)
 			for {
-				first := int(next.Add(hashRun)) - hashRun
-				if first >= len(sums) {
+				from := int(next.Add(hashRun)) - hashRun
+				if from >= len(sums) {
 					return
 				}
-				if err := hashPages(f, first, sums[first:min(first+hashRun, len(sums))], buf); err != nil {
+				if err := hashSome(f, first+from, sums[from:min(from+hashRun, len(sums))], buf); err != nil {
 					failed <- err
 					return
 				}
@@ -111,12 +194,12 @@ func hashFile(f *os.File) ([]uint64, error) {
 	}
 	workers.Wait()
 	close(failed)
-	return sums, <-failed
+	return <-failed
 }
 
 func hashWorkers() int { return max(2, min(runtime.GOMAXPROCS(0), 8)) }
 
-func hashPages(f *os.File, first int, sums []uint64, buf []byte) error {
+func hashSome(f *os.File, first int, sums []uint64, buf []byte) error {
 	buf = buf[:len(sums)*PageSize]
 	if _, err := f.ReadAt(buf, int64(first)*PageSize); err != nil {
 		return err
@@ -127,10 +210,12 @@ func hashPages(f *os.File, first int, sums []uint64, buf []byte) error {
 	return nil
 }
 
+var errNotMarked = errors.New("the directory is not marked as one that is being installed")
+
 // WriteRun puts pages in place that follow each other, from first on. Content that does not have the hash that is wanted is
 // refused.
 func (i *Install) WriteRun(id history.DatabaseID, first PageNo, pages []byte, want []uint64) error {
-	f, err := i.file(id)
+	f, err := i.writable(id)
 	if err != nil {
 		return err
 	}
@@ -150,6 +235,22 @@ func (i *Install) WriteRun(id history.DatabaseID, first PageNo, pages []byte, wa
 	return nil
 }
 
+// writable gives a database's base file, which is made if there is none.
+func (i *Install) writable(id history.DatabaseID) (*installing, error) {
+	f := i.files[id]
+	if !i.marked || f == nil {
+		return nil, fmt.Errorf("install database %d: %w", id, errNotMarked)
+	}
+	if f.File == nil {
+		file, err := os.OpenFile(basePath(i.dir, id), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("install database %d: %w", id, err)
+		}
+		f.File = file
+	}
+	return f, nil
+}
+
 // grow adds pages of zeros up to so many.
 func (f *installing) grow(pages int) {
 	if n := pages - len(f.sums); n > 0 {
@@ -163,11 +264,15 @@ func (f *installing) grow(pages int) {
 func (i *Install) Finish(lsn history.LSN, databases []ImageDB) error {
 	states := map[history.DatabaseID]State{}
 	for _, db := range databases {
-		f, err := i.file(db.ID)
+		f, err := i.writable(db.ID)
 		if err != nil {
 			return err
 		}
-		if err := f.complete(db); err != nil {
+		err = f.complete(db, sumsPath(i.dir, db.ID))
+		if errors.Is(err, ErrDamaged) {
+			err = errors.Join(err, mark{}.write(i.dir)) // whatever the cause is, the next install reads everything
+		}
+		if err != nil {
 			return fmt.Errorf("install database %d: %w", db.ID, err)
 		}
 		states[db.ID] = State{LSN: lsn, Pages: db.Pages, Checksum: db.Checksum}
@@ -181,21 +286,21 @@ func (i *Install) Finish(lsn history.LSN, databases []ImageDB) error {
 	return fault.Hit("install.checkpoint")
 }
 
-// complete gives the file its size, compares it and syncs it.
-func (f *installing) complete(db ImageDB) error {
+// complete gives the file its size, compares it and syncs it, and then the sums beside it: as long as these are older than the file, the
+// mark says of which pages.
+func (f *installing) complete(db ImageDB, sums string) error {
 	if err := f.Truncate(int64(db.Pages) * PageSize); err != nil {
 		return err
 	}
 	f.grow(int(db.Pages))
 	f.sums = f.sums[:db.Pages]
-	var total uint64
-	for _, s := range f.sums {
-		total ^= s
-	}
-	if total != db.Checksum {
+	if total := xor(f.sums); total != db.Checksum {
 		return fmt.Errorf("%w: its checksum is %016x, the image's is %016x", ErrDamaged, total, db.Checksum)
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return writeSums(sums, f.sums)
 }
 
 // Commit takes the mark away: from now on the directory can be opened. The install is over.
@@ -209,11 +314,13 @@ func (i *Install) Commit() error {
 	return errors.Join(replog.SyncDir(i.dir), i.Close())
 }
 
-// Close closes the files. Without Commit before, the directory stays marked.
+// Close closes the files. After Mark, and without Commit, the directory stays marked.
 func (i *Install) Close() error {
 	var err error
 	for _, f := range i.files {
-		err = errors.Join(err, f.File.Close())
+		if f.File != nil {
+			err = errors.Join(err, f.File.Close())
+		}
 	}
 	i.files = nil
 	return err

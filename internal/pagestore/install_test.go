@@ -18,16 +18,34 @@ import (
 
 // copyTo installs an image in dir as replication does, and says how many pages had to travel.
 func copyTo(i *Image, dir string) (sent int, err error) {
-	in, err := BeginInstall(dir)
+	in, err := BeginInstall(dir, false)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = in.Close() }()
+	var differ []Run
 	for _, db := range i.Databases() {
-		n, err := copyDatabase(i, in, db)
-		if sent += n; err != nil {
+		runs, err := differing(i, in, db)
+		if differ = append(differ, runs...); err != nil {
+			return 0, err
+		}
+	}
+	if err := in.Mark(differ); err != nil {
+		return 0, err
+	}
+	page := make([]byte, PageSize)
+	for _, r := range differ {
+		want, err := i.Sums(r.Database, r.First, 1)
+		if err != nil {
 			return sent, err
 		}
+		if err := i.ReadPages(r.Database, []PageNo{r.First}, page); err != nil {
+			return sent, err
+		}
+		if err := in.WriteRun(r.Database, r.First, page, want); err != nil {
+			return sent, err
+		}
+		sent++
 	}
 	if err := in.Finish(i.LSN, i.Databases()); err != nil {
 		return sent, err
@@ -35,31 +53,21 @@ func copyTo(i *Image, dir string) (sent int, err error) {
 	return sent, in.Commit()
 }
 
-func copyDatabase(i *Image, in *Install, db ImageDB) (int, error) {
+func differing(i *Image, in *Install, db ImageDB) (differ []Run, err error) {
 	have, err := in.Sums(db.ID)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	want, err := i.Sums(db.ID, 1, int(db.Pages))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var differ []PageNo
 	for n, s := range want {
 		if n >= len(have) && s != 0 || n < len(have) && have[n] != s {
-			differ = append(differ, PageNo(n+1))
+			differ = append(differ, Run{db.ID, PageNo(n + 1), 1})
 		}
 	}
-	page := make([]byte, PageSize)
-	for _, no := range differ {
-		if err := i.ReadPages(db.ID, []PageNo{no}, page); err != nil {
-			return 0, err
-		}
-		if err := in.WriteRun(db.ID, no, page, want[no-1:no]); err != nil {
-			return 0, err
-		}
-	}
-	return len(differ), nil
+	return differ, nil
 }
 
 func (b *bench) pin() *Image {
@@ -95,6 +103,9 @@ func (b *bench) wantCopy(dir string) {
 	defer func() { _ = s.Close() }()
 	if err := s.Verify(); err != nil {
 		b.t.Fatal(err)
+	}
+	if n := s.Reread(); n > 0 {
+		b.t.Errorf("opening the copy reads %d pages", n)
 	}
 	if s.CheckpointLSN() != i.LSN || s.Reach() != i.LSN {
 		b.t.Errorf("the copy is of entry %d, reach %d, want %d", s.CheckpointLSN(), s.Reach(), i.LSN)
@@ -194,8 +205,17 @@ func TestAnOlderCopyIsBroughtUpToDateByItsDifferences(t *testing.T) {
 
 func TestADirectoryWithAnIncompleteCopyIsNotOpened(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "db")
-	in, err := BeginInstall(dir)
+	in, err := BeginInstall(dir, false)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if have, err := in.Sums(2); len(have) > 0 || err != nil {
+		t.Fatal(have, err)
+	}
+	if err := in.WriteRun(2, 1, filled(1), []uint64{PageSum(1, filled(1))}); !errors.Is(err, errNotMarked) || Installing(dir) {
+		t.Errorf("before the directory is marked: %v", err)
+	}
+	if err := in.Mark([]Run{{2, 1, 3}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := in.WriteRun(2, 1, filled(1), []uint64{PageSum(1, filled(2))}); !errors.Is(err, ErrDamaged) {
@@ -251,7 +271,7 @@ func TestAnImageEndsWhenMemoryIsShort(t *testing.T) {
 
 // installPoints are the places of package fault in an install, and about how often it passes each.
 var installPoints = map[string]int{
-	"file.rename": 2, "install.begun": 1, "install.page": 6, "install.synced": 1, "install.checkpoint": 1, "install.commit": 1,
+	"file.rename": 2, "install.sums": 2, "install.begun": 1, "install.page": 6, "install.synced": 1, "install.checkpoint": 1, "install.commit": 1,
 }
 
 const installFrom, installTo = "SKEIN_TEST_INSTALL_FROM", "SKEIN_TEST_INSTALL_TO"

@@ -55,16 +55,22 @@ func readSums(path string, pages uint32) ([]uint64, error) {
 	return sums, nil
 }
 
-// writeSums makes the file one of these sums. It need not be on the disk.
+// writeSums replaces the file by one of these sums. The name is on the disk after the next sync of the directory.
 func writeSums(path string, sums []uint64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	for from := 0; from < len(sums) && err == nil; from += 256 * sumsBlock {
 		_, err = f.Write(encodeSums(nil, sums[from:min(from+256*sumsBlock, len(sums))]))
 	}
-	return errors.Join(err, f.Close())
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 func encodeSums(dst []byte, sums []uint64) []byte {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -46,6 +47,9 @@ type FetchOptions struct {
 	// NotBelow is the position up to which this node's readers have seen; a snapshot of the same history
 	// that does not reach it is refused until the source has come further.
 	NotBelow history.Position
+	// Reread has every page of an older copy read, however sure it is what is in them: pages of it are damaged, or
+	// came to be wrong in a way that nobody knows.
+	Reread bool
 	// SegmentBytes is the size of the new log's segments, 0 for the default.
 	SegmentBytes int64
 	// Progress, if any, is called several times a second, from one goroutine.
@@ -54,8 +58,9 @@ type FetchOptions struct {
 
 // Fetch makes the node in dir, whose storage nobody has open, a copy of the one at address: its databases
 // as of one entry, and a log that begins behind it, which is where Follow can go on. Pages that an
-// older copy, or an interrupted Fetch, has right do not travel. From the first page on until it is complete the
-// directory cannot be opened, after a crash neither; another Fetch goes on where it stopped.
+// older copy, or an interrupted Fetch, has right do not travel, nor are they read where their hashes are known. From the
+// first page on until it is complete the directory cannot be opened, after a crash neither; another Fetch goes on where it
+// stopped.
 //
 // It tries again whenever the connection fails, until ctx is done. It ends with a *Refused that is not
 // temporary, with ErrNoRoom, or with what this node's disk said. l.Cluster is the cluster's.
@@ -131,21 +136,18 @@ func (f *fetch) take(ctx context.Context) (err error) {
 	if err := f.room(); err != nil {
 		return &storageFailed{err}
 	}
-	if f.install, err = pagestore.BeginInstall(filepath.Join(f.dir, "db")); err != nil {
+	if f.install, err = pagestore.BeginInstall(filepath.Join(f.dir, "db"), f.options.Reread); err != nil {
 		return &storageFailed{err}
 	}
 	defer func() { err = errors.Join(err, f.install.Close()) }()
-	// All older copies are hashed before the first page travels: then nobody waits for a disk with a full network.
-	for _, db := range f.head.Databases {
-		f.total.Add(int64(db.Pages) * pagestore.PageSize)
-		if _, err := f.install.Sums(db.ID); err != nil {
-			return &storageFailed{err}
-		}
-	}
-	if err := f.pages(ctx); err != nil {
+	differ, err := f.compare(ctx)
+	if err != nil {
 		return err
 	}
-	if _, err := f.w.expectAlive(kindSnapshotEnd); err != nil {
+	if err := f.install.Mark(differ); err != nil {
+		return &storageFailed{err}
+	}
+	if err := f.pages(ctx, differ); err != nil {
 		return err
 	}
 	if err := f.complete(); err != nil {
@@ -180,96 +182,141 @@ func (f *fetch) complete() error {
 	return f.install.Commit()
 }
 
-// pages sends the hashes of what is here, a few messages ahead, and writes what comes for them.
-func (f *fetch) pages(ctx context.Context) error {
+// compare finds the pages that this node does not have right: first by digests, then by the hashes of those
+// blocks that differ.
+func (f *fetch) compare(ctx context.Context) (differ []pagestore.Run, err error) {
+	var all []pagestore.Run
+	for _, db := range f.head.Databases {
+		f.total.Add(int64(db.Pages) * pagestore.PageSize)
+		all = append(all, pagestore.Run{Database: db.ID, First: 1, Count: int(db.Pages)})
+		// All older copies are read before the first page travels: then nobody waits for a disk with a full network.
+		if _, err := f.install.Sums(db.ID); err != nil {
+			return nil, &storageFailed{err}
+		}
+	}
+	blocks, err := f.differing(ctx, asks(wantDigests, all))
+	if err != nil {
+		return nil, err
+	}
+	return f.differing(ctx, asks(wantHashes, blocks))
+}
+
+// differing gives the pages that the answers show to be others than those that are here.
+func (f *fetch) differing(ctx context.Context, asks iter.Seq[ask]) (differ []pagestore.Run, err error) {
+	err = f.exchange(ctx, asks, func(a ask, given []byte) error {
+		for _, r := range a.runs {
+			mine, each := f.mine(r), 1
+			if a.what == wantDigests {
+				mine, each = digests(mine, r.Count), digestBlock
+			}
+			theirs, rest, err := decodeSums(given, len(mine))
+			if err != nil {
+				return err
+			}
+			given = rest
+			for i := range mine {
+				at := pagestore.Run{Database: r.Database, First: r.First + pagestore.PageNo(i*each), Count: min(each, r.Count-i*each)}
+				if mine[i] == theirs[i] {
+					f.done.Add(int64(at.Count) * pagestore.PageSize)
+				} else {
+					differ = join(differ, at)
+				}
+			}
+		}
+		return nil
+	})
+	return differ, err
+}
+
+// mine gives the hashes of pages that are here; of those that are not, zeros, which stand for a page of zeros.
+func (f *fetch) mine(r pagestore.Run) []uint64 {
+	have, _ := f.install.Sums(r.Database) // compare has asked before
+	from := min(int(r.First)-1, len(have))
+	sums := make([]uint64, r.Count)
+	copy(sums, have[from:])
+	return sums
+}
+
+// join adds a run, to the last one if it goes on there.
+func join(runs []pagestore.Run, r pagestore.Run) []pagestore.Run {
+	if n := len(runs); n > 0 {
+		if last := &runs[n-1]; last.Database == r.Database && int(last.First)+last.Count == int(r.First) {
+			last.Count += r.Count
+			return runs
+		}
+	}
+	return append(runs, r)
+}
+
+// pages has the pages that differ sent, and writes them.
+func (f *fetch) pages(ctx context.Context, differ []pagestore.Run) error {
+	var count encoder
+	count.u64(uint64(ask{runs: differ}.pages()))
+	if err := f.w.write(kindDiffering, 0, 0, count.b); err != nil {
+		return err
+	}
+	return f.exchange(ctx, asks(wantPages, differ), func(a ask, given []byte) error {
+		sums, content, err := decodeSums(given, a.pages())
+		if err != nil {
+			return err
+		}
+		if len(content) != len(sums)*pagestore.PageSize {
+			return fmt.Errorf("%w: %d bytes for %d pages", errBadMessage, len(content), len(sums))
+		}
+		for _, r := range a.runs {
+			n := r.Count * pagestore.PageSize
+			if err := f.install.WriteRun(r.Database, r.First, content[:n], sums[:r.Count]); err != nil {
+				if errors.Is(err, pagestore.ErrDamaged) {
+					return err // on the way, or at the source: not this disk
+				}
+				return &storageFailed{err}
+			}
+			sums, content = sums[r.Count:], content[n:]
+			f.done.Add(int64(n))
+			f.move.Add(int64(n))
+		}
+		return nil
+	})
+}
+
+// exchange asks, some messages ahead of what was answered, and hands each answer on.
+func (f *fetch) exchange(ctx context.Context, asks iter.Seq[ask], take func(a ask, given []byte) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	hashes := make(chan []byte, sumsAhead)
-	var sending sync.WaitGroup
-	defer sending.Wait()
-	defer close(hashes)
-	sending.Go(func() {
-		for b := range hashes {
-			if ctx.Err() != nil {
-				continue
+	asked := make(chan ask, asksAhead)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel(nil)
+	asking.Go(func() {
+		defer close(asked)
+		for a := range asks {
+			select {
+			case asked <- a:
+			case <-ctx.Done():
+				return
 			}
-			if err := f.w.write(kindSums, 0, 0, b); err != nil {
+			if err := f.w.write(kindAsk, 0, 0, a.encode()); err != nil {
 				cancel(err)
 				_ = f.w.close()
+				return
 			}
 		}
 	})
-	chunks := chunksOf(f.head.Databases)
-	ahead := 0
-	for _, due := range chunks {
-		for ; ahead < len(chunks) && len(hashes) < cap(hashes); ahead++ {
-			b, err := f.hashes(chunks[ahead])
-			if err != nil {
-				_ = f.w.close()
-				return &storageFailed{err}
-			}
-			hashes <- b
+	for a := range asked {
+		m, err := f.w.expectAlive(kindGiven)
+		if err == nil {
+			err = take(a, m.payload)
 		}
-		if err := f.chunk(due); err != nil {
-			_ = f.w.close() // whoever sends hashes must not go on
-			if cause := context.Cause(ctx); cause != nil {
+		if err != nil {
+			cause := context.Cause(ctx)
+			_ = f.w.close() // whoever asks must not go on
+			if cause != nil {
 				return cause
 			}
 			return err
 		}
-		f.done.Add(int64(due.Count) * pagestore.PageSize)
 	}
-	return nil
-}
-
-// hashes encodes what this node has of a chunk: nothing, when it has none of it.
-func (f *fetch) hashes(c pageRun) ([]byte, error) {
-	sums, err := f.install.Sums(c.Database)
-	if err != nil {
-		return nil, err
-	}
-	b := c.encode(make([]byte, 0, pageRunBytes))
-	from := min(int(c.First)-1, len(sums))
-	have := sums[from:min(from+c.Count, len(sums))]
-	if len(have) == 0 {
-		return b, nil
-	}
-	b = append(b, encodeSums(have)...)
-	return append(b, make([]byte, 8*(c.Count-len(have)))...), nil
-}
-
-// chunk writes pages until the run of none that ends a chunk.
-func (f *fetch) chunk(due pageRun) error {
-	for {
-		m, err := f.w.expectAlive(kindPages)
-		if err != nil {
-			return err
-		}
-		run, rest, err := decodePageRun(m.payload, shipRun)
-		if err != nil {
-			return err
-		}
-		if run.Database != due.Database || run.First < due.First || int(run.First-due.First)+run.Count > due.Count {
-			return fmt.Errorf("%w: pages %v where %v were due", errBadMessage, run, due)
-		}
-		if run.Count == 0 {
-			return nil
-		}
-		sums, content, err := decodeSums(rest, run.Count)
-		if err != nil {
-			return err
-		}
-		if len(content) != run.Count*pagestore.PageSize {
-			return fmt.Errorf("%w: %d bytes for %v", errBadMessage, len(content), run)
-		}
-		if err := f.install.WriteRun(run.Database, run.First, content, sums); err != nil {
-			if errors.Is(err, pagestore.ErrDamaged) {
-				return err // on the way, or at the source: not this disk
-			}
-			return &storageFailed{err}
-		}
-		f.move.Add(int64(len(content)))
-	}
+	return context.Cause(ctx)
 }
 
 // room looks, before anything is touched, whether the databases can fit.

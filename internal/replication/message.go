@@ -28,9 +28,9 @@ const (
 
 	kindSnapshotWanted
 	kindSnapshot // what it will be
-	kindSums     // hashes of the pages that the receiver has
-	kindPages    // the pages that differ
-	kindSnapshotEnd
+	kindAsk      // receiver: give me of these pages …
+	kindGiven    // what was asked for, in that order
+	kindDiffering
 	kindSnapshotTaken
 
 	kindPageWanted

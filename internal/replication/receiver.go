@@ -30,6 +30,8 @@ type NeedSnapshot struct {
 	// here may exist nowhere else, if Diverged, and should be kept before it is overwritten.
 	Fork     history.LSN
 	Diverged bool
+	// Reread says that pages are damaged, or are not what they should be: see FetchOptions.
+	Reread bool
 }
 
 func (n *NeedSnapshot) Error() string { return "a snapshot is needed: " + n.Reason }

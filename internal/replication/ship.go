@@ -5,23 +5,29 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/zeebo/xxh3"
 
 	"skein/internal/history"
 	"skein/internal/pagestore"
 )
 
 const (
-	// sumsChunk is how many pages one message of hashes covers: 256 KB of hashes for 128 MB of pages.
-	sumsChunk = 32 << 10
+	// digestBlock is how many pages have one digest: the hash of their hashes.
+	digestBlock = 512
 
-	// shipRun is how many pages travel in one message: 512 KB.
-	shipRun = 128
+	// askDigests, askHashes and askPages are the most pages that one message may ask these of: 16 KB of digests, 256 KB of
+	// hashes, 512 KB of pages.
+	askDigests = 1 << 20
+	askHashes  = 32 << 10
+	askPages   = 128
 
-	// sumsAhead is how many chunks of hashes the receiver may be ahead of the pages.
-	sumsAhead = 4
+	// asksAhead is how many messages may be asked before the first is answered.
+	asksAhead = 32
 
 	// snapshotPatience times Timeout is the silence that ends a snapshot: both sides wait for disks there.
 	snapshotPatience = 6
@@ -60,14 +66,104 @@ func decodeSnapshotHead(b []byte) (snapshotHead, error) {
 	return s, d.end()
 }
 
-// pageRun stands at the front of hashes and of pages: which they are.
-type pageRun struct {
-	Database history.DatabaseID
-	First    pagestore.PageNo
-	Count    int
+// wanted is what is asked of pages.
+type wanted uint8
+
+const (
+	wantDigests wanted = iota + 1 // of each digestBlock, counted from the first page of a run
+	wantHashes
+	wantPages // hashes, then contents
+)
+
+// most is how many pages one message may ask it of.
+func (w wanted) most() int {
+	return [...]int{wantDigests: askDigests, wantHashes: askHashes, wantPages: askPages}[w]
 }
 
-const pageRunBytes = 12
+// ask is for some pages of one database.
+type ask struct {
+	what     wanted
+	database history.DatabaseID
+	runs     []pagestore.Run // of that database
+}
+
+func (a ask) pages() (n int) {
+	for _, r := range a.runs {
+		n += r.Count
+	}
+	return n
+}
+
+func (a ask) encode() []byte {
+	var e encoder
+	e.u8(uint8(a.what))
+	e.u32(uint32(a.database))
+	for _, r := range a.runs {
+		e.u32(uint32(r.First))
+		e.u32(uint32(r.Count))
+	}
+	return e.b
+}
+
+func decodeAsk(b []byte) (ask, error) {
+	d := decoder{b: b}
+	a := ask{what: wanted(d.u8()), database: history.DatabaseID(d.u32())}
+	if a.what < wantDigests || a.what > wantPages {
+		return a, errBadMessage
+	}
+	left := a.what.most()
+	for len(d.b) > 0 {
+		r := pagestore.Run{Database: a.database, First: pagestore.PageNo(d.u32()), Count: int(d.u32())}
+		if left -= r.Count; left < 0 || r.First == 0 || r.Count == 0 {
+			d.bad = true
+			break
+		}
+		a.runs = append(a.runs, r)
+	}
+	return a, d.end()
+}
+
+// asks puts runs, which are in order of databases, into as few messages as they fit in.
+func asks(what wanted, runs []pagestore.Run) iter.Seq[ask] {
+	return func(yield func(ask) bool) {
+		a := ask{what: what}
+		left := what.most()
+		for _, r := range runs {
+			for r.Count > 0 {
+				if len(a.runs) > 0 && (left == 0 || a.database != r.Database) {
+					if !yield(a) {
+						return
+					}
+					a, left = ask{what: what}, what.most()
+				}
+				n := min(left, r.Count)
+				a.database, a.runs = r.Database, append(a.runs, pagestore.Run{Database: r.Database, First: r.First, Count: n})
+				r.First, r.Count, left = r.First+pagestore.PageNo(n), r.Count-n, left-n
+			}
+		}
+		if len(a.runs) > 0 {
+			yield(a)
+		}
+	}
+}
+
+// digests gives the hash of the hashes of each block of so many pages; those that are missing are of zeros.
+func digests(sums []uint64, pages int) []uint64 {
+	list := make([]uint64, 0, (pages+digestBlock-1)/digestBlock)
+	var block [8 * digestBlock]byte
+	for from := 0; from < pages; from += digestBlock {
+		n := min(digestBlock, pages-from)
+		clear(block[:])
+		for i := range min(n, max(len(sums)-from, 0)) {
+			binary.LittleEndian.PutUint64(block[8*i:], sums[from+i])
+		}
+		list = append(list, xxh3.Hash(block[:8*n]))
+	}
+	return list
+}
+
+// pageRun is a page that is to be repaired.
+type pageRun pagestore.Run
 
 func (r pageRun) encode(dst []byte) []byte {
 	e := encoder{dst}
@@ -84,17 +180,6 @@ func decodePageRun(b []byte, most int) (pageRun, []byte, error) {
 		d.bad = true
 	}
 	return r, d.b, d.end()
-}
-
-// chunksOf lists what each message of hashes covers, in the order in which both sides go through databases.
-func chunksOf(databases []pagestore.ImageDB) []pageRun {
-	var all []pageRun
-	for _, db := range databases {
-		for first := uint32(1); first <= db.Pages; first += sumsChunk {
-			all = append(all, pageRun{db.ID, pagestore.PageNo(first), int(min(sumsChunk, db.Pages-first+1))})
-		}
-	}
-	return all
 }
 
 func decodeSums(b []byte, n int) ([]uint64, []byte, error) {
@@ -115,7 +200,7 @@ type shipment struct {
 	since time.Time
 	at    history.LSN
 
-	total, done, sent atomic.Int64 // bytes: of all databases; compared; sent because they differ
+	total, done, sent atomic.Int64 // bytes: of all databases; known to be equal, or sent; sent because they differ
 }
 
 // ship sends the databases as they are now, without those pages that the other side has already. The log
@@ -151,19 +236,13 @@ func (p *Peer) ship(ctx context.Context, w *wire, who Identity) error {
 	if err := w.write(kindSnapshot, 0, head.At.Epoch, head.encode()); err != nil {
 		return err
 	}
-	if err := s.pages(image); err != nil {
+	if err := s.answer(image); err != nil {
 		if errors.Is(err, pagestore.ErrSnapshotTooOld) {
 			return w.refuse(refuse(RefusedGone, "the snapshot was outlived by what changed meanwhile"))
 		}
 		if errors.Is(err, pagestore.ErrDamaged) {
 			return w.refuse(refuse(RefusedBusy, "its own copy is damaged: %v", err))
 		}
-		return err
-	}
-	if err := w.write(kindSnapshotEnd, 0, head.At.Epoch); err != nil {
-		return err
-	}
-	if _, err := w.expectAlive(kindSnapshotTaken); err != nil {
 		return err
 	}
 	p.Logger.Info("sent a snapshot", "name", who.Name, "at", head.At, "bytes", s.sent.Load(), "took", time.Since(s.since).Round(time.Millisecond))
@@ -194,68 +273,65 @@ func (p *Peer) shipping(s *shipment, on bool) {
 	delete(p.snapshots, s)
 }
 
-// pages answers each message of hashes with the pages that differ, and a run of none at its end.
-func (s *shipment) pages(image *pagestore.Image) error {
-	buf := make([]byte, shipRun*pagestore.PageSize)
-	for _, due := range chunksOf(image.Databases()) {
-		m, err := s.w.expectAlive(kindSums)
-		if err != nil {
+// answer gives what is asked for until everything is taken. The receiver compares, and says how much it found to differ.
+func (s *shipment) answer(image *pagestore.Image) error {
+	buf := make([]byte, askPages*pagestore.PageSize)
+	for {
+		m, err := s.w.expectAlive(kindAsk, kindDiffering, kindSnapshotTaken)
+		switch {
+		case err != nil:
 			return err
-		}
-		run, rest, err := decodePageRun(m.payload, sumsChunk)
-		if err != nil {
-			return err
-		}
-		if run != due {
-			return fmt.Errorf("%w: hashes of %v where %v were due", errBadMessage, run, due)
-		}
-		theirs := make([]uint64, run.Count) // zero, if there are none
-		if len(rest) > 0 {
-			if theirs, _, err = decodeSums(rest, run.Count); err != nil {
+		case m.kind == kindSnapshotTaken:
+			return nil
+		case m.kind == kindDiffering:
+			d := decoder{b: m.payload}
+			s.done.Store(s.total.Load() - int64(d.u64())*pagestore.PageSize)
+			if err := d.end(); err != nil {
 				return err
 			}
+			continue
 		}
-		mine, err := image.Sums(run.Database, run.First, run.Count)
+		a, err := decodeAsk(m.payload)
 		if err != nil {
 			return err
 		}
-		if err := s.differing(image, run, mine, theirs, buf); err != nil {
+		if err := s.give(image, a, buf); err != nil {
 			return err
 		}
-		s.done.Add(int64(run.Count) * pagestore.PageSize)
 	}
-	return nil
 }
 
-func (s *shipment) differing(image *pagestore.Image, run pageRun, mine, theirs []uint64, buf []byte) error {
-	for i := 0; i < run.Count; {
-		if mine[i] == theirs[i] {
-			i++
-			continue
-		}
-		n := 1
-		for n < shipRun && i+n < run.Count && mine[i+n] != theirs[i+n] {
-			n++
-		}
-		if err := s.send(image, pageRun{run.Database, run.First + pagestore.PageNo(i), n}, mine[i:i+n], buf); err != nil {
+func (s *shipment) give(image *pagestore.Image, a ask, buf []byte) error {
+	var hashes []uint64
+	for _, r := range a.runs {
+		sums, err := image.Sums(r.Database, r.First, r.Count)
+		if err != nil {
 			return err
 		}
-		i += n
+		if len(sums) != r.Count {
+			return fmt.Errorf("%w: %v is asked for", errBadMessage, r)
+		}
+		if a.what == wantDigests {
+			sums = digests(sums, r.Count)
+		}
+		hashes = append(hashes, sums...)
 	}
-	return s.w.write(kindPages, 0, 0, pageRun{run.Database, run.First, 0}.encode(nil))
-}
-
-func (s *shipment) send(image *pagestore.Image, run pageRun, sums []uint64, buf []byte) error {
-	numbers := make([]pagestore.PageNo, run.Count)
-	for i := range numbers {
-		numbers[i] = run.First + pagestore.PageNo(i)
+	if a.what != wantPages {
+		return s.w.write(kindGiven, 0, 0, encodeSums(hashes))
 	}
-	buf = buf[:run.Count*pagestore.PageSize]
-	if err := image.ReadPages(run.Database, numbers, buf); err != nil {
+	numbers := make([]pagestore.PageNo, 0, askPages)
+	for _, r := range a.runs {
+		for i := range r.Count {
+			numbers = append(numbers, r.First+pagestore.PageNo(i))
+		}
+	}
+	buf = buf[:len(numbers)*pagestore.PageSize]
+	if err := image.ReadPages(a.database, numbers, buf); err != nil {
 		return err
 	}
 	s.sent.Add(int64(len(buf)))
-	return s.w.write(kindPages, 0, 0, run.encode(nil), encodeSums(sums), buf)
+	s.done.Add(int64(len(buf)))
+	return s.w.write(kindGiven, 0, 0, encodeSums(hashes), buf)
 }
 
 func encodeSums(sums []uint64) []byte {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"skein/internal/history"
+	"skein/internal/pagestore"
 )
 
 // sent gives the bytes of one message.
@@ -189,6 +190,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add(verdict{Action: actCut, Reason: "x"}.encode())
 	f.Add(snapshotHead{Epochs: history.Epochs{{Epoch: 1, LSN: 1}}}.encode())
 	f.Add(pageRun{1, 1, 1}.encode(nil))
+	f.Add(ask{wantPages, 1, []pagestore.Run{{Database: 1, First: 1, Count: 3}}}.encode())
 	f.Add(refuse(RefusedBusy, "no").encode())
 	f.Fuzz(func(_ *testing.T, b []byte) { decodeAny(b) })
 }
@@ -205,8 +207,11 @@ func decodeAny(b []byte) {
 	_, _, _ = decodePulse(b)
 	_, _ = decodeAck(b)
 	_, _ = decodeSnapshotHead(b)
-	if run, rest, err := decodePageRun(b, shipRun); err == nil {
+	if run, rest, err := decodePageRun(b, 1); err == nil {
 		_, _, _ = decodeSums(rest, run.Count)
+	}
+	if a, err := decodeAsk(b); err == nil && a.pages() > a.what.most() {
+		panic("more is asked than may be")
 	}
 	_, _ = decodeVerified(b, Identity{}, "")
 }
