@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"sqlitevfs"},
 	{"commit"},
 	{"failover"},
-	{"dialect"},
+	{"dialect", "overview"},
 	{"pgcatalog"},
 	{"pgwire"},
 	{"engine"},
@@ -34,8 +34,8 @@ var layers = [][]string{
 	{"router"},
 	{"node"},
 	{"claims"},
-	{"nodetest"},
-	{"clustertest", "crashtest", "demo", "gameday", "shell"},
+	{"nodetest", "shell"},
+	{"clustertest", "console", "crashtest", "demo", "gameday"},
 }
 
 const module = "skein/"
