@@ -11,7 +11,8 @@ var rowFunctions = wordSet(`unnest generate_series generate_subscripts json_each
 	json_each_text jsonb_each_text json_array_elements jsonb_array_elements json_array_elements_text
 	jsonb_array_elements_text json_object_keys jsonb_object_keys regexp_split_to_table string_to_table
 	pg_get_keywords pg_show_all_settings pg_timezone_names pg_timezone_abbrevs pg_lock_status
-	pg_stat_get_activity pg_options_to_table aclexplode pg_create_physical_replication_slot skein_verify`)
+	pg_stat_get_activity pg_options_to_table aclexplode pg_create_physical_replication_slot skein_verify
+	skein_failover_check`)
 
 // listFunctions are the row functions whose one column is called value, after which PostgreSQL names
 // the function's alias.
@@ -38,7 +39,8 @@ var results = functionResults(map[oid.OID]string{
 		regexp_replace regexp_substr typeof printf hex quote pg_tablespace_location to_hex timeofday
 		pg_describe_object date strftime time datetime regclass_out regtype_out regproc_out
 		pg_get_userbyid_ pg_current_wal_lsn_ json_extract json_object json_array json_quote
-		jsonb_pretty pg_client_encoding_ pg_get_wal_replay_pause_state to_char_tz timestamptz_text bool_text json_path_text`,
+		jsonb_pretty pg_client_encoding_ pg_get_wal_replay_pause_state skein_switchover
+		skein_cancel_switchover skein_failover skein_remove_member skein_set_member to_char_tz timestamptz_text bool_text json_path_text`,
 	oid.Name: `current_database current_schema current_user_ current_user session_user user
 		pg_get_userbyid pg_encoding_to_char getdatabaseencoding pg_client_encoding`,
 	oid.NameArray: `current_schemas`,
@@ -61,7 +63,7 @@ var results = functionResults(map[oid.OID]string{
 	oid.Interval:     `age make_interval justify_days justify_hours justify_interval`,
 	oid.UUID:         `gen_random_uuid uuid_generate_v4 uuid_generate_v1`,
 	oid.Bytea:        `decode convert_to sha224 sha256 sha384 sha512 digest gen_random_bytes randomblob zeroblob unhex bytea_cat`,
-	oid.JSON:         `json_build_object json_build_array json_agg json_object_agg to_json row_to_json json_group_array json_group_object array_to_json json_extract_path json_strip_nulls json_remove json_set json_insert json_replace json_patch`,
+	oid.JSON:         `skein_overview json_build_object json_build_array json_agg json_object_agg to_json row_to_json json_group_array json_group_object array_to_json json_extract_path json_strip_nulls json_remove json_set json_insert json_replace json_patch`,
 	oid.JSONB:        `jsonb_build_object jsonb_build_array jsonb_agg jsonb_object_agg to_jsonb jsonb_set jsonb_insert jsonb_strip_nulls jsonb_extract_path jsonb`,
 	oid.TextArray:    `string_to_array regexp_split_to_array regexp_match regexp_matches parse_ident`,
 	oid.Regclass:     `to_regclass`,
@@ -123,6 +125,14 @@ func argumentTypes(name string) []oid.OID {
 		return []oid.OID{oid.Int8}
 	case "pg_create_physical_replication_slot", "pg_drop_replication_slot":
 		return []oid.OID{oid.Name, oid.Bool, oid.Bool}
+	case "skein_switchover":
+		return []oid.OID{oid.Text, oid.Timestamptz, oid.Bool}
+	case "skein_failover":
+		return []oid.OID{oid.Text, oid.Bool, oid.Bool}
+	case "skein_set_member", "skein_remove_member":
+		return []oid.OID{oid.Text, oid.Text, oid.Text}
+	case "pg_promote":
+		return []oid.OID{oid.Bool, oid.Int4}
 	case "pg_wal_lsn_diff":
 		return []oid.OID{oid.PgLSN, oid.PgLSN}
 	case "format_type", "pg_get_indexdef", "pg_get_constraintdef", "pg_table_is_visible", "pg_get_viewdef", "col_description":

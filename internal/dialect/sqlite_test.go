@@ -48,6 +48,7 @@ func (cluster) WalBytes() uint64                           { return 0 }
 func (cluster) StartTime() time.Time                       { return time.Unix(1_700_000_000, 0) }
 
 func (cluster) Replication() pgcatalog.Replication { return nil }
+func (cluster) Failover() pgcatalog.Failover       { return nil }
 
 // open gives a SQLite database set up as the engine does, after running the statements in it.
 func open(t *testing.T, setup ...string) *sqlite3.Conn { return openIn(t, "UTC", setup...) }

@@ -111,5 +111,7 @@ func (c cluster) StartTime() time.Time { return c.s.engine.started }
 
 func (c cluster) Replication() pgcatalog.Replication { return c.s.engine.options.Replication }
 
+func (c cluster) Failover() pgcatalog.Failover { return c.s.engine.options.Failover }
+
 // nobody is asked when the engine itself runs a statement.
 var nobody pgcatalog.Session = asked{Session: &Session{}}

@@ -13,6 +13,8 @@ import (
 
 	"skein/internal/commit"
 	"skein/internal/dialect"
+	"skein/internal/failover"
+	"skein/internal/overview"
 	"skein/internal/pgcatalog"
 	"skein/internal/sqlstate"
 )
@@ -167,6 +169,9 @@ func (s *Session) alterSystem(ctx context.Context, v *dialect.Variable) error {
 	if err := checkStored(v); err != nil {
 		return err
 	}
+	if p := parameters[v.Name]; p != nil && p.agreed {
+		return s.agree(ctx, p, v)
+	}
 	lsn, err := s.writeSystem(ctx, func(c *conn) error { return c.store(scope{}, v) })
 	if err != nil {
 		return err
@@ -176,6 +181,29 @@ func (s *Session) alterSystem(ctx context.Context, v *dialect.Variable) error {
 	}
 	_, err = s.reach(ctx, lsn, commit.Local)
 	return err
+}
+
+// agreed gives a parameter that the cluster keeps outside of its databases.
+func (e *Engine) agreed(p *parameter) string {
+	if f := e.options.Failover; f != nil {
+		if now := f.State(); now.Version > 0 {
+			value, _ := overview.SettingValue(now.Settings, p.name)
+			return value
+		}
+	}
+	return p.value
+}
+
+// agree changes one of those, on any node and whether there is a leader or not.
+func (s *Session) agree(ctx context.Context, p *parameter, v *dialect.Variable) error {
+	value, _ := overview.SettingValue(failover.DefaultSettings(), p.name)
+	if !v.Default {
+		var err error
+		if value, err = checked(v.Name, v.Value); err != nil {
+			return err
+		}
+	}
+	return pgcatalog.ChangeSetting(ctx, s.engine.options.Failover, s.user, p.name, value)
 }
 
 func (s *Session) alterDatabaseSetting(ctx context.Context, name string, v *dialect.Variable) error {

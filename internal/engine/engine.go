@@ -71,6 +71,8 @@ type Options struct {
 	OnSettings func(map[string]string)
 	// Replication is what the catalog shows of the streaming between nodes; nil: this node stands alone.
 	Replication pgcatalog.Replication
+	// Failover is the cluster that appoints its leader; nil: the leader is set by configuration.
+	Failover pgcatalog.Failover
 }
 
 // Engine is the SQL of one node. It implements pgwire.Handler.

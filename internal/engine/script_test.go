@@ -41,6 +41,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	close NAME                drops the connection and waits until the session has ended
 //	drop NAME                 drops the connection of a session that waits, and will not notice yet
 //	follow, lead              has the node follow another from now on, or not any more
+//	appointed                 has the leader appointed by the cluster from now on, rather than by configuration
 //	waiting N                 waits until N sessions wait for their commit
 //	NAME has WHAT             a follower says that it has received, flushed or applied all there is
 //	restored                  waits until the leader does not go on without followers any more
@@ -149,6 +150,8 @@ func (s *script) line(line string) {
 		s.rig.arrive(words[1], strings.Join(words[2:], " "))
 	case "node":
 		s.got = append(s.got, s.rig.told()...)
+	case "appointed":
+		s.rig.engine.options.Failover = newAppointing()
 	case "follow", "lead":
 		s.rig.following.Store(words[0] == "follow")
 	default:

@@ -30,6 +30,7 @@ type parameter struct {
 	report   bool // the client is told of every change
 	readOnly bool // SHOW only
 	node     bool // set for the whole cluster, by ALTER SYSTEM
+	agreed   bool // as node, and kept by the cluster itself, outside of its databases
 }
 
 var parameters = indexParameters([]parameter{
@@ -79,8 +80,13 @@ var parameters = indexParameters([]parameter{
 	{name: "server_version_num", value: "150000", kind: "integer", readOnly: true},
 	{name: "session_authorization", kind: "string", report: true},
 	{name: "session_replication_role", value: "origin", kind: "string"},
+	// Without a cluster that appoints its leader nobody is promoted by itself.
+	{name: "skein.automatic_failover", value: "off", kind: "bool", agreed: true},
+	{name: "skein.failover_pause", value: "60000", kind: "ms", agreed: true},
+	{name: "skein.failover_timeout", value: "500", kind: "ms", agreed: true},
 	{name: "skein.min_apply_delay", value: "0", kind: "ms", node: true},
 	{name: "skein.on_sync_timeout", value: "wait", kind: "enum", choices: []string{"wait", "degrade"}, node: true},
+	{name: "skein.stall_timeout", value: "5000", kind: "ms", agreed: true},
 	{name: "skein.sync_timeout", value: "10000", kind: "ms", node: true},
 	{name: "standard_conforming_strings", value: "on", kind: "enum", choices: []string{"on"}, report: true},
 	{name: "statement_timeout", value: "0", kind: "ms"},
@@ -191,7 +197,7 @@ func checked(name, value string) (string, error) {
 
 // checkedForSession refuses what holds for the whole cluster, too.
 func checkedForSession(name, value string) (string, error) {
-	if p := parameters[name]; p != nil && p.node {
+	if p := parameters[name]; p != nil && (p.node || p.agreed) {
 		return "", sqlstate.New(sqlstate.CantChangeRuntimeParam, "parameter %q cannot be changed now", p.name).
 			WithHint("It holds for the whole cluster: use ALTER SYSTEM SET.")
 	}
@@ -485,11 +491,19 @@ func (s *Session) show(name string) (string, bool) {
 	case "session_authorization":
 		return s.user, true
 	}
-	value, ok := s.settings.lookup(name)
+	value, ok := s.lookup(name)
 	if p := parameters[name]; p != nil {
 		return spell(value, p.kind), true
 	}
 	return value, ok
+}
+
+// lookup gives a parameter's value, in its own unit.
+func (s *Session) lookup(name string) (string, bool) {
+	if p := parameters[name]; p != nil && p.agreed {
+		return s.engine.agreed(p), true
+	}
+	return s.settings.lookup(name)
 }
 
 // spell writes a quantity with the largest unit that divides it.
@@ -531,7 +545,7 @@ func (s *Session) allSettings() []pgcatalog.Setting {
 		p := parameters[name]
 		value, _ := s.show(name)
 		if units[p.kind] != nil {
-			value = s.settings.get(name)
+			value, _ = s.lookup(name)
 		}
 		e := pgcatalog.Setting{Name: p.name, Value: value, Default: p.value, Type: p.kind, Context: "user", EnumValues: p.choices}
 		e.Reset, e.Source = s.origin(name)
@@ -541,7 +555,7 @@ func (s *Session) allSettings() []pgcatalog.Setting {
 		switch {
 		case p.readOnly:
 			e.Context = "internal"
-		case p.node:
+		case p.node, p.agreed:
 			e.Context = "sighup"
 		}
 		all = append(all, e)
@@ -552,6 +566,9 @@ func (s *Session) allSettings() []pgcatalog.Setting {
 // origin gives what RESET would make of a setting, and where its value comes from.
 func (s *Session) origin(name string) (reset, source string) {
 	reset, source = parameters[name].value, "default"
+	if p := parameters[name]; p.agreed && s.engine.agreed(p) != p.value {
+		return s.engine.agreed(p), "configuration file"
+	}
 	if value, ok := s.settings.cluster.values[name]; ok {
 		reset, source = value, "configuration file"
 	}

@@ -126,7 +126,7 @@ func (t *term) takeRole(ctx context.Context) (err error) {
 
 func (t *term) openEngine(ctx context.Context) error {
 	e, err := engine.Open(ctx, storage{t.pipeline, t.vfs.URI, t.ruling}, engine.Options{
-		Logger: t.node.options.Logger, Replication: t, OnSettings: t.configure,
+		Logger: t.node.options.Logger, Replication: t, Failover: t.node.sqlCluster(), OnSettings: t.configure,
 	})
 	if err == nil {
 		t.engine.Store(e)

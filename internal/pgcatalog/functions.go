@@ -7,7 +7,7 @@ var functions []function
 func init() {
 	for _, group := range [][]function{
 		sessionFunctions(), definitionFunctions(), arithmeticFunctions(), castFunctions(), textFunctions(),
-		datetimeFunctions(), arrayFunctions(), jsonFunctions(), sequenceFunctions(), replicationFunctions(),
+		datetimeFunctions(), arrayFunctions(), jsonFunctions(), sequenceFunctions(), replicationFunctions(), failoverFunctions(),
 	} {
 		functions = append(functions, group...)
 	}

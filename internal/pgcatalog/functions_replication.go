@@ -38,7 +38,6 @@ func replicationFunctions() []function {
 		{"pg_get_wal_replay_pause_state", 0, 0, 0, replayPauseState},
 		{"pg_create_physical_replication_slot", 1, 3, direct, createdSlot},
 		{"pg_drop_replication_slot", 1, 1, direct, dropSlot},
-		{"pg_promote", 0, 2, direct, promote},
 		{"pg_reload_conf", 0, 0, direct, reloadConf},
 	}
 }
@@ -199,19 +198,6 @@ func (c *call) superuserFor(function string) error {
 		return nil
 	}
 	return sqlstate.New(sqlstate.InsufficientPrivilege, "permission denied for function %s", function)
-}
-
-// promote comes with failover: to make a leader of a follower while the old one may live would lose
-// what it acknowledges.
-func promote(c *call) error {
-	if err := c.superuserFor("pg_promote"); err != nil {
-		return err
-	}
-	if !c.sess().Cluster().InRecovery() {
-		return errNotInRecovery()
-	}
-	return sqlstate.New(sqlstate.FeatureNotSupported, "promoting a follower is not supported in this version").
-		WithHint("The leader is the node that is started without --follow.")
 }
 
 // reloadConf has nothing to do: a changed setting is in effect when ALTER SYSTEM returns.

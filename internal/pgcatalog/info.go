@@ -320,3 +320,4 @@ func (noCluster) CurrentLSN() uint64               { return 0 }
 func (noCluster) WalBytes() uint64                 { return 0 }
 func (noCluster) StartTime() time.Time             { return time.Time{} }
 func (noCluster) Replication() Replication         { return nil }
+func (noCluster) Failover() Failover               { return nil }

@@ -23,6 +23,7 @@ func init() {
 	relations = append(relations, objectRelations()...)
 	relations = append(relations, clusterRelations()...)
 	relations = append(relations, replicationRelations()...)
+	relations = append(relations, failoverRelations()...)
 	relations = append(relations, informationRelations()...)
 	for i := range relations {
 		r := &relations[i]

@@ -64,11 +64,13 @@ func (r *fakeReplication) Verify(ctx context.Context) ([]Verified, error) {
 type replicatedCluster struct {
 	fakeCluster
 	replication Replication
+	failover    Failover
 	follower    bool
 }
 
 func (c replicatedCluster) InRecovery() bool         { return c.follower }
 func (c replicatedCluster) Replication() Replication { return c.replication }
+func (c replicatedCluster) Failover() Failover       { return c.failover }
 
 type replicatedSession struct {
 	*fakeSession
@@ -83,7 +85,7 @@ func (s *replicatedSession) User() string     { return s.user }
 func replicated(t *testing.T, r Replication, follower bool) (query func(sql string, want ...string), refused func(sql string, code sqlstate.Code, text string), s *replicatedSession) {
 	t.Helper()
 	db, fake := testDB(t)
-	s = &replicatedSession{fake, replicatedCluster{fakeCluster{}, r, follower}, "postgres"}
+	s = &replicatedSession{fake, replicatedCluster{replication: r, follower: follower}, "postgres"}
 	if err := Register(db, func() Session { return s }); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +142,7 @@ func TestColumnsArePostgres15s(t *testing.T) {
 // What is added has as many values as there are columns: a row that is short reads as NULLs.
 func TestRowsOfReplicationAreWhole(t *testing.T) {
 	b := func(r Replication) *rowBuilder {
-		s := &replicatedSession{&fakeSession{}, replicatedCluster{fakeCluster{}, r, false}, "postgres"}
+		s := &replicatedSession{&fakeSession{}, replicatedCluster{replication: r}, "postgres"}
 		return &rowBuilder{catalog: &catalog{session: func() Session { return s }}}
 	}
 	full := &fakeReplication{replicas: []Replica{streamingReplica()}, receiver: &Receiver{}, slots: []Slot{{Name: "a"}}}
@@ -205,7 +207,6 @@ func TestPositionsOfAFollower(t *testing.T) {
 	query("SELECT pg_is_wal_replay_paused(), pg_get_wal_replay_pause_state()", "1|pause requested")
 	query("SELECT pg_wal_replay_resume()", "")
 	query("SELECT pg_is_wal_replay_paused()", "0")
-	refused("SELECT pg_promote()", sqlstate.FeatureNotSupported, "promoting a follower")
 }
 
 func TestSlotsAreMadeAndDropped(t *testing.T) {
@@ -265,7 +266,7 @@ func TestDifferenceOfPositionsCountsEntries(t *testing.T) {
 func TestVerifyIsCancelled(t *testing.T) {
 	db, _ := testDB(t)
 	r := &fakeReplication{}
-	s := &replicatedSession{&fakeSession{}, replicatedCluster{fakeCluster{}, r, false}, "postgres"}
+	s := &replicatedSession{&fakeSession{}, replicatedCluster{replication: r}, "postgres"}
 	if err := Register(db, func() Session { return s }); err != nil {
 		t.Fatal(err)
 	}

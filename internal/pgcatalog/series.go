@@ -52,6 +52,7 @@ var rowFunctions = []rowFunction{
 	{"aclexplode", "grantor, grantee, privilege_type, is_grantable", "", 1, 1, 0, openNothing},
 	{"pg_create_physical_replication_slot", "slot_name name_text, lsn pg_lsn_text", "", 3, 1, direct, openCreatedSlot},
 	{"skein_verify", verifyColumns, "", 0, 0, direct, openVerify},
+	{"skein_failover_check", failoverCheckColumns, "", 0, 0, direct, openFailoverCheck},
 	{"pg_get_keywords", "word, catcode, barelabel, catdesc, baredesc", "", 0, 0, 0, openKeywords},
 }
 

@@ -60,6 +60,8 @@ type Cluster interface {
 	StartTime() time.Time
 	// Replication is nil on a node that takes no part in any.
 	Replication() Replication
+	// Failover is nil where the leader is set by configuration.
+	Failover() Failover
 }
 
 // Database is one row of pg_database.
