@@ -13,13 +13,23 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"skein/internal/console"
 	"skein/internal/shell"
 )
 
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Run one node."`
-	Demo    demoCommand    `cmd:"" help:"Run a cluster on this machine, ready in seconds."`
-	SQL     sqlCommand     `cmd:"" name:"sql" help:"Type SQL against any node; a small shell for machines without psql."`
+	Serve serveCommand `cmd:"" help:"Run one node."`
+	Demo  demoCommand  `cmd:"" help:"Run a cluster on this machine, ready in seconds."`
+	SQL   sqlCommand   `cmd:"" name:"sql" help:"Type SQL against any node; a small shell for machines without psql."`
+
+	Status     statusCommand     `cmd:"" help:"Show how the cluster stands: exits with 0 when all is well, 1 when something is wrong, 2 when that cannot be told."`
+	Members    membersCommand    `cmd:"" help:"List the nodes of the cluster."`
+	History    historyCommand    `cmd:"" help:"Show every election, promotion, switchover and change of members, with its reason."`
+	Switchover switchoverCommand `cmd:"" help:"Have another node lead, in order: writes wait for a moment, nothing fails."`
+	Failover   failoverCommand   `cmd:"" help:"Promote a node although the leader cannot hand over."`
+	Config     configCommand     `cmd:"" help:"Show or change settings of the cluster and of its nodes."`
+	Remove     removeCommand     `cmd:"" help:"Have a node leave the cluster for good."`
+
 	Verify  verifyCommand  `cmd:"" help:"Read every page on every node and compare them; exits with 1 when something is wrong."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 }
@@ -34,10 +44,13 @@ func main() {
 		kong.BindTo(context.Background(), (*context.Context)(nil)),
 	)
 	err := parser.Run()
-	if err == nil {
+	switch {
+	case err == nil:
 		return
-	}
-	if !errors.Is(err, shell.ErrFailed) { // the shell has shown it
+	case errors.Is(err, shell.ErrFailed), errors.Is(err, console.ErrProblem): // has been shown
+	case errors.Is(err, console.ErrUnknown): // so has that
+		os.Exit(2)
+	default:
 		fmt.Fprintln(os.Stderr, "skein:", err)
 	}
 	os.Exit(1)

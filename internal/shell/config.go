@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"os"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -14,6 +15,11 @@ var defaults = []struct{ key, env, value string }{
 	{"user", "PGUSER", "skein"},
 	{"dbname", "PGDATABASE", "skein"},
 	{"application_name", "PGAPPNAME", "skein sql"},
+}
+
+// ParseConfig reads a connection string as `skein sql` does.
+func ParseConfig(connString string) (*pgconn.Config, error) {
+	return parseConfig(connString, os.LookupEnv)
 }
 
 // parseConfig reads a connection string as libpq does, except that nothing at all means the demo's

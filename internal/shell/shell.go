@@ -79,7 +79,7 @@ func Run(ctx context.Context, options Options) error {
 
 // connect opens a shell. Its conn must be closed.
 func connect(ctx context.Context, options Options) (*Shell, error) {
-	config, err := parseConfig(options.ConnString, os.LookupEnv)
+	config, err := ParseConfig(options.ConnString)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,16 @@
+package main
+
+import (
+	"context"
+
+	"skein/internal/console"
+)
+
+type historyCommand struct {
+	clusterFlags
+	JSON bool `name:"json" help:"For programs."`
+}
+
+func (c *historyCommand) Run(ctx context.Context) error {
+	return console.History(ctx, c.options(c.JSON))
+}
