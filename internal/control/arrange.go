@@ -17,8 +17,12 @@ const (
 	// changePause is how long after a change, or an attempt at one, the next is looked for.
 	changePause = 200 * time.Millisecond
 
-	// movePause is how long this node coordinates before it looks for another that should.
-	movePause = time.Second
+	// quietTime is for how long nothing must have been decided before another node coordinates: that takes a while, and
+	// nothing can be decided meanwhile.
+	quietTime = 2 * time.Second
+
+	// failedPause is how long after a change that failed the next is looked for.
+	failedPause, failedMovePause = time.Second, 10 * time.Second
 )
 
 // change is one step from the servers that Raft has to those that it should have. The zero change is none.
@@ -134,14 +138,11 @@ func (k *coordinator) arrange(ctx context.Context) {
 	if k.changing || k.proposing || k.clock.total < k.rested {
 		return
 	}
-	servers := k.raft.GetConfiguration().Configuration().Servers
-	w := wanted{state: k.state, voters: k.o.Voters(k.state), self: k.self, stores: map[failover.NodeID]string{}, recent: k.recent}
-	for id, o := range k.members {
-		if o.store != "" {
-			w.stores[id] = o.store
-		}
-	}
+	servers, w := k.servers(), k.wanted()
 	c := nextChange(servers, w)
+	if c.kind == move && !k.quiet() {
+		return
+	}
 	if c.kind == noChange && k.shouldMove() {
 		if to, ok := w.successor(servers, k.state.Leader); ok {
 			c = change{move, to}
@@ -150,20 +151,57 @@ func (k *coordinator) arrange(ctx context.Context) {
 	if c.kind == noChange {
 		return
 	}
-	k.changing = true
+	k.changing, k.moving = true, c.kind == move
 	k.later(ctx, k.begin(c), func(err error) {
-		k.changing = false
-		k.rested = k.clock.total + changePause
+		k.changing, k.moving = false, false
+		pause := changePause
 		if err != nil {
-			k.rested = k.clock.total + movePause
-			k.o.Logger.Debug("raft's servers could not be changed", "server", c.ID, "error", err)
+			pause = failedPause
+			if c.kind == move {
+				pause = failedMovePause
+			}
+			k.o.Logger.Debug("raft's servers could not be changed", "change", c.kind, "server", c.ID, "error", err)
 		}
+		k.rested = k.clock.total + pause
 	})
+}
+
+func (k *coordinator) servers() []raft.Server {
+	return k.raft.GetConfiguration().Configuration().Servers
+}
+
+func (k *coordinator) wanted() wanted {
+	w := wanted{state: k.state, voters: k.o.Voters(k.state), self: k.self, stores: map[failover.NodeID]string{}, recent: k.recent}
+	for id, o := range k.members {
+		if o.store != "" {
+			w.stores[id] = o.store
+		}
+	}
+	return w
+}
+
+// handOver has another node coordinate, since this one ends: without a word from it the others would wait for it first.
+func (k *coordinator) handOver() {
+	servers, w := k.servers(), k.wanted()
+	to, ok := w.successor(servers, k.state.Leader)
+	if !ok {
+		to, ok = w.successor(servers, "")
+	}
+	if !ok || !k.presides() {
+		return
+	}
+	_ = within(raftTimeout, func() { _ = k.begin(change{move, to}).Error() })
+}
+
+// quiet says whether the cluster has a leader and nothing to decide.
+func (k *coordinator) quiet() bool {
+	return k.state.Phase == failover.Leading && k.state.Began.IsZero() && k.state.Switchover == nil &&
+		k.clock.total-k.settled > quietTime && len(k.waiting) == 0
 }
 
 // shouldMove says whether the data leader's node coordinates, which one death would end both.
 func (k *coordinator) shouldMove() bool {
-	return k.clock.total > movePause && k.state.Phase == failover.Leading && k.state.Leader == k.o.Self && len(k.waiting) == 0
+	return k.quiet() && k.state.Leader == k.o.Self
 }
 
 func (k *coordinator) begin(c change) raft.Future {

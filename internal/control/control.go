@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"skein/internal/failover"
+	"skein/internal/history"
 )
 
 // Channel is what a connection between two Controls is for.
@@ -99,11 +100,11 @@ type Control struct {
 	futures   sync.WaitGroup // of Raft, that are waited for
 
 	changed chan struct{} // one slot
-	lease   atomic.Int64  // Boottime
 	present atomic.Pointer[coordinator]
 
 	mu       sync.Mutex
 	state    failover.State             // never goes back
+	lease    time.Duration              // until when, by Boottime; of state.Epoch
 	watchers map[chan struct{}]struct{} // one slot each: the report has changed
 	watched  failover.NodeID            // by whom, in watchedIn
 	term     uint64
@@ -136,7 +137,7 @@ func bootstrap(dir string, self failover.NodeID, address string, s failover.Stat
 	}
 	defer func() { err = errors.Join(err, st.close()) }()
 	s.Version = 1
-	first, err := encodeProposal(proposal{State: s, Longest: s.Settings.FailoverTimeout})
+	first, err := encodeProposal(proposal{State: s})
 	if err != nil {
 		return err
 	}
@@ -219,14 +220,13 @@ func (c *Control) open() (err error) {
 // node should know all the same whom it had to follow.
 func (c *Control) recall() {
 	known := machine{learned: func(failover.State) {}, applied: func(uint64) {}}
-	known.kept.State, _ = c.machine.view()
+	known.kept.State = c.machine.state()
 	for _, l := range c.store.known() {
 		if l.Type == raft.LogCommand {
 			_ = known.Apply(l)
 		}
 	}
-	s, _ := known.view()
-	c.learn(s)
+	c.learn(known.state())
 }
 
 // Run takes part until ctx is done, and hands the coordination over if it can. Its error is that something did not
@@ -267,9 +267,6 @@ func (c *Control) hurry() {
 
 // shutdown ends Raft. A disk that does not answer must not keep the node from ending.
 func (c *Control) shutdown() error {
-	if c.raft.State() == raft.Leader {
-		_ = within(raftTimeout, func() { _ = c.raft.LeadershipTransfer().Error() })
-	}
 	_ = within(raftTimeout, c.futures.Wait) // what is asked of Raft when it ends is not always answered
 	done := c.raft.Shutdown()               // and says so before the store gives up writes that wait
 	_ = c.layer.Close()
@@ -353,6 +350,9 @@ func (c *Control) learn(s failover.State) {
 	c.mu.Lock()
 	newer := s.Version > c.state.Version
 	if newer {
+		if s.Epoch != c.state.Epoch {
+			c.lease = 0
+		}
 		c.state = s
 	}
 	c.mu.Unlock()
@@ -389,16 +389,20 @@ func (c *Control) Nudge() {
 	}
 }
 
-// LeaseUntil is how long this node may acknowledge commits on its own, by Boottime. 0: it has never had a lease.
-func (c *Control) LeaseUntil() time.Duration { return time.Duration(c.lease.Load()) }
+// LeaseUntil is how long this node may acknowledge commits on its own, by Boottime; 0: it has no lease.
+func (c *Control) LeaseUntil() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lease
+}
 
-// extend makes the lease longer, if it does.
-func (c *Control) extend(until time.Duration) {
-	for {
-		old := c.lease.Load()
-		if int64(until) <= old || c.lease.CompareAndSwap(old, int64(until)) {
-			return
-		}
+// extend makes the lease longer, if it does. A lease is for one epoch: who leads the next one, though it be the same
+// node, was appointed by somebody who may not know how long the leases of before were.
+func (c *Control) extend(epoch history.Epoch, until time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if epoch == c.state.Epoch {
+		c.lease = max(c.lease, until)
 	}
 }
 

@@ -47,7 +47,7 @@ type coordinator struct {
 	began   time.Duration // Boottime
 	state   failover.State
 	changed time.Duration // of the clock, when Epoch or Phase became what they are
-	longest longest
+	settled time.Duration // of the clock, when the State became what it is
 
 	members map[failover.NodeID]*observed
 	streams sync.WaitGroup
@@ -57,8 +57,9 @@ type coordinator struct {
 	granting  bool     // Raft is being asked whether this is the coordinator still
 	granted   time.Duration
 
-	changing bool // Raft's configuration, or its leader
-	rested   time.Duration
+	changing bool          // Raft's configuration, or its leader
+	moving   bool          // its leader: meanwhile it takes no proposals
+	rested   time.Duration // of the clock: no change is looked for before
 }
 
 // observed is what the coordinator has of a member.
@@ -70,28 +71,6 @@ type observed struct {
 	known   bool          // a report has come
 	refused bool
 	store   string // of its newest stream; "" before there was one
-}
-
-// longest keeps account of how old a lease may be. A coordinator grants by the State's timeout, but leases of longer
-// ones may still run, from before they were made shorter.
-type longest struct {
-	timeout time.Duration
-	since   time.Duration // Boottime from when on no lease was granted by it, unless it is the State's
-}
-
-// guard is how long to wait after the newest lease was granted.
-func (l longest) guard() time.Duration { return guardOf(l.timeout) }
-
-func guardOf(timeout time.Duration) time.Duration {
-	return failover.Settings{FailoverTimeout: timeout}.Guard()
-}
-
-// next is what to keep when the timeout changes to that of a new State.
-func (l longest) next(old, timeout, now time.Duration) time.Duration {
-	if now-l.since > l.guard() {
-		l.timeout = 0
-	}
-	return max(l.timeout, old, timeout)
 }
 
 // coordinate is the coordinator's life: it ends with ctx, or when Raft has another leader.
@@ -114,8 +93,9 @@ func (c *Control) coordinate(ctx context.Context) {
 	c.present.Store(k)
 	defer c.present.Store(nil)
 	defer k.dismissAll()
-	k.run(ctx)
-	if ctx.Err() == nil {
+	if k.run(ctx); ctx.Err() != nil {
+		k.handOver()
+	} else {
 		c.o.Logger.Info("this node does not coordinate the cluster any more", "term", k.term)
 	}
 }
@@ -184,13 +164,10 @@ func (c *Control) await(ctx context.Context, f raft.Future) error {
 // adopt takes over the State that has been agreed on.
 func (k *coordinator) adopt(ctx context.Context) {
 	old := k.state
-	var timeout time.Duration
-	k.state, timeout = k.machine.view()
+	k.state = k.machine.state()
+	k.settled = k.clock.total
 	if k.state.Epoch != old.Epoch || k.state.Phase != old.Phase {
 		k.changed = k.clock.total
-	}
-	if now := k.o.boottime(); timeout != k.longest.timeout || old.Settings.FailoverTimeout != k.state.Settings.FailoverTimeout {
-		k.longest = longest{timeout, now}
 	}
 	k.watch(ctx)
 }
@@ -250,7 +227,7 @@ func (k *coordinator) refusedBy(s *stream, refused bool) {
 func (k *coordinator) facts() failover.Facts {
 	f := failover.Facts{
 		Self: k.o.Self, Now: time.Now(), Elapsed: k.clock.total, Electing: k.clock.total - k.changed,
-		LeaseOver: k.o.boottime()-max(k.began, k.granted) > k.longest.guard(),
+		LeaseOver: k.o.boottime()-max(k.began, k.granted) > k.state.Settings.Guard(),
 	}
 	for id, o := range k.members {
 		r := o.report
@@ -313,12 +290,12 @@ func (k *coordinator) mayLease() (*observed, uint64) {
 
 // decide carries out commands, and asks what else should follow from the facts. One proposal is under way at a time.
 func (k *coordinator) decide(ctx context.Context) {
-	for !k.proposing && len(k.waiting) > 0 {
+	for !k.busy() && len(k.waiting) > 0 {
 		a := k.waiting[0]
 		k.waiting = k.waiting[1:]
 		k.carryOut(ctx, a)
 	}
-	if k.proposing || k.state.Version == 0 {
+	if k.busy() || k.state.Version == 0 {
 		return
 	}
 	next, events, ok := k.o.Next(k.state, k.facts())
@@ -326,6 +303,9 @@ func (k *coordinator) decide(ctx context.Context) {
 		k.propose(ctx, proposal{State: next, Events: events}, nil)
 	}
 }
+
+// busy says whether a proposal would have to wait.
+func (k *coordinator) busy() bool { return k.proposing || k.moving }
 
 // carryOut turns a command into a proposal.
 func (k *coordinator) carryOut(ctx context.Context, a *asked) {
@@ -348,7 +328,6 @@ func (k *coordinator) carryOut(ctx context.Context, a *asked) {
 func (k *coordinator) propose(ctx context.Context, p proposal, for_ *asked) {
 	p.Expect = k.state.Version
 	p.State.Version = p.Expect + 1
-	p.Longest = k.longest.next(k.state.Settings.FailoverTimeout, p.State.Settings.FailoverTimeout, k.o.boottime())
 	data, err := encodeProposal(p)
 	if err != nil {
 		k.o.Logger.Error("the cluster's state cannot be changed", "error", err)

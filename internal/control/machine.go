@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -33,8 +32,6 @@ type proposal struct {
 	State   failover.State
 	Events  []failover.Event `json:",omitempty"`
 	Request string           `json:",omitempty"` // id of the command that asked for it
-	// Longest is the longest FailoverTimeout by which a lease may have been granted that runs still.
-	Longest time.Duration
 }
 
 // encodeProposal bounds what an event says: it is kept for long.
@@ -68,7 +65,6 @@ type kept struct {
 	State         failover.State
 	Events        []failover.Event // oldest first
 	Requests      []string         // oldest first
-	Longest       time.Duration
 }
 
 // Apply gives nil, or why the proposal came to nothing. It depends on nothing but the log.
@@ -83,7 +79,7 @@ func (m *machine) Apply(l *raft.Log) any {
 		m.mu.Unlock()
 		return errConflict
 	}
-	m.kept.State, m.kept.Longest = p.State, p.Longest
+	m.kept.State = p.State
 	m.kept.Events = newest(append(m.kept.Events, p.Events...), maxEvents)
 	if p.Request != "" {
 		m.kept.Requests = newest(append(m.kept.Requests, p.Request), maxRequests)
@@ -101,11 +97,10 @@ func newest[T any](s []T, n int) []T {
 	return slices.Clone(s[len(s)-n:])
 }
 
-// view gives the present State, and how old a lease may be.
-func (m *machine) view() (failover.State, time.Duration) {
+func (m *machine) state() failover.State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.kept.State, m.kept.Longest
+	return m.kept.State
 }
 
 func (m *machine) history() []failover.Event {

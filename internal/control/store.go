@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"syscall"
@@ -39,16 +42,15 @@ var ErrDamaged = errors.New("the control directory is damaged")
 var (
 	errClosing = errors.New("the control store is closed")
 
-	bucketLog   = []byte("log")
-	bucketVars  = []byte("vars")
-	varStore    = []byte("skein store")
-	varCommit   = []byte("skein commit index")
-	errNotFound = errors.New("not found") // Raft goes by the text
+	bucketLog     = []byte("log")
+	bucketSummary = []byte("summary")
+	keySummary    = []byte("summary")
+	errNotFound   = errors.New("not found") // Raft goes by the text
 
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// store is Raft's log and variables: a bbolt file, and in memory the log, which is short. After Open nothing is
+// store is Raft's log and variables: a bbolt file, and in memory the log, which is short. After openStore nothing is
 // read from the file, so that a disk that fails is met by writes only.
 //
 // Raft ends the process, or calls an election over and over, when its store cannot write. This one does not say
@@ -61,10 +63,13 @@ type store struct {
 	giveUp  func() // writes that wait to be tried again
 	close   func() error
 
+	// turn is taken to write. It is held across I/O: what is written depends on what was written before.
+	turn chan struct{}
+
 	mu      sync.Mutex
 	entries []*raft.Log // in order of Index
-	vars    map[string][]byte
-	commit  uint64    // how far entries are known to be committed. It goes with the next write of some
+	summary summary
+	commit  uint64    // how far entries are known to be committed. It goes with the next write
 	writes  int       // under way
 	since   time.Time // at least one has been under way
 	trouble error     // of the newest write that failed, until one succeeds
@@ -72,31 +77,53 @@ type store struct {
 	fault func() error // of tests; runs before each write
 }
 
+// summary is what the file holds besides entries. All of it is written with every change: bbolt notices damage to its pages
+// only by chance, and a log that has lost its end, or a vote that was forgotten, must not pass for whole.
+type summary struct {
+	Store       string // see store.id
+	Commit      uint64
+	First, Last uint64 // of the log; 0 while it is empty
+	Vars        map[string][]byte
+}
+
 // openStore opens the store in dir, or makes one.
 func openStore(dir string) (_ *store, err error) {
-	defer func() {
-		if p := recover(); p != nil { // bbolt trusts the pages that it reads
-			err = fmt.Errorf("%w: %v", ErrDamaged, p)
-		}
-	}()
+	defer survive(&err)()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, storeFile)
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, NoFreelistSync: true})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	s := &store{db: db, closing: make(chan struct{}), vars: map[string][]byte{}}
+	s := &store{db: db, closing: make(chan struct{}), turn: make(chan struct{}, 1)}
 	s.giveUp = sync.OnceFunc(func() { close(s.closing) })
 	s.close = sync.OnceValue(func() error {
 		s.giveUp()
 		return db.Close()
 	})
+	defer func() {
+		if s.id == "" { // an error, or a panic
+			_ = s.close()
+		}
+	}()
 	if err := errors.Join(s.prepare(), s.load()); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.close())
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// survive makes an error of what bbolt does with damaged pages, and with pages that a disk does not give: it
+// reads them as memory, and trusts them. Such a disk must not end a node that could serve its data.
+func survive(err *error) func() {
+	before := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(before)
+		if p := recover(); p != nil {
+			*err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}
 }
 
 func openError(path string, err error) error {
@@ -111,11 +138,11 @@ func openError(path string, err error) error {
 	return fmt.Errorf("open %s: %w", path, err)
 }
 
-// prepare makes what a new file lacks. A disk that is full does not keep an old one from being opened.
+// prepare fills a new file. A disk that is full does not keep an old one from being opened.
 func (s *store) prepare() error {
 	has := false
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		has = tx.Bucket(bucketVars) != nil
+		has = tx.Bucket(bucketSummary) != nil
 		return nil
 	})
 	if err != nil || has {
@@ -124,37 +151,52 @@ func (s *store) prepare() error {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(bucketLog)
-		vars, err2 := tx.CreateBucketIfNotExists(bucketVars)
+		_, err := tx.CreateBucket(bucketLog)
+		_, err2 := tx.CreateBucket(bucketSummary)
 		if err := errors.Join(err, err2); err != nil {
 			return err
 		}
-		return vars.Put(varStore, []byte(hex.EncodeToString(id[:])))
+		return putSummary(tx, summary{Store: hex.EncodeToString(id[:])})
 	})
+}
+
+func putSummary(tx *bbolt.Tx, r summary) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(b, castagnoli))
+	return tx.Bucket(bucketSummary).Put(keySummary, append(sum, b...))
+}
+
+func getSummary(tx *bbolt.Tx) (r summary, err error) {
+	var b []byte
+	if bucket := tx.Bucket(bucketSummary); bucket != nil {
+		b = bucket.Get(keySummary)
+	}
+	if len(b) < 4 || crc32.Checksum(b[4:], castagnoli) != binary.BigEndian.Uint32(b) {
+		return r, fmt.Errorf("%w: its variables", ErrDamaged)
+	}
+	return r, json.Unmarshal(b[4:], &r)
 }
 
 // load reads everything.
 func (s *store) load() error {
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		err := tx.Bucket(bucketVars).ForEach(func(k, v []byte) error {
-			s.vars[string(k)] = bytes.Clone(v)
-			return nil
-		})
-		if err != nil {
+	return s.db.View(func(tx *bbolt.Tx) (err error) {
+		if s.summary, err = getSummary(tx); err != nil {
 			return err
 		}
-		return tx.Bucket(bucketLog).ForEach(s.loadEntry)
+		if log := tx.Bucket(bucketLog); log == nil {
+			return fmt.Errorf("%w: it has no log", ErrDamaged)
+		} else if err := log.ForEach(s.loadEntry); err != nil {
+			return err
+		}
+		if first, last := s.bounds(); first != s.summary.First || last != s.summary.Last {
+			return fmt.Errorf("%w: its log goes from %d to %d instead of from %d to %d", ErrDamaged, first, last, s.summary.First, s.summary.Last)
+		}
+		s.id, s.commit = s.summary.Store, s.summary.Commit
+		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if s.id = string(s.vars[string(varStore)]); s.id == "" {
-		return fmt.Errorf("%w: it has no id", ErrDamaged)
-	}
-	if b := s.vars[string(varCommit)]; len(b) == 8 {
-		s.commit = binary.BigEndian.Uint64(b)
-	}
-	return nil
 }
 
 func (s *store) loadEntry(k, v []byte) error {
@@ -193,14 +235,28 @@ func decodeEntry(key, value []byte) (*raft.Log, error) {
 	}, nil
 }
 
-// write runs one transaction, however long that takes. Its error is errClosing.
-func (s *store) write(fn func(*bbolt.Tx) error) error {
+// write runs one transaction, however long that takes, and then done, with the lock. Its error is errClosing.
+func (s *store) write(fn func(log *bbolt.Bucket, r *summary) error, done func()) error {
 	s.begin()
 	defer s.end()
+	select {
+	case s.turn <- struct{}{}:
+	case <-s.closing:
+		return errClosing
+	}
+	defer func() { <-s.turn }()
 	for {
-		err := s.try(fn)
 		s.mu.Lock()
-		s.trouble = err
+		r := s.summary
+		r.Vars = maps.Clone(r.Vars)
+		r.Commit = s.commit
+		s.mu.Unlock()
+		err := s.try(fn, &r)
+		s.mu.Lock()
+		if s.trouble = err; err == nil {
+			s.summary = r
+			done()
+		}
 		s.mu.Unlock()
 		if err == nil {
 			return nil
@@ -217,13 +273,19 @@ func (s *store) write(fn func(*bbolt.Tx) error) error {
 	}
 }
 
-func (s *store) try(fn func(*bbolt.Tx) error) error {
+func (s *store) try(fn func(*bbolt.Bucket, *summary) error, r *summary) (err error) {
+	defer survive(&err)()
 	if s.fault != nil {
 		if err := s.fault(); err != nil {
 			return err
 		}
 	}
-	return s.db.Update(fn)
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		if err := fn(tx.Bucket(bucketLog), r); err != nil {
+			return err
+		}
+		return putSummary(tx, *r)
+	})
 }
 
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
@@ -253,23 +315,27 @@ func (s *store) stalled() (time.Duration, error) {
 	return time.Since(s.since), s.trouble
 }
 
+// bounds gives the first and last index, 0 for none; mu is held.
+func (s *store) bounds() (first, last uint64) {
+	if len(s.entries) == 0 {
+		return 0, 0
+	}
+	return s.entries[0].Index, s.entries[len(s.entries)-1].Index
+}
+
 // FirstIndex is of raft.LogStore, as are the next methods.
 func (s *store) FirstIndex() (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.entries) == 0 {
-		return 0, nil
-	}
-	return s.entries[0].Index, nil
+	first, _ := s.bounds()
+	return first, nil
 }
 
 func (s *store) LastIndex() (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.entries) == 0 {
-		return 0, nil
-	}
-	return s.entries[len(s.entries)-1].Index, nil
+	_, last := s.bounds()
+	return last, nil
 }
 
 func (s *store) GetLog(index uint64, l *raft.Log) error {
@@ -291,56 +357,55 @@ func (s *store) find(index uint64) (int, bool) {
 
 func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
+// StoreLogs appends. Raft deletes what it overwrites before.
 func (s *store) StoreLogs(all []*raft.Log) error {
 	if len(all) == 0 {
 		return nil
 	}
-	s.mu.Lock()
-	commit := s.commit
-	s.mu.Unlock()
-	err := s.write(func(tx *bbolt.Tx) error {
-		log := tx.Bucket(bucketLog)
+	return s.write(func(log *bbolt.Bucket, r *summary) error {
+		if r.Last != 0 && all[0].Index != r.Last+1 {
+			return fmt.Errorf("%w: entry %d was to follow %d", ErrDamaged, all[0].Index, r.Last)
+		}
 		for _, l := range all {
 			if err := log.Put(encodeEntry(l)); err != nil {
 				return err
 			}
 		}
-		return tx.Bucket(bucketVars).Put(varCommit, binary.BigEndian.AppendUint64(nil, commit))
+		if r.First == 0 {
+			r.First = all[0].Index
+		}
+		r.Last = all[len(all)-1].Index
+		return nil
+	}, func() {
+		for _, l := range all {
+			kept := *l
+			s.entries = append(s.entries, &kept)
+		}
 	})
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at, _ := s.find(all[0].Index)
-	s.entries = s.entries[:at]
-	for _, l := range all {
-		kept := *l
-		s.entries = append(s.entries, &kept)
-	}
-	return nil
 }
 
 // DeleteRange is asked for the beginning of the log, after a snapshot, or for its end.
 func (s *store) DeleteRange(from, to uint64) error {
-	err := s.write(func(tx *bbolt.Tx) error {
-		log := tx.Bucket(bucketLog)
-		for index := from; index <= to; index++ {
+	return s.write(func(log *bbolt.Bucket, r *summary) error {
+		for index := max(from, r.First); index <= min(to, r.Last); index++ {
 			if err := log.Delete(binary.BigEndian.AppendUint64(nil, index)); err != nil {
 				return err
 			}
 		}
+		switch {
+		case from <= r.First && to >= r.Last:
+			r.First, r.Last = 0, 0
+		case from <= r.First:
+			r.First = max(r.First, to+1)
+		default:
+			r.Last = min(r.Last, from-1)
+		}
 		return nil
+	}, func() {
+		a, _ := s.find(from)
+		b, _ := s.find(to + 1)
+		s.entries = slices.Concat(s.entries[:a], s.entries[b:])
 	})
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a, _ := s.find(from)
-	b, _ := s.find(to + 1)
-	s.entries = slices.Concat(s.entries[:a], s.entries[b:])
-	return nil
 }
 
 // IsMonotonic says that entries have no gaps.
@@ -366,20 +431,19 @@ func (s *store) Set(key, value []byte) error {
 	if old, err := s.Get(key); err == nil && bytes.Equal(old, value) {
 		return nil
 	}
-	err := s.write(func(tx *bbolt.Tx) error { return tx.Bucket(bucketVars).Put(key, value) })
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.vars[string(key)] = bytes.Clone(value)
-	return nil
+	return s.write(func(_ *bbolt.Bucket, r *summary) error {
+		if r.Vars == nil {
+			r.Vars = map[string][]byte{}
+		}
+		r.Vars[string(key)] = bytes.Clone(value)
+		return nil
+	}, func() {})
 }
 
 func (s *store) Get(key []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if value, ok := s.vars[string(key)]; ok {
+	if value, ok := s.summary.Vars[string(key)]; ok {
 		return value, nil
 	}
 	return nil, errNotFound

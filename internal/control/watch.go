@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"skein/internal/history"
 )
 
 const (
@@ -35,7 +37,7 @@ func (c *Control) serveWatch(ctx context.Context, m *messages) error {
 		return err
 	}
 	c.watchedBy(h)
-	r := &reporter{control: c, m: m, poke: make(chan struct{}, 1), number: rand.Uint64() >> 1, sent: map[uint64]time.Duration{}}
+	r := &reporter{control: c, m: m, poke: make(chan struct{}, 1), number: rand.Uint64() >> 1, sent: map[uint64]sent{}}
 	c.addWatcher(r.poke)
 	defer c.removeWatcher(r.poke)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -85,16 +87,21 @@ type reporter struct {
 	poke    chan struct{} // one slot
 
 	mu     sync.Mutex
-	number uint64                   // of the newest report
-	sent   map[uint64]time.Duration // when the newest ones were sent, by Boottime
+	number uint64          // of the newest report
+	sent   map[uint64]sent // of the newest ones
+}
+
+// sent is what a lease counts from that a report leads to.
+type sent struct {
+	at      time.Duration // Boottime, before the report was made
+	leading history.Epoch // that it said
 }
 
 func (r *reporter) report(ctx context.Context) error {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
-		n := r.next() // before the report is made: a lease counts from here
-		if err := r.m.send(numbered{n, r.control.o.Report()}, watchTimeout); err != nil {
+		if err := r.m.send(r.next(), watchTimeout); err != nil {
 			return err
 		}
 		if err := rest(ctx, reportPause); err != nil {
@@ -109,14 +116,16 @@ func (r *reporter) report(ctx context.Context) error {
 	}
 }
 
-// next numbers a report and notes when that was.
-func (r *reporter) next() uint64 {
+// next makes a report, and notes what it said and when.
+func (r *reporter) next() numbered {
+	at := r.control.o.boottime()
+	report := r.control.o.Report()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.number++
-	r.sent[r.number] = r.control.o.boottime()
+	r.sent[r.number] = sent{at, report.Leading}
 	delete(r.sent, r.number-maxSent)
-	return r.number
+	return numbered{r.number, report}
 }
 
 func (r *reporter) take(p push) {
@@ -127,10 +136,10 @@ func (r *reporter) take(p push) {
 		return
 	}
 	r.mu.Lock()
-	at, known := r.sent[p.Grant]
+	s, known := r.sent[p.Grant]
 	r.mu.Unlock()
-	if known {
-		r.control.extend(at + p.Lease)
+	if known && s.leading != 0 {
+		r.control.extend(s.leading, s.at+p.Lease)
 	}
 }
 
