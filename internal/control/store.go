@@ -138,14 +138,15 @@ func openError(path string, err error) error {
 	return fmt.Errorf("open %s: %w", path, err)
 }
 
-// prepare fills a new file. A disk that is full does not keep an old one from being opened.
+// prepare fills a new file, to which nothing has been written. A disk that is full does not keep an old one from being
+// opened.
 func (s *store) prepare() error {
-	has := false
+	isNew := false
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		has = tx.Bucket(bucketSummary) != nil
+		isNew = tx.ID() <= 1 // bbolt itself begins with that
 		return nil
 	})
-	if err != nil || has {
+	if err != nil || !isNew {
 		return err
 	}
 	var id [8]byte

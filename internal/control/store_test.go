@@ -116,7 +116,7 @@ func TestDamageOfTheStoreIsNoticed(t *testing.T) {
 	}
 	noticed := 0
 	// Damage to the first two pages is as if the last write had never been: bbolt has one of them for each of the last two.
-	for at := 2 * os.Getpagesize(); at < len(sound); at += 13 {
+	for at := 2 * os.Getpagesize(); at < len(sound); at += 61 {
 		damaged := bytes.Clone(sound)
 		damaged[at] ^= 0x10
 		dir := t.TempDir() // bbolt leaves a file that it panics at locked
