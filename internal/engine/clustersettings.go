@@ -105,7 +105,7 @@ func (e *Engine) loadCluster(ctx context.Context) error {
 	e.loading.Lock()
 	defer e.loading.Unlock()
 	values := map[string]string{}
-	err := e.readSystem(ctx, 0, !e.storage.InRecovery(), func(c *conn) error {
+	err := e.readSystem(ctx, 0, e.storage.Leads() != 0, func(c *conn) error {
 		return c.query("SELECT name, value FROM settings WHERE database = '' AND role = ''", func(st *sqlite3.Stmt) {
 			name := st.ColumnText(0)
 			value, err := checked(name, st.ColumnText(1))

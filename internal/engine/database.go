@@ -188,10 +188,27 @@ func (d *Database) leave() {
 	}
 }
 
+// takeTurn waits for the right to write, for a session or for the engine itself.
+func (d *Database) takeTurn(ctx context.Context, s *Session) error {
+	if s == nil {
+		return d.writer.take(ctx)
+	}
+	ctx, cancel := s.withLockTimeout(ctx, errTurnTimeout)
+	defer cancel()
+	if err := d.writer.take(ctx); err != nil {
+		return err
+	}
+	if s.following() { // it has waited while the leader changed
+		d.writer.give()
+		return errCeasedToLead
+	}
+	return nil
+}
+
 // write runs fn on the writing connection in one transaction of the engine's own and gives its LSN, or
 // that of what it stood on if it has changed nothing.
 func (d *Database) write(ctx context.Context, s *Session, fn func(*conn) error) (history.LSN, error) {
-	if err := d.writer.take(ctx); err != nil {
+	if err := d.takeTurn(ctx, s); err != nil {
 		return 0, err
 	}
 	defer d.writer.give()

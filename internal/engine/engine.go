@@ -13,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,8 +56,8 @@ type Storage interface {
 	// Head is the newest entry of the log, committed or not.
 	Head() history.LSN
 	Checkpoint() error
-	// InRecovery is true while the node follows another: only what arrives from there is written.
-	InRecovery() bool
+	// Leads is the epoch that the node leads; 0 while it follows another: then only what arrives from there is written.
+	Leads() history.Epoch
 	// Configure gives the rule by which a commit is acknowledged; it holds at once.
 	Configure(commit.SyncConfig)
 }
@@ -85,6 +87,8 @@ type Engine struct {
 	parsed  parseCache
 	lastTxn atomic.Int64
 
+	epoch   atomic.Uint64                   // that this engine writes in; 0 while it has not begun to
+	pausing turn                            // of PauseWrites
 	loading sync.Mutex                      // taken before mu, by who reads the system database: it is read in order
 	cluster atomic.Pointer[clusterSettings] // what ALTER SYSTEM has set
 	unread  atomic.Uint64                   // LSN of a change of the system database that was not read yet; 0 for none
@@ -96,6 +100,7 @@ type Engine struct {
 	secret    []byte
 	sessions  map[uint32]*Session
 	schemas   map[history.DatabaseID]history.LSN // last change of a schema that arrived from elsewhere
+	paused    *pause                             // in force or on its way; nil for none
 }
 
 // Open reads the system database, and with it databases, roles and settings; a leader makes it on a new
@@ -130,7 +135,8 @@ func Open(ctx context.Context, storage Storage, o Options) (*Engine, error) {
 // begin goes in this order: the rule of acknowledging decides what everybody sees, and so which databases
 // and roles there are.
 func (e *Engine) begin(ctx context.Context) error {
-	if !e.storage.InRecovery() {
+	epoch := e.storage.Leads()
+	if epoch != 0 {
 		if err := e.beginSystem(ctx); err != nil {
 			return err
 		}
@@ -139,7 +145,11 @@ func (e *Engine) begin(ctx context.Context) error {
 	if err := e.reload(ctx); err != nil {
 		return err
 	}
-	return e.reconcile(ctx)
+	if err := e.reconcile(ctx); err != nil {
+		return err
+	}
+	e.epoch.Store(uint64(epoch))
+	return nil
 }
 
 // reconcile drops the store's databases that the system database does not list, neither as everybody sees
@@ -154,7 +164,10 @@ func (e *Engine) reconcile(ctx context.Context) error {
 	for _, d := range newest.databases {
 		listed[d.id] = true
 	}
-	for _, d := range e.databases {
+	e.mu.RLock()
+	known := slices.Collect(maps.Values(e.databases))
+	e.mu.RUnlock()
+	for _, d := range known {
 		if !listed[d.ID] {
 			d.closeIdle()
 		}
@@ -199,7 +212,7 @@ func (e *Engine) Connect(_ context.Context, out *pgwire.Conn, st pgwire.Startup)
 		return nil, err
 	}
 	s := &Session{
-		engine: e, db: d, out: out, user: st.User, startup: map[string]first{}, standby: e.storage.InRecovery(), began: time.Now(),
+		engine: e, db: d, out: out, user: st.User, startup: map[string]first{}, standby: e.follows(), began: time.Now(),
 		statements: map[string]*prepared{}, portals: map[string]*portal{}, cursors: map[string]*portal{},
 	}
 	s.settings.put("session_authorization", st.User)

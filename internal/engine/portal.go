@@ -92,6 +92,9 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	if s.tx.failed && !endsBlock(st.Kind) {
 		return errInFailedBlock
 	}
+	if s.tx.write && s.following() && !endsBlock(st.Kind) {
+		return errCeasedToLead
+	}
 	s.statement = st
 	if st.Notice != "" && p.rows == 0 {
 		s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "%s", st.Notice))

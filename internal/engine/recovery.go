@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"skein/internal/dialect"
 	"skein/internal/history"
@@ -18,12 +20,37 @@ const toTheLeader = "This node follows another. Connect to the leader: of severa
 var errNoCopy = sqlstate.New(sqlstate.CannotConnectNow, "the database system is starting up").
 	WithDetail("This node follows another and has no copy of its data yet.")
 
-var errCeasedToLead = sqlstate.New(sqlstate.ReadOnlyTransaction, "the transaction was rolled back: this node follows another now")
+// errCeasedToLead is for a transaction of which nothing will ever be seen: its client may repeat it, elsewhere.
+var errCeasedToLead = sqlstate.New(sqlstate.SerializationFailure, "the transaction was rolled back: this node does not lead any more").
+	WithHint("%s", toTheLeader)
 
-// following says whether this node follows another, so that it serves readers only. It may change from
-// one statement to the next.
-func (s *Session) following() bool {
-	return s.engine != nil && s.engine.storage.InRecovery()
+// follows says whether this node follows another, so that it serves readers only. An engine that has led does so for
+// good once that epoch is over: what its connections keep of it may have been taken back.
+func (e *Engine) follows() bool {
+	epoch := e.epoch.Load()
+	return epoch == 0 || uint64(e.storage.Leads()) != epoch
+}
+
+// following is Engine.follows. It may change from one statement to the next.
+func (s *Session) following() bool { return s.engine != nil && s.engine.follows() }
+
+// Promote makes an engine that was opened on a follower one that writes. The storage leads already. Sessions
+// stay, and are told; they may write once it returns. It does what Open does on a leader, and may be repeated
+// after an error.
+func (e *Engine) Promote(ctx context.Context) error {
+	if e.storage.Leads() == 0 || e.epoch.Load() != 0 {
+		return errors.New("promote: the storage does not lead, or the engine has led before")
+	}
+	if err := e.begin(ctx); err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	e.storage.Configure(e.cluster.Load().rule()) // a new leadership does not know it, also where nothing has changed
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, s := range e.sessions {
+		s.out.Between(s.adopt)
+	}
+	return nil
 }
 
 // refuseWrite is what a write gets that the transaction, or the node, does not allow. The texts are PostgreSQL's.

@@ -32,6 +32,11 @@ type rig struct {
 	address  string
 	stop     func()
 
+	standby bool // it begins as a follower, that has applied nothing of its log yet
+	vfs     *sqlitevfs.VFS
+	end     context.CancelCauseFunc // of the sessions
+	served  chan error
+
 	following atomic.Bool  // the node follows another
 	waits     atomic.Int64 // sessions that wait for a commit
 
@@ -73,30 +78,17 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	storageDone, served := make(chan error, 1), make(chan error, 1)
+	storageDone := make(chan error, 1)
 	go func() { storageDone <- p.Run(ctx) }()
-	if err := p.Lead(ctx, 0); err != nil {
-		r.t.Fatal(err)
+	if !r.standby {
+		if err := p.Lead(ctx, 0); err != nil {
+			r.t.Fatal(err)
+		}
 	}
-	e, err := Open(ctx, rigStorage{p, vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	p.RecordWith(e)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	serving, end := context.WithCancel(ctx)
-	options := r.options
-	options.Trusts, options.Logger = e.Trusts, log
-	go func() { served <- pgwire.NewServer(e, options).Serve(serving, l) }()
-	r.engine, r.pipeline, r.address = e, p, l.Addr().String()
+	r.pipeline, r.vfs = p, vfs
+	r.serve(ctx, log)
 	r.stop = func() {
-		end()
-		err := <-served
-		r.checkIdle()
-		err = errors.Join(err, e.Close(ctx))
+		err := r.endService(nil)
 		cancel()
 		err = errors.Join(err, <-storageDone)
 		vfs.Unregister()
@@ -104,6 +96,39 @@ func (r *rig) start() {
 			r.t.Error("stop:", err)
 		}
 	}
+}
+
+// serve opens the engine and lets clients in.
+func (r *rig) serve(ctx context.Context, log *slog.Logger) {
+	r.t.Helper()
+	e, err := Open(ctx, rigStorage{r.pipeline, r.vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.pipeline.RecordWith(e)
+	r.pipeline.OnApply(func(db history.DatabaseID, lsn history.LSN, schema bool) {
+		if schema {
+			e.SchemaChanged(db, lsn)
+		}
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	serving, end := context.WithCancelCause(ctx)
+	options := r.options
+	options.Trusts, options.Logger = e.Trusts, log
+	served := make(chan error, 1)
+	go func() { served <- pgwire.NewServer(e, options).Serve(serving, l) }()
+	r.engine, r.address, r.end, r.served = e, l.Addr().String(), end, served
+}
+
+// endService ends every session, for a reason, and closes the engine.
+func (r *rig) endService(why error) error {
+	r.end(why)
+	err := <-r.served
+	r.checkIdle()
+	return errors.Join(err, r.engine.Close(context.Background()))
 }
 
 // checkIdle holds after every test: sessions that have ended have left nothing behind.
@@ -287,7 +312,12 @@ func (s rigStorage) Wait(ctx context.Context, lsn history.LSN, level commit.Leve
 
 func (s rigStorage) Head() history.LSN { return s.Log().Head().LSN }
 
-func (s rigStorage) InRecovery() bool { return s.rig.following.Load() }
+func (s rigStorage) Leads() history.Epoch {
+	if s.rig.following.Load() {
+		return 0
+	}
+	return s.Pipeline.Leads()
+}
 
 func (s rigStorage) Configure(c commit.SyncConfig) {
 	s.rig.mu.Lock()

@@ -44,7 +44,9 @@ type role struct {
 
 // beginSystem fills the system database of a new node, and adds what one of an older version lacks.
 func (e *Engine) beginSystem(ctx context.Context) error {
+	base := history.LSN(0)
 	lsn, err := e.system.write(ctx, nil, func(c *conn) error {
+		base = c.file.SnapshotLSN()
 		begun, err := c.exists("databases")
 		if err != nil {
 			return err
@@ -73,7 +75,7 @@ func (e *Engine) beginSystem(ctx context.Context) error {
 		}
 		return c.query("INSERT INTO secrets VALUES ('mock', ?1)", nil, base64.StdEncoding.EncodeToString(secret))
 	})
-	if err != nil {
+	if err != nil || lsn == base {
 		return err
 	}
 	_, err = e.storage.Wait(ctx, lsn, commit.Local)
@@ -122,7 +124,7 @@ func (e *Engine) readSystem(ctx context.Context, at history.LSN, head bool, fn f
 func (e *Engine) readState(ctx context.Context, at history.LSN) (systemState, error) {
 	st := systemState{databases: map[string]listed{}, roles: map[string]role{}, stored: map[scope][]stored{}}
 	err := e.readSystem(ctx, at, false, st.read)
-	if err == nil && len(st.roles) == 0 && !e.storage.InRecovery() {
+	if err == nil && len(st.roles) == 0 && e.storage.Leads() != 0 {
 		err = e.readSystem(ctx, at, true, st.read)
 	}
 	return st, err
@@ -173,7 +175,7 @@ func (e *Engine) loadSystem(ctx context.Context, at history.LSN) error {
 	if err != nil {
 		return err
 	}
-	if e.storage.InRecovery() {
+	if e.storage.Leads() == 0 {
 		e.dropUnseen(st)
 	}
 	if unread <= uint64(max(at, visible)) {
@@ -220,6 +222,10 @@ func (e *Engine) take(st systemState) (gone []*Database, err error) {
 		d.Owner = l.owner
 		// What the log holds above the visible LSN may change the schema unseen.
 		d.schema.Store(uint64(max(e.schemas[l.id], e.storage.Head())))
+		if e.paused != nil {
+			d.writer.try()
+			e.paused.databases = append(e.paused.databases, d)
+		}
 		e.databases[name] = d
 	}
 	return gone, nil
@@ -346,7 +352,9 @@ func (s *Session) dropDatabase(ctx context.Context, d *dialect.DatabaseStmt) err
 		return err
 	}
 	// Nothing may be written to it behind its end in the log.
-	err := target.shut(ctx)
+	shutting, cancel := s.withLockTimeout(ctx, errTurnTimeout)
+	err := target.shut(shutting)
+	cancel()
 	if err == nil {
 		err = s.changeSystem(ctx, func(c *conn) error {
 			if err := c.query("DELETE FROM settings WHERE database = ?1", nil, d.Name); err != nil {

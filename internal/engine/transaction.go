@@ -215,11 +215,7 @@ func (s *Session) giveConn(c *conn, to source) {
 }
 
 // takeTurn waits for the right to write.
-func (s *Session) takeTurn(ctx context.Context) error {
-	ctx, cancel := s.withLockTimeout(ctx, errTurnTimeout)
-	defer cancel()
-	return s.db.writer.take(ctx)
-}
+func (s *Session) takeTurn(ctx context.Context) error { return s.db.takeTurn(ctx, s) }
 
 func (s *Session) withLockTimeout(ctx context.Context, reason error) (context.Context, context.CancelFunc) {
 	d := s.settings.duration("lock_timeout")
@@ -378,6 +374,9 @@ func (s *Session) reach(ctx context.Context, lsn history.LSN, level commit.Level
 		defer s.out.WatchClient(clientCheckInterval)() // followers may be away for long
 	}
 	alone, err = s.engine.storage.Wait(ctx, lsn, level)
+	if err == nil && s.following() { // what was waited for may be another's entry
+		err = errors.New("this node does not lead any more")
+	}
 	if err == nil {
 		return alone, nil
 	}

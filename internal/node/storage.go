@@ -45,6 +45,4 @@ func (s storage) SizeBytes(id history.DatabaseID) int64 {
 
 func (s storage) LogBytes() int64 { return s.Log().Bytes() }
 
-func (s storage) InRecovery() bool { return !s.Leading() }
-
 func (s storage) Head() history.LSN { return s.Log().Received() }

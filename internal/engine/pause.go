@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// pause keeps everybody from writing: it has the turn of every database.
+type pause struct{ databases []*Database } // guarded by Engine.mu
+
+// place is one in the queue for a database's turn.
+type place struct {
+	database *Database
+	mine     chan struct{} // closed when the turn has come; nil if it was there at once
+}
+
+// PauseWrites waits until no transaction that writes is open, in any database or in the system database, and keeps
+// new ones waiting in the queue until resume is called; timeouts go on for them. What was committed by then is in
+// the log, and may still wait for acknowledgements. It queues for every database at once, behind those who wait
+// already. When ctx ends before, it has no effect, and the error says who stands in the way.
+func (e *Engine) PauseWrites(ctx context.Context) (resume func(), err error) {
+	if err := e.pausing.take(ctx); err != nil {
+		return nil, fmt.Errorf("pause writes: another pause lasts: %w", err)
+	}
+	p := &pause{}
+	waiting := e.line(p)
+	for i, w := range waiting {
+		select {
+		case <-w.mine:
+			e.hold(p, w.database)
+			continue
+		case <-ctx.Done():
+		}
+		err := busy(ctx, waiting[i:])
+		for _, w := range waiting[i:] {
+			w.database.writer.leave(w.mine)
+			w.database.closeGone()
+		}
+		e.resume(p)
+		return nil, err
+	}
+	return sync.OnceFunc(func() { e.resume(p) }), nil
+}
+
+// line queues for the turn of every database. Databases that appear from now on are paused from the start.
+func (e *Engine) line(p *pause) (waiting []place) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.paused = p
+	all := []*Database{e.system}
+	for _, d := range e.databases {
+		all = append(all, d)
+	}
+	for _, d := range all {
+		if mine := d.writer.line(); mine != nil {
+			waiting = append(waiting, place{d, mine})
+		} else {
+			p.databases = append(p.databases, d)
+		}
+	}
+	return waiting
+}
+
+func (e *Engine) hold(p *pause, d *Database) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p.databases = append(p.databases, d)
+}
+
+// resume gives every turn on.
+func (e *Engine) resume(p *pause) {
+	e.mu.Lock()
+	e.paused = nil
+	e.mu.Unlock()
+	for _, d := range p.databases {
+		d.writer.give()
+		d.closeGone()
+	}
+	e.pausing.give()
+}
+
+// closeGone closes what is left of a database that was dropped while somebody who had not written had the turn.
+func (d *Database) closeGone() {
+	if d.ended() && d.writer.try() {
+		d.closeWarm()
+	}
+}
+
+// busy says who stands in the way of a pause.
+func busy(ctx context.Context, waiting []place) error {
+	n := 0
+	oldest := time.Now()
+	for _, w := range waiting {
+		select {
+		case <-w.mine:
+			continue
+		default:
+		}
+		n++
+		if since := w.database.writer.heldSince(); since.Before(oldest) {
+			oldest = since
+		}
+	}
+	return fmt.Errorf("pause writes: %d transactions that write are still open, the oldest since %s, for %v: %w",
+		n, oldest.Format(time.RFC3339), time.Since(oldest).Round(time.Millisecond), context.Cause(ctx))
+}
