@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,6 +186,15 @@ func (p *Pipeline) Tainted() string {
 
 // Taint notes that this node may lack something that it has acknowledged, until it has regained it.
 func (p *Pipeline) Taint(why string) error { return p.promise.spoil(why) }
+
+// TaintDir is Taint for a node whose storage nobody has open: before its log is replaced by one that may end earlier.
+func TaintDir(dir, why string) error {
+	p, err := openPromise(filepath.Join(dir, promiseFile))
+	if err != nil {
+		return err
+	}
+	return p.spoil(why)
+}
 
 // Regain says that everything this node can ever have acknowledged is in the history that it copies now, at or below
 // head: with that on its disk the taint ends.

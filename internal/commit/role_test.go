@@ -469,6 +469,14 @@ func TestTaint(t *testing.T) { // P5
 	}
 	restart(crash(t, r.dir))
 	tainted("by a copy under way", true)
+	r.Regain(1)
+	tainted("and everything there", false)
+	r.stop(true)
+	if err := commit.TaintDir(r.dir, "a copy is to be installed"); err != nil {
+		t.Fatal(err)
+	}
+	r = idle(t, r.dir)
+	tainted("by a copy installed while nobody had it open", true)
 	if r.Promised() != 8 {
 		t.Errorf("%d is promised", r.Promised())
 	}

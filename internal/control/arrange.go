@@ -218,3 +218,15 @@ func (k *coordinator) begin(c change) raft.Future {
 	}
 	return k.raft.LeadershipTransferToServer(c.ID, c.Address)
 }
+
+// Voters are the members that vote now, as far as this node knows. A member that has joined becomes one of failover.Voters a
+// moment later: until then the cluster can do without fewer nodes than it will.
+func (c *Control) Voters() []failover.NodeID {
+	var voters []failover.NodeID
+	for _, s := range c.raft.GetConfiguration().Configuration().Servers {
+		if id, ok := parseServer(string(s.ID)); ok && s.Suffrage == raft.Voter {
+			voters = append(voters, id.node)
+		}
+	}
+	return voters
+}

@@ -24,8 +24,6 @@ const (
 	// connectPace and connectWait are for asking a starting node whether it serves yet.
 	connectPace = 20 * time.Millisecond
 	connectWait = 2 * time.Second
-	// roleWait is how long a node that serves may take to learn whether it leads or whom it follows.
-	roleWait = 5 * time.Second
 	// logTail is how much of a node's log an error shows.
 	logTail = 2000
 )
@@ -36,7 +34,7 @@ type node struct {
 	dir        string
 	address    string // of its PostgreSQL port
 	peer       string // where other nodes connect
-	joins      string // peer address of a node of the cluster; "" begins one
+	follows    string // the peer address that it copies from; "" leads
 	executable string
 	served     bool // has accepted a connection since the demo began
 }
@@ -141,24 +139,18 @@ func (n *node) runOnce(ctx context.Context, events chan<- event) (pid int, end *
 // arguments are those of `skein serve`.
 func (n *node) arguments() []string {
 	args := []string{"serve", "--dir", n.dir, "--name", n.name, "--pg-addr", n.address, "--peer-addr", n.peer, "--trust-loopback"}
-	if n.joins == "" {
-		return append(args, "--bootstrap")
+	if n.follows != "" {
+		args = append(args, "--follow", n.follows)
 	}
-	return append(args, "--join", n.joins)
+	return args
 }
 
 // awaitService connects as a client until that works, so a node that still recovers, or has no copy of
-// the data yet, is not called ready. One that serves has a moment more to learn whether it leads. It gives false when
-// alive is done first.
+// the leader's data yet, is not called ready. It gives false when alive is done first.
 func (n *node) awaitService(alive context.Context) (role string, ok bool) {
-	var served time.Time
 	for {
-		now, ok := n.serves(alive)
-		if ok && served.IsZero() {
-			served = time.Now()
-		}
-		if ok && (now.role == "leader" || now.upstream != "" || time.Since(served) > roleWait) {
-			return now.role, true
+		if role, ok = n.serves(alive); ok {
+			return role, true
 		}
 		select {
 		case <-time.After(connectPace):
@@ -168,16 +160,16 @@ func (n *node) awaitService(alive context.Context) (role string, ok bool) {
 	}
 }
 
-func (n *node) serves(alive context.Context) (now status, ok bool) {
+func (n *node) serves(alive context.Context) (role string, ok bool) {
 	ctx, cancel := context.WithTimeout(alive, connectWait)
 	defer cancel()
 	conn := n.call(ctx)
 	if conn == nil {
-		return status{}, false
+		return "", false
 	}
 	defer hangUp(conn)
 	now, err := ask(ctx, conn)
-	return now, err == nil
+	return now.role, err == nil
 }
 
 // tail gives the end of a file, or what kept it from being read.

@@ -27,6 +27,9 @@ const (
 	// joinTime is how long one member is asked to let this node in.
 	joinTime = 10 * time.Second
 
+	// askTime is how long a node that stops waits for a coordinator: where all stop at once there may be none.
+	askTime = time.Second
+
 	// handOverTime is how long a leader that was asked to stop waits for another to lead.
 	handOverTime = 5 * time.Second
 )
@@ -320,13 +323,16 @@ func (n *Node) handOver(ctx context.Context) {
 	if n.control == nil || t == nil || !t.pipeline.Leading() || len(n.control.State().Members) < 2 {
 		return
 	}
-	ctx, stop := context.WithTimeout(ctx, handOverTime)
-	defer stop()
 	n.options.Logger.Info("handing over before this node stops")
-	_, err := n.control.Do(ctx, failover.Command{
+	asking, stop := context.WithTimeout(ctx, askTime)
+	_, err := n.control.Do(asking, failover.Command{
 		Kind: failover.SwitchoverCommand, By: "the leader, which was asked to stop", Till: time.Now().Add(handOverTime),
 	})
-	for err == nil && t.pipeline.Leading() && ctx.Err() == nil && n.control.State().Switchover != nil {
+	stop()
+	for end := time.Now().Add(handOverTime); err == nil && t.pipeline.Leading() && ctx.Err() == nil && time.Now().Before(end); {
+		if n.control.State().Switchover == nil {
+			break
+		}
 		rest(ctx, leasePace)
 	}
 	if t.pipeline.Leading() {

@@ -386,6 +386,9 @@ func (n *Node) fetchFrom(ctx context.Context, progress *copying) (done bool, err
 				}
 			}
 		}()
+		if err := commit.TaintDir(n.options.Dir, "it has taken a new copy, and has not caught up since"); err != nil {
+			return true, err
+		}
 		l := n.link()
 		_, err := l.Fetch(fetching, from, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, Reread: n.reread, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
 		if err == nil || n.control == nil && fetching.Err() == nil {

@@ -73,6 +73,9 @@ func (r *role) assume(ctx context.Context, d failover.Duty) error {
 			return err
 		}
 	}
+	if d.Epoch < t.pipeline.Promised() && d.Epoch != 0 {
+		d.Role = failover.Wait // after a restart the cluster's past is learnt again, one state after the other
+	}
 	old := r.duty
 	r.duty = d
 	switch d.Role {

@@ -1,0 +1,218 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"skein/internal/failover"
+)
+
+// elected is a cluster in this process that appoints its leader.
+type elected struct {
+	t     *testing.T
+	dir   string
+	nodes map[string]*member
+}
+
+func elect(t *testing.T, names ...string) *elected {
+	c := &elected{t: t, dir: t.TempDir(), nodes: map[string]*member{}}
+	for _, name := range names {
+		c.start(name)
+	}
+	c.await("everybody is a member, and follows", func() error {
+		s := c.state()
+		if len(s.Members) != len(names) || s.Phase != failover.Leading {
+			return fmt.Errorf("%+v", s)
+		}
+		for _, m := range c.nodes {
+			if m.current.Load() == nil && !m.options.Witness {
+				return fmt.Errorf("%s has no data yet", m.name())
+			}
+			if v := m.control.Voters(); len(v) < len(names) {
+				return fmt.Errorf("%s knows the voters %v", m.name(), v)
+			}
+		}
+		return nil
+	})
+	return c
+}
+
+// start runs a node: the first one begins the cluster, the others join it.
+func (c *elected) start(name string) *member {
+	c.t.Helper()
+	o := Options{
+		Dir: filepath.Join(c.dir, name), Name: name, PGAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", SegmentBytes: 2 << 20,
+		Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)).With("node", name), Bootstrap: len(c.nodes) == 0, Witness: name == "witness",
+	}
+	for _, m := range c.nodes {
+		o.Join = append(o.Join, m.PeerAddr().String())
+		o.Bootstrap = false
+	}
+	n, err := Open(o)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	m := &member{Node: n, dsn: "postgres://skein@" + n.PGAddr().String() + "/skein"}
+	m.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			c.t.Error(err)
+		}
+	})
+	c.t.Cleanup(m.stop)
+	c.nodes[name] = m
+	return m
+}
+
+func (c *elected) await(what string, is func() error) {
+	c.t.Helper()
+	var err error
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); rest(c.t.Context(), askPace) {
+		if err = is(); err == nil {
+			return
+		}
+	}
+	c.t.Fatalf("%s: %v", what, err)
+}
+
+// state is the newest that any node knows.
+func (c *elected) state() failover.State {
+	var newest failover.State
+	for _, m := range c.nodes {
+		if m.cluster != nil && m.control != nil {
+			if s := m.control.State(); s.Version > newest.Version {
+				newest = s
+			}
+		}
+	}
+	return newest
+}
+
+// leader is the node that leads; it waits for one.
+func (c *elected) leader() *member {
+	c.t.Helper()
+	var l *member
+	c.await("somebody leads", func() error {
+		for _, m := range c.nodes {
+			if t := m.current.Load(); t != nil && t.pipeline.Leading() {
+				l = m
+				return nil
+			}
+		}
+		return errors.New("nobody does")
+	})
+	return l
+}
+
+// rules waits until commits are acknowledged by one rule alone, and is it.
+func (c *elected) rule(is func(failover.Rule) bool) {
+	c.t.Helper()
+	c.await("commits are acknowledged by the rule", func() error {
+		if s := c.state(); len(s.Rules) != 1 || !is(s.Rules[0]) {
+			return fmt.Errorf("%+v", s.Rules)
+		}
+		return nil
+	})
+}
+
+// E12: a leader that is asked to stop hands over first; who was named before leads with the same rule, and the one that
+// comes back follows. Nothing is lost.
+func TestALeaderThatStopsHandsOver(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a", "b", "c")
+	first := c.leader()
+	conn := first.connect(t)
+	exec(t, conn, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'")
+	c.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 2 && !r.Lossy })
+	exec(t, conn, "CREATE TABLE t (id integer PRIMARY KEY)")
+	exec(t, conn, "INSERT INTO t VALUES (1)")
+	epoch := c.state().Epoch
+	name := first.name()
+	first.stop()
+	delete(c.nodes, name)
+
+	second := c.leader()
+	if e := c.state().Epoch; e != epoch+1 {
+		t.Errorf("epoch %d after %d: it took more than one election", e, epoch)
+	}
+	conn = second.connect(t)
+	exec(t, conn, "INSERT INTO t VALUES (2)")
+	c.start(name)
+	c.await("the old leader follows", func() error {
+		conn, err := pgx.Connect(t.Context(), c.nodes[name].dsn)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.Background())
+		var n int
+		var follows bool
+		if err := conn.QueryRow(t.Context(), "SELECT count(*), pg_is_in_recovery() FROM t").Scan(&n, &follows); err != nil || n != 2 || !follows {
+			return fmt.Errorf("%d rows, follows: %v, %w", n, follows, err)
+		}
+		return nil
+	})
+	c.rule(func(r failover.Rule) bool {
+		return r.K == 1 && len(r.Members) == 2 && !slices.Contains(r.Members, failover.NodeID(second.home.Node))
+	})
+}
+
+// Q3, Q4: the cluster knows that its leader goes on alone before the first commit is acknowledged so, and that it does not any
+// more once its followers have everything.
+func TestTheClusterKnowsThatItsLeaderGoesOnAlone(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a", "b", "witness")
+	leader := c.leader()
+	conn := leader.connect(t)
+	exec(t, conn, "ALTER SYSTEM SET skein.sync_timeout = '200ms'")
+	exec(t, conn, "ALTER SYSTEM SET skein.on_sync_timeout = 'degrade'")
+	exec(t, conn, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'")
+	c.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 1 })
+	exec(t, conn, "CREATE TABLE t (id integer PRIMARY KEY)")
+	c.nodes["b"].stop()
+	delete(c.nodes, "b")
+	exec(t, conn, "INSERT INTO t VALUES (1)")
+	c.rule(isAlone)
+	c.start("b")
+	c.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 1 })
+	var kinds []string
+	for _, e := range leader.control.History() {
+		kinds = append(kinds, string(e.Kind))
+	}
+	if all := strings.Join(kinds, " "); !strings.Contains(all, string(failover.DegradeEvent)) || !strings.Contains(all, string(failover.ReturnEvent)) {
+		t.Errorf("the history does not say so: %s", all)
+	}
+}
+
+// A member that was asked to leave goes once no commit depends on it.
+func TestAMemberLeaves(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a", "b", "c")
+	leader := c.leader()
+	conn := leader.connect(t)
+	exec(t, conn, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'")
+	c.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 2 })
+	if _, err := leader.control.Do(t.Context(), failover.Command{Kind: failover.RemoveCommand, Node: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	c.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 1 })
+	c.await("it is no member", func() error {
+		if s := c.state(); len(s.Members) != 2 {
+			return fmt.Errorf("%+v", s.Members)
+		}
+		return nil
+	})
+	exec(t, conn, "CREATE TABLE t (id integer PRIMARY KEY)")
+}
