@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"skein/internal/child"
 )
 
 const (
@@ -65,7 +67,7 @@ type event struct {
 // run keeps the node's process alive until ctx is done. The error says why it gave up: a node that
 // never served is not tried again, because the reason is most likely one that a person must mend.
 //
-// The goroutine keeps its thread because the kernel sends the signal of childAttributes when the
+// The goroutine keeps its thread because the kernel sends the signal of child.Attributes when the
 // thread that started the child ends, not the process (golang.org/issue/27505).
 func (n *node) run(ctx context.Context, events chan<- event) error {
 	runtime.LockOSThread()
@@ -114,7 +116,7 @@ func (n *node) runOnce(ctx context.Context, events chan<- event) (pid int, end *
 	started := time.Now()
 	process := exec.CommandContext(ctx, n.executable, n.arguments()...)
 	process.Stdout, process.Stderr = log, log
-	process.SysProcAttr = childAttributes()
+	process.SysProcAttr = child.Attributes()
 	process.Cancel = func() error { return process.Process.Signal(syscall.SIGTERM) }
 	process.WaitDelay = stopWait
 	if err := process.Start(); err != nil {

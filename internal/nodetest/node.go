@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"skein/internal/child"
 	// Not used here: with it `go test` runs tests again when the server changes.
 	_ "skein/internal/node"
 )
@@ -54,6 +55,9 @@ func Main(m *testing.M) int {
 	}
 	return m.Run()
 }
+
+// Binary is the skein that Main has built.
+func Binary() string { return binary }
 
 // Options of a Node. Only Dir is required.
 type Options struct {
@@ -105,7 +109,7 @@ func Launch(t testing.TB, o Options) *Node {
 	}
 	command := exec.Command(binary, append(args, o.Args...)...)
 	command.Env = append(os.Environ(), "SKEIN_FAULT="+o.Faults)
-	command.SysProcAttr = childAttributes()
+	command.SysProcAttr = child.Attributes()
 	n := &Node{Options: o, Ended: make(chan struct{})}
 	command.Stdout, command.Stderr = &n.log, &n.log
 	if err := command.Start(); err != nil {
