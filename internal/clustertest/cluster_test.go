@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,7 +91,7 @@ func (c *cluster) add(name string, upstream *member) *member {
 	c.members = append(c.members, m)
 	c.t.Cleanup(func() {
 		if m.Node != nil && c.t.Failed() {
-			c.t.Logf("%s ended with %v:\n%s", m.name, m.State(), tail(m.Log(), 20))
+			c.t.Logf("%s ended with %v:\n%s", m.name, m.State(), tail(m.Log(), logLines()))
 		}
 	})
 	if upstream != nil {
@@ -444,3 +445,11 @@ func (m *member) more(bytes int64) {
 }
 
 func asError[E error](err error, target *E) bool { return errors.As(err, target) }
+
+// logLines is how much of a node's log a failed test shows: CLUSTERTEST_LOG lines, or 20.
+func logLines() int {
+	if n, err := strconv.Atoi(os.Getenv("CLUSTERTEST_LOG")); err == nil {
+		return n
+	}
+	return 20
+}

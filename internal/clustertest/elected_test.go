@@ -1,0 +1,460 @@
+package clustertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"skein/internal/claims"
+	"skein/internal/clustertest/proxy"
+	"skein/internal/nodetest"
+)
+
+// elected is a cluster that appoints its leader. Its nodes speak with each other through a network that can be broken.
+// From its beginning to its end it is watched: epochs only grow, and none has two leaders.
+type elected struct {
+	*cluster
+	network *proxy.Network
+	addr    map[*member]string // in the network
+	data    []*member          // without witnesses
+
+	claims *claims.Writers
+	series *series
+	watch  *watch
+}
+
+// newElected runs a cluster of so many nodes, in which every commit waits for the followers that names says; "" is none. Faults are
+// for the nodes' first processes; * stands for a node's name.
+func newElected(t *testing.T, nodes int, names string, faults ...string) *elected {
+	t.Helper()
+	e := &elected{cluster: &cluster{t: t}, network: proxy.NewNetwork(t), addr: map[*member]string{}}
+	e.watch = newWatch(t)
+	begin := func(m *member) *member {
+		m.launch(strings.ReplaceAll(strings.Join(faults, ","), "*", m.name))
+		m.serves()
+		return m
+	}
+	e.leader = begin(e.node("--bootstrap"))
+	e.watch.look(e.leader)
+	for range nodes - 1 {
+		begin(e.join())
+	}
+	for _, m := range e.data[1:] {
+		e.watch.look(m)
+	}
+	e.lead()
+	e.caughtUp()
+	if nodes > 2 {
+		e.apart()
+	}
+	if names != "" {
+		e.synchronous(names)
+		e.mode("synchronous")
+	}
+	return e
+}
+
+// node adds one that does not run yet.
+func (e *elected) node(args ...string) *member {
+	e.t.Helper()
+	m := e.add(fmt.Sprintf("n%d", len(e.addr)+1), nil)
+	e.addr[m] = e.network.Node(m.name, m.peer)
+	m.args = append([]string{"--advertise-peer-addr", e.addr[m]}, args...)
+	e.data = append(e.data, m)
+	return m
+}
+
+// join adds a node that knows the addresses of all others, and does not run yet.
+func (e *elected) join(args ...string) *member {
+	e.t.Helper()
+	for _, m := range e.members {
+		args = append(args, "--join", e.addr[m])
+	}
+	return e.node(args...)
+}
+
+// url is for clients that look for the leader by themselves.
+func (e *elected) url() string {
+	var addresses []string
+	for _, m := range e.data {
+		addresses = append(addresses, m.address)
+	}
+	return claims.URL("skein", addresses...) + "&connect_timeout=1"
+}
+
+// running are the nodes with data whose processes have not ended.
+func (e *elected) running() []*member {
+	var up []*member
+	for _, m := range e.data {
+		if m.Node == nil {
+			continue
+		}
+		select {
+		case <-m.Ended:
+		default:
+			up = append(up, m)
+		}
+	}
+	return up
+}
+
+// lead waits until a node takes writes, and gives it.
+func (e *elected) lead() *member {
+	e.t.Helper()
+	nodetest.Await(e.t, "somebody leads", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		conn, err := claims.Connect(ctx, claims.Options{URL: e.url()})
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, e.logs(4))
+		}
+		defer func() { _ = conn.Close(ctx) }()
+		var name, role string
+		if err := conn.QueryRow(ctx, "SELECT node, role FROM skein_status").Scan(&name, &role); err != nil {
+			return err
+		}
+		if role != "leader" {
+			return fmt.Errorf("%s lets clients write and says that it is a %s", name, role)
+		}
+		e.leads(name)
+		return nil
+	})
+	return e.leader
+}
+
+// leads notes who the leader is, as the checks of cluster need to know it.
+func (e *elected) leads(name string) {
+	for _, m := range e.data {
+		if m.name == name {
+			e.leader = m
+		}
+	}
+	for _, m := range e.data {
+		if m.upstream = e.leader; m == e.leader {
+			m.upstream = nil
+		}
+	}
+}
+
+func (e *elected) logs(lines int) string {
+	var b strings.Builder
+	for _, m := range e.members {
+		if m.Node != nil {
+			fmt.Fprintf(&b, "%s:\n%s\n", m.name, tail(m.Log(), lines))
+		}
+	}
+	return b.String()
+}
+
+// caughtUp waits until every running follower streams from the leader.
+func (e *elected) caughtUp() {
+	e.t.Helper()
+	nodetest.Await(e.t, "all followers stream", func() error {
+		e.lead()
+		for _, m := range e.running() {
+			if m == e.leader {
+				continue
+			}
+			rows, err := e.leader.ask("SELECT state FROM pg_stat_replication WHERE application_name = '" + m.name + "'")
+			if err != nil {
+				return err
+			}
+			if len(rows) != 1 || rows[0][0] != "streaming" {
+				return fmt.Errorf("%s: %v\n%s", m.name, rows, e.logs(6))
+			}
+		}
+		return nil
+	})
+}
+
+// mode waits until the leader acknowledges in a way that its status calls so.
+func (e *elected) mode(name string) {
+	e.t.Helper()
+	nodetest.Await(e.t, "the mode is "+name, func() error {
+		rows, err := e.leader.ask("SELECT mode FROM skein_status")
+		if err == nil && !strings.Contains(rows[0][0], name) {
+			err = fmt.Errorf("it is %s", rows[0][0])
+		}
+		return err
+	})
+}
+
+// load has clients write and readers read until end or settle.
+func (e *elected) load() {
+	e.t.Helper()
+	var err error
+	if e.claims, err = claims.Start(e.t.Context(), claims.Options{URL: e.url(), Clients: 2, Pause: time.Millisecond}); err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(e.claims.Stop)
+	e.series = (&series{c: e.cluster, anyone: true}).begin(1, e.url())
+	e.progress(20)
+}
+
+// progress waits for so many more acknowledgements from now on.
+func (e *elected) progress(more int) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeoutCause(e.t.Context(), progressWait, errors.New("the cluster does not go on"))
+	defer cancel()
+	if _, err := e.claims.AwaitFrom(ctx, e.claims.Since()); err != nil {
+		e.t.Fatalf("%v\n%s", err, e.logs(12))
+	}
+	if err := e.claims.AwaitMore(ctx, more); err != nil {
+		e.t.Fatalf("%v\n%s", err, e.logs(12))
+	}
+}
+
+// progressWait is how long the slowest failover may take on a machine that does much else.
+const progressWait = 30 * time.Second
+
+// takesOver waits until another one than before leads and acknowledges, and gives it. It tells how long that took.
+func (e *elected) takesOver(before *member, since time.Duration) *member {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeoutCause(e.t.Context(), progressWait, errors.New("nobody takes over"))
+	defer cancel()
+	for {
+		w, err := e.claims.AwaitFrom(ctx, since)
+		if err != nil {
+			e.t.Fatalf("%v\n%s", err, e.logs(12))
+		}
+		if w.Leader.Address != before.address {
+			e.t.Logf("%s leads in epoch %d, %.0f ms later", w.Leader.Address, w.Leader.Epoch, float64((w.Told-since).Microseconds())/1000)
+			break
+		}
+		since = e.claims.Since()
+	}
+	return e.lead()
+}
+
+// stays fails if anything but what the present leader does happens while fn runs.
+func (e *elected) stays(fn func()) {
+	e.t.Helper()
+	leader := e.lead()
+	before := leader.value("SELECT epoch FROM skein_status")
+	fn()
+	if now := e.lead(); now != leader || now.value("SELECT epoch FROM skein_status") != before {
+		e.t.Errorf("%s led in epoch %s; now %s does in epoch %s\n%s", leader.name, before, now.name, now.value("SELECT epoch FROM skein_status"), e.logs(12))
+	}
+}
+
+// end heals the network, starts what does not run, and checks everything: that there is a leader which takes writes,
+// that all nodes are identical, that what was acknowledged is there once and what was refused is not, and that what was seen is
+// part of one history. It gives what became of the clients' writes.
+func (e *elected) end(lossless bool) claims.Verdict {
+	t := e.t
+	t.Helper()
+	e.network.Heal()
+	for _, m := range e.data {
+		if !slices.Contains(e.running(), m) {
+			m.launch("")
+		}
+	}
+	for _, m := range e.data {
+		m.serves()
+	}
+	e.lead()
+	e.progress(5)
+	e.claims.Stop()
+	e.series.end()
+	e.caughtUp()
+	var v claims.Verdict
+	if lossless {
+		e.series.check()
+	}
+	e.verify()
+	for _, m := range e.data {
+		conn := nodetest.Connect(t, m.Node, "skein")
+		have, err := claims.Read(t.Context(), conn, "claims")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close(t.Context())
+		v = claims.Hold(e.claims.Writes(), have)
+		for _, p := range v.Problems(lossless) {
+			t.Errorf("%s: %s", m.name, p)
+		}
+	}
+	for _, p := range claims.Leaders(e.claims.Writes()) {
+		t.Error(p)
+	}
+	e.watch.end()
+	t.Logf("%d acknowledged, %d lost, %d unknown of which %d arrived", v.Acknowledged, len(v.Lost), v.Unknown, v.Arrived)
+	return v
+}
+
+// watch asks nodes all the time what they are: a node's epoch only grows (I2), and no epoch has two leaders.
+type watch struct {
+	t       *testing.T
+	stop    context.CancelFunc
+	ctx     context.Context
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	epochs  map[string]uint64 // of each node, last
+	leaders map[uint64]string
+	wrong   []string
+}
+
+// watchPace is how often.
+const watchPace = 20 * time.Millisecond
+
+func newWatch(t *testing.T) *watch {
+	w := &watch{t: t, epochs: map[string]uint64{}, leaders: map[uint64]string{}}
+	w.ctx, w.stop = context.WithCancel(context.Background())
+	t.Cleanup(func() { w.stop(); w.running.Wait() })
+	return w
+}
+
+func (w *watch) look(m *member) {
+	w.running.Go(func() {
+		each(w.ctx, "postgres://skein@"+m.address+"/skein?connect_timeout=1", func(conn *pgx.Conn) error {
+			for {
+				var role string
+				var epoch int64
+				if err := conn.QueryRow(w.ctx, "SELECT role, epoch FROM skein_status").Scan(&role, &epoch); err != nil {
+					return err
+				}
+				w.saw(m.name, role, uint64(epoch))
+				select {
+				case <-time.After(watchPace):
+				case <-w.ctx.Done():
+					return w.ctx.Err()
+				}
+			}
+		})
+	})
+}
+
+func (w *watch) saw(node, role string, epoch uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if epoch < w.epochs[node] {
+		w.wrong = append(w.wrong, fmt.Sprintf("%s was in epoch %d and now is in %d", node, w.epochs[node], epoch))
+	}
+	w.epochs[node] = epoch
+	if role != "leader" {
+		return
+	}
+	if other, known := w.leaders[epoch]; known && other != node {
+		w.wrong = append(w.wrong, fmt.Sprintf("%s and %s both lead epoch %d", other, node, epoch))
+	}
+	w.leaders[epoch] = node
+}
+
+func (w *watch) end() {
+	w.t.Helper()
+	w.stop()
+	w.running.Wait()
+	for _, wrong := range w.wrong {
+		w.t.Error(wrong)
+	}
+	var all []string
+	for _, epoch := range slices.Sorted(maps.Keys(w.leaders)) {
+		all = append(all, strconv.FormatUint(epoch, 10)+" "+w.leaders[epoch])
+	}
+	w.t.Logf("epochs and their leaders: %s", strings.Join(all, ", "))
+}
+
+// others are the nodes with data but m.
+func (e *elected) others(m *member) []*member {
+	return slices.DeleteFunc(slices.Clone(e.data), func(o *member) bool { return o == m })
+}
+
+// other is one that is neither m nor leads.
+func (e *elected) other(m *member) *member {
+	e.t.Helper()
+	for _, o := range e.others(m) {
+		if o != e.leader {
+			return o
+		}
+	}
+	e.t.Fatal("there is no other node")
+	return nil
+}
+
+// coordinator is the node that decides, as the nodes say in their logs.
+func (e *elected) coordinator() *member {
+	e.t.Helper()
+	var found *member
+	nodetest.Await(e.t, "somebody coordinates the cluster", func() error {
+		var newest string
+		found = nil
+		for _, m := range e.members {
+			select {
+			case <-m.Ended:
+				continue
+			default:
+			}
+			for line := range strings.Lines(m.Log()) {
+				begins, ends := strings.Contains(line, "this node coordinates the cluster"), strings.Contains(line, "does not coordinate the cluster any more")
+				at, _, _ := strings.Cut(line, " ")
+				switch {
+				case begins && at > newest:
+					newest, found = at, m
+				case ends && found == m:
+					found = nil
+				}
+			}
+		}
+		if found == nil {
+			return errors.New(e.logs(8))
+		}
+		return nil
+	})
+	return found
+}
+
+// progressFrom waits for an acknowledgement of something sent at since or later.
+func (e *elected) progressFrom(since time.Duration) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeoutCause(e.t.Context(), progressWait, errors.New("the cluster does not go on"))
+	defer cancel()
+	w, err := e.claims.AwaitFrom(ctx, since)
+	if err != nil {
+		e.t.Fatalf("%v\n%s", err, e.logs(12))
+	}
+	e.t.Logf("%v acknowledges %.0f ms later", w.Leader, float64((w.Told-since).Microseconds())/1000)
+}
+
+// forLonger has clients go on for so long: what should not happen has the time to.
+func (e *elected) forLonger(d time.Duration) {
+	e.t.Helper()
+	time.Sleep(d)
+	e.progress(1)
+}
+
+// silence is for how long nothing must have been acknowledged to say that nothing will be.
+const silence = 1500 * time.Millisecond
+
+// stops waits until clients are acknowledged nothing any more.
+func (e *elected) stops(m *member) {
+	e.t.Helper()
+	nodetest.Await(e.t, m.name+" acknowledges nothing", func() error {
+		before := e.claims.Acknowledged()
+		time.Sleep(silence)
+		if now := e.claims.Acknowledged(); now > before {
+			return fmt.Errorf("%d more in %v", now-before, silence)
+		}
+		return nil
+	})
+}
+
+// apart waits until another node than the leader's coordinates: then a cluster has arranged itself.
+func (e *elected) apart() {
+	e.t.Helper()
+	nodetest.Await(e.t, "another node than the leader coordinates", func() error {
+		if e.coordinator() == e.leader {
+			return errors.New(e.logs(8))
+		}
+		return nil
+	})
+}

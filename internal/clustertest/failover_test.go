@@ -1,0 +1,239 @@
+package clustertest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"skein/internal/clustertest/proxy"
+)
+
+// The leader is killed, and comes back.
+func TestFailover_E01_LeaderKilled(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	r := newRegisters(e, seed(t))
+	for range 3 {
+		old := e.lead()
+		old.Kill()
+		e.takesOver(old, e.claims.Since())
+		e.progress(20)
+		old.start()
+		e.caughtUp()
+	}
+	r.check(t)
+	e.end(true)
+}
+
+// A follower that dies, the coordinator's node or another one, is missed by nobody.
+func TestFailover_E01_FollowersKilled(t *testing.T) {
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	e.stays(func() {
+		for range 2 {
+			for _, m := range e.others(e.leader) {
+				e.apart()
+				m.Kill()
+				e.progress(50)
+				m.start()
+				e.caughtUp()
+			}
+		}
+	})
+	e.end(true)
+}
+
+// E02: the leader stands still for longer than a leader may, and then goes on where it was. It has been replaced, and
+// acknowledges nothing any more.
+func TestFailover_E02_Zombie(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	r := newRegisters(e, seed(t))
+	for range 2 {
+		old := e.lead()
+		open := old.begin("BEGIN; CREATE TABLE never (a int); INSERT INTO never VALUES (1)")
+		if code := open.code(); code != "" {
+			t.Fatal(open.err)
+		}
+		since := e.claims.Since()
+		old.pause()
+		e.takesOver(old, since)
+		e.progress(20)
+		old.resume()
+		e.progress(20)
+		if _, err := open.conn.Exec(t.Context(), "COMMIT"); err == nil {
+			t.Error("a leader that is none any more has acknowledged a commit")
+		}
+		e.caughtUp()
+	}
+	r.check(t)
+	e.end(true)
+}
+
+// E05: processes that stand still for 300 ms now and then, whoever they are, are no reason for a failover.
+func TestFailover_E05_ShortPauses(t *testing.T) {
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	e.stays(func() {
+		for range 3 {
+			for _, m := range e.data {
+				m.pause()
+				time.Sleep(300 * time.Millisecond) // it is what happens
+				m.resume()
+				e.progress(20)
+			}
+		}
+	})
+	e.end(true)
+}
+
+// F05: the leader is cut off from the coordinator, and its followers hear it. A synchronous one goes on.
+func TestFailover_F05_OnlyControl(t *testing.T) {
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	e.stays(func() {
+		e.network.Drop(proxy.Around(e.leader.name, proxy.Control)...)
+		e.forLonger(3 * time.Second)
+	})
+	e.end(true)
+}
+
+// F05: an asynchronous leader that the coordinator does not hear cannot know whether it has been replaced, and
+// acknowledges nothing. It need not be replaced for that, and goes on when it is heard.
+func TestFailover_F05_OnlyControlAsynchronous(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "")
+	e.load()
+	undo := e.network.Drop(proxy.Around(e.leader.name, proxy.Control)...)
+	e.stops(e.leader)
+	undo()
+	e.progress(20)
+	if v := e.end(false); len(v.Lost) > 0 && len(e.watch.leaders) == 1 {
+		t.Errorf("%d acknowledged writes are lost under one leader", len(v.Lost))
+	}
+}
+
+// F06: one link of three is broken, whichever. Commits find another follower.
+func TestFailover_F06_OneLink(t *testing.T) {
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	a, b := e.other(e.leader), e.other(e.leader)
+	for b == a {
+		b = e.others(e.leader)[1]
+	}
+	e.stays(func() {
+		for _, pair := range [][2]*member{{e.leader, a}, {e.leader, b}, {a, b}} {
+			undo := e.network.Drop(proxy.Between(pair[0].name, pair[1].name, proxy.Everything)...)
+			e.forLonger(1500 * time.Millisecond)
+			undo()
+			e.caughtUp()
+		}
+	})
+	e.end(true)
+}
+
+// F08: a link that comes and goes.
+func TestFailover_F08_Flapping(t *testing.T) {
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	e.stays(func() {
+		for range 4 {
+			undo := e.network.Sever(proxy.Between(e.leader.name, e.coordinator().name, proxy.Everything)...)
+			e.forLonger(700 * time.Millisecond)
+			undo()
+			e.forLonger(300 * time.Millisecond)
+		}
+	})
+	e.end(true)
+}
+
+// F09: a slow network with jitter.
+func TestFailover_F09_Slow(t *testing.T) {
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	e.stays(func() {
+		e.network.Delay(20*time.Millisecond, 60*time.Millisecond, proxy.Route{})
+		e.forLonger(2 * time.Second)
+	})
+	old := e.lead()
+	old.Kill()
+	e.takesOver(old, e.claims.Since())
+	e.end(true)
+}
+
+// G01: of two followers one lacks what the other one has acknowledged. Only the other one can lead.
+func TestFailover_G01_OneIsAhead(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	old := e.lead()
+	behind, ahead := e.others(old)[0], e.others(old)[1]
+	e.network.Drop(proxy.Between(old.name, behind.name, proxy.Replication)...)
+	e.progress(50)
+	old.Kill()
+	if now := e.takesOver(old, e.claims.Since()); now != ahead {
+		t.Errorf("%s leads, and %s had more", now.name, ahead.name)
+	}
+	e.end(true)
+}
+
+// G04: a leader dies as soon as it is one.
+func TestFailover_G04_Double(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	for range 2 {
+		first := e.lead()
+		first.Kill()
+		second := e.takesOver(first, e.claims.Since())
+		second.Kill()
+		since := e.claims.Since()
+		first.launch("")
+		e.takesOver(second, since)
+		second.start()
+		e.caughtUp()
+	}
+	e.end(true)
+}
+
+// G14: leader and coordinator die together. One of them is needed for a decision, and whichever it is, there is one.
+func TestFailover_G14_LeaderAndCoordinatorKilled(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	for round := range 2 {
+		leader, coordinator := e.lead(), e.coordinator()
+		leader.Kill()
+		coordinator.Kill()
+		since := e.claims.Since()
+		back := []*member{leader, coordinator}
+		back[round].launch("")
+		e.progressFrom(since)
+		back[1-round].start()
+		e.caughtUp()
+	}
+	e.end(true)
+}
+
+// The leader's disk does not answer, and its network lives. It is replaced, and is one of the others when its disk is back.
+func TestFailover_DiskOfTheLeaderHangs(t *testing.T) {
+	t.Parallel()
+	stuck := filepath.Join(t.TempDir(), "stuck")
+	e := newElected(t, 3, "ANY 1 (*)", "log.beforeSync=hang:"+stuck+"*")
+	e.load()
+	old := e.lead()
+	since := e.claims.Since()
+	if err := os.WriteFile(stuck+old.name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.takesOver(old, since)
+	e.progress(20)
+	if err := os.Remove(stuck + old.name); err != nil {
+		t.Fatal(err)
+	}
+	e.caughtUp()
+	e.end(true)
+}
