@@ -76,7 +76,7 @@ type appointed struct {
 func (a *appointed) self() failover.NodeID { return failover.NodeID(a.node.home.Node) }
 
 func (a *appointed) duty() (failover.Duty, uint64) {
-	s := a.node.control.State()
+	s := a.node.control.Load().State()
 	if s.Version == 0 {
 		return failover.Duty{Role: failover.Wait}, 0
 	}
@@ -105,7 +105,7 @@ func (a *appointed) actsUnder() uint64 {
 }
 
 func (a *appointed) tell() {
-	if c := a.node.control; c != nil { // none while the first storage is opened
+	if c := a.node.control.Load(); c != nil { // none while the first storage is opened
 		c.Nudge()
 	}
 }
@@ -113,11 +113,11 @@ func (a *appointed) tell() {
 // watch passes news of the control plane on to whoever awaits them.
 func (a *appointed) watch(ctx context.Context) error {
 	for {
-		a.version.Advance(history.LSN(a.node.control.State().Version))
+		a.version.Advance(history.LSN(a.node.control.Load().State().Version))
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.node.control.Changed():
+		case <-a.node.control.Load().Changed():
 		}
 	}
 }
@@ -152,7 +152,6 @@ func (n *Node) isMember() bool {
 // found begins a cluster, of which this node is the only member and elects itself. What the directory holds is
 // the cluster's.
 func (n *Node) found() error {
-	n.cluster = &appointed{node: n}
 	n.founding = true
 	if err := n.openStorage(); err != nil {
 		return err
@@ -167,7 +166,6 @@ func (n *Node) found() error {
 }
 
 func (n *Node) openMember() error {
-	n.cluster = &appointed{node: n}
 	if err := n.openControl(); err != nil {
 		return err
 	}
@@ -180,7 +178,7 @@ func (n *Node) openMember() error {
 // enter makes a new directory part of a cluster, and a member of one that appoints its leader. Meanwhile clients are told
 // to wait.
 func (n *Node) enter(ctx context.Context) error {
-	joins := len(n.options.Join) > 0 && n.control == nil
+	joins := len(n.options.Join) > 0 && n.control.Load() == nil
 	if !n.home.isNew() && !joins {
 		return nil
 	}
@@ -258,11 +256,12 @@ func (n *Node) member() failover.Member {
 	return m
 }
 
-func (n *Node) openControl() (err error) {
+func (n *Node) openControl() error {
 	a := n.cluster.(*appointed)
-	n.control, err = control.Open(control.Options{
+	c, err := control.Open(control.Options{
 		Dir: n.controlDir(), Self: a.self(), Address: n.link().Address, Dial: n.dial, Report: a.report, Logger: n.options.Logger,
 	})
+	n.control.Store(c)
 	return err
 }
 
@@ -273,7 +272,7 @@ func (n *Node) lease() func(context.Context) error {
 		return nil
 	}
 	return func(ctx context.Context) error {
-		for n.control == nil || control.Boottime() >= n.control.LeaseUntil() {
+		for n.control.Load() == nil || control.Boottime() >= n.control.Load().LeaseUntil() {
 			if rest(ctx, leasePace); ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -288,17 +287,17 @@ func (n *Node) members() func() []failover.Member {
 		return nil
 	}
 	return func() []failover.Member {
-		if n.control == nil {
+		if n.control.Load() == nil {
 			return nil
 		}
-		return n.control.State().Members
+		return n.control.Load().State().Members
 	}
 }
 
 // introduce tells the cluster what has changed of this node since it was last told: its name, or where it is found.
 func (a *appointed) introduce(ctx context.Context) {
 	for ctx.Err() == nil {
-		s, me := a.node.control.State(), a.node.member()
+		s, me := a.node.control.Load().State(), a.node.member()
 		i := slices.IndexFunc(s.Members, func(m failover.Member) bool { return m.ID == me.ID })
 		if s.Version == 0 || i < 0 {
 			if a.await(ctx, s.Version) != nil {
@@ -310,7 +309,7 @@ func (a *appointed) introduce(ctx context.Context) {
 		if known.Name == me.Name && known.PeerAddr == me.PeerAddr && known.PGAddr == me.PGAddr && known.Disk == me.Disk {
 			return
 		}
-		if _, err := a.node.control.Do(ctx, failover.Command{Kind: failover.JoinCommand, Member: me}); err != nil && ctx.Err() == nil {
+		if _, err := a.node.control.Load().Do(ctx, failover.Command{Kind: failover.JoinCommand, Member: me}); err != nil && ctx.Err() == nil {
 			a.node.options.Logger.Warn("the cluster could not be told where this node is found; trying again", "error", err)
 			rest(ctx, copyPause)
 		}
@@ -320,17 +319,17 @@ func (a *appointed) introduce(ctx context.Context) {
 // handOver lets another node lead before this one stops. It gives up after a while: then the others find out by themselves.
 func (n *Node) handOver(ctx context.Context) {
 	t := n.current.Load()
-	if n.control == nil || t == nil || !t.pipeline.Leading() || len(n.control.State().Members) < 2 {
+	if n.control.Load() == nil || t == nil || !t.pipeline.Leading() || len(n.control.Load().State().Members) < 2 {
 		return
 	}
 	n.options.Logger.Info("handing over before this node stops")
 	asking, stop := context.WithTimeout(ctx, askTime)
-	_, err := n.control.Do(asking, failover.Command{
+	_, err := n.control.Load().Do(asking, failover.Command{
 		Kind: failover.SwitchoverCommand, By: "the leader, which was asked to stop", Till: time.Now().Add(handOverTime),
 	})
 	stop()
 	for end := time.Now().Add(handOverTime); err == nil && t.pipeline.Leading() && ctx.Err() == nil && time.Now().Before(end); {
-		if n.control.State().Switchover == nil {
+		if n.control.Load().State().Switchover == nil {
 			break
 		}
 		rest(ctx, leasePace)
@@ -354,6 +353,8 @@ var purposes = map[control.Channel]replication.Purpose{
 // answerControl hands those who come for the control plane on to it.
 func (n *Node) answerControl() {
 	for what, why := range purposes {
-		n.door.Handle(why, func(ctx context.Context, conn net.Conn, _ replication.Identity) { n.control.Serve(ctx, what, conn) })
+		n.door.Handle(why, func(ctx context.Context, conn net.Conn, _ replication.Identity) {
+			n.control.Load().Serve(ctx, what, conn)
+		})
 	}
 }

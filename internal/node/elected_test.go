@@ -34,12 +34,12 @@ func elect(t *testing.T, names ...string) *elected {
 		if len(s.Members) != len(names) || s.Phase != failover.Leading {
 			return fmt.Errorf("%+v", s)
 		}
-		for _, m := range c.nodes {
+		for name, m := range c.nodes {
 			if m.current.Load() == nil && !m.options.Witness {
-				return fmt.Errorf("%s has no data yet", m.name())
+				return fmt.Errorf("%s has no data yet", name)
 			}
-			if v := m.control.Voters(); len(v) < len(names) {
-				return fmt.Errorf("%s knows the voters %v", m.name(), v)
+			if p := m.control.Load(); p == nil || len(p.Voters()) < len(names) {
+				return fmt.Errorf("%s does not know all voters yet", name)
 			}
 		}
 		return nil
@@ -92,8 +92,8 @@ func (c *elected) await(what string, is func() error) {
 func (c *elected) state() failover.State {
 	var newest failover.State
 	for _, m := range c.nodes {
-		if m.cluster != nil && m.control != nil {
-			if s := m.control.State(); s.Version > newest.Version {
+		if p := m.control.Load(); p != nil {
+			if s := p.State(); s.Version > newest.Version {
 				newest = s
 			}
 		}
@@ -149,7 +149,10 @@ func TestALeaderThatStopsHandsOver(t *testing.T) {
 		t.Errorf("epoch %d after %d: it took more than one election", e, epoch)
 	}
 	conn = second.connect(t)
-	exec(t, conn, "INSERT INTO t VALUES (2)")
+	c.await("the new leader takes writes", func() error {
+		_, err := conn.Exec(t.Context(), "INSERT INTO t VALUES (2)")
+		return err
+	})
 	c.start(name)
 	c.await("the old leader follows", func() error {
 		conn, err := pgx.Connect(t.Context(), c.nodes[name].dsn)
@@ -188,7 +191,7 @@ func TestTheClusterKnowsThatItsLeaderGoesOnAlone(t *testing.T) {
 	c.start("b")
 	c.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 1 })
 	var kinds []string
-	for _, e := range leader.control.History() {
+	for _, e := range leader.control.Load().History() {
 		kinds = append(kinds, string(e.Kind))
 	}
 	if all := strings.Join(kinds, " "); !strings.Contains(all, string(failover.DegradeEvent)) || !strings.Contains(all, string(failover.ReturnEvent)) {
@@ -204,7 +207,7 @@ func TestAMemberLeaves(t *testing.T) {
 	conn := leader.connect(t)
 	exec(t, conn, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'")
 	c.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 2 })
-	if _, err := leader.control.Do(t.Context(), failover.Command{Kind: failover.RemoveCommand, Node: "c"}); err != nil {
+	if _, err := leader.control.Load().Do(t.Context(), failover.Command{Kind: failover.RemoveCommand, Node: "c"}); err != nil {
 		t.Fatal(err)
 	}
 	c.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 1 })

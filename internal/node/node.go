@@ -84,7 +84,7 @@ type Node struct {
 	term        *term    // opened by Open for Run, where that needs no other node
 	current     atomic.Pointer[term]
 	cluster     cluster
-	control     *control.Control // nil where the leader is set by configuration
+	control     atomic.Pointer[control.Control] // nil where the leader is set by configuration
 	door        *replication.Door
 	listening   listening
 	founding    bool             // the storage of a new cluster is being made
@@ -121,7 +121,7 @@ func (n *Node) open() error {
 	if err := n.listen(); err != nil {
 		return err
 	}
-	n.cluster = byHand{n.options.Follow}
+	n.cluster = &appointed{node: n}
 	switch {
 	case n.isMember():
 		return n.openMember()
@@ -130,6 +130,7 @@ func (n *Node) open() error {
 	case len(n.options.Join) > 0: // by Run
 		return nil
 	}
+	n.cluster = byHand{n.options.Follow}
 	return n.openStorage()
 }
 
@@ -238,9 +239,9 @@ func (n *Node) serve(ctx context.Context) error {
 	if n.peers.Listener != nil {
 		group.Go(func() error { return n.door.Serve(running, n.peers.again()) })
 	}
-	if n.control != nil {
+	if n.control.Load() != nil {
 		n.answerControl()
-		group.Go(func() error { return n.control.Run(running) })
+		group.Go(func() error { return n.control.Load().Run(running) })
 		group.Go(func() error { return n.cluster.(*appointed).watch(running) })
 		group.Go(func() error {
 			n.cluster.(*appointed).introduce(running)
@@ -391,7 +392,7 @@ func (n *Node) fetchFrom(ctx context.Context, progress *copying) (done bool, err
 		}
 		l := n.link()
 		_, err := l.Fetch(fetching, from, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, Reread: n.reread, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
-		if err == nil || n.control == nil && fetching.Err() == nil {
+		if err == nil || n.control.Load() == nil && fetching.Err() == nil {
 			return true, err
 		}
 		if ctx.Err() == nil && fetching.Err() == nil {

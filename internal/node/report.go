@@ -100,5 +100,5 @@ func (a *appointed) reportLeading(r *failover.Report, t *term, followers []repli
 	}
 	r.AtRisk = int64(max(p.Visible(), best) - best)
 	r.Settled = t.ruling.settled()
-	r.Want = t.ruling.want(a.node.control.State(), a.self(), func(id failover.NodeID) bool { return current[id] })
+	r.Want = t.ruling.want(a.node.control.Load().State(), a.self(), func(id failover.NodeID) bool { return current[id] })
 }

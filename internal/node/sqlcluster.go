@@ -28,36 +28,36 @@ func (c sqlCluster) Self() failover.NodeID { return c.self() }
 func (c sqlCluster) Report() failover.Report { return c.report() }
 
 func (c sqlCluster) State() failover.State {
-	if c.node.control == nil {
+	if c.node.control.Load() == nil {
 		return failover.State{}
 	}
-	return c.node.control.State()
+	return c.node.control.Load().State()
 }
 
 func (c sqlCluster) History() []failover.Event {
-	if c.node.control == nil {
+	if c.node.control.Load() == nil {
 		return nil
 	}
-	return c.node.control.History()
+	return c.node.control.Load().History()
 }
 
 // Observe says in its error why this node takes no part in decisions, if it knows.
 func (c sqlCluster) Observe(ctx context.Context) (failover.State, failover.Facts, error) {
-	if c.node.control == nil {
+	if c.node.control.Load() == nil {
 		return failover.State{}, failover.Facts{}, errNoControl
 	}
-	s, f, err := c.node.control.Observe(ctx)
-	if trouble := c.node.control.Trouble(); err != nil && trouble != "" {
+	s, f, err := c.node.control.Load().Observe(ctx)
+	if trouble := c.node.control.Load().Trouble(); err != nil && trouble != "" {
 		err = errors.New(trouble)
 	}
 	return s, f, err
 }
 
 func (c sqlCluster) Do(ctx context.Context, cmd failover.Command) (failover.State, error) {
-	if c.node.control == nil {
+	if c.node.control.Load() == nil {
 		return failover.State{}, errNoControl
 	}
-	s, err := c.node.control.Do(ctx, cmd)
+	s, err := c.node.control.Load().Do(ctx, cmd)
 	var refused *control.Refused
 	if errors.As(err, &refused) {
 		err = &pgcatalog.Refused{Reason: refused.Text}

@@ -46,7 +46,7 @@ type term struct {
 
 // lacksCopy says whether the directory has no data yet, or only part of them, and is to get them from another node.
 func (n *Node) lacksCopy() bool {
-	if n.control == nil && n.options.Follow == "" || n.founding {
+	if n.control.Load() == nil && n.options.Follow == "" || n.founding {
 		return false
 	}
 	if pagestore.Installing(filepath.Join(n.options.Dir, "db")) {
