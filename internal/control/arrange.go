@@ -187,7 +187,7 @@ func (k *coordinator) handOver() {
 	if !ok {
 		to, ok = w.successor(servers, "")
 	}
-	if !ok || !k.presides() {
+	if !ok || !k.presides() || k.Trouble() != "" { // Raft would not answer
 		return
 	}
 	_ = within(raftTimeout, func() { _ = k.begin(change{move, to}).Error() })

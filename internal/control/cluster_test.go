@@ -29,6 +29,7 @@ type cluster struct {
 	nodes map[string]*node       // by address
 	cuts  map[[2]string]struct{} // who cannot be heard by whom
 	conns map[*pipeEnd]struct{}
+	lose  func(p *pipeEnd) bool // what is written now
 }
 
 func inBubble(t *testing.T, fn func(t *testing.T, c *cluster)) {
@@ -44,6 +45,11 @@ func inBubble(t *testing.T, fn func(t *testing.T, c *cluster)) {
 	})
 }
 
+// inBubbles is inBubble as a subtest.
+func inBubbles(t *testing.T, name string, fn func(t *testing.T, c *cluster)) {
+	t.Run(name, func(t *testing.T) { inBubble(t, fn) })
+}
+
 func (c *cluster) boottime() time.Duration { return time.Since(c.began) + time.Hour }
 
 // pipeEnd is one side of a connection. What is sent to where it cannot be heard is lost, and the connection with it.
@@ -55,7 +61,11 @@ type pipeEnd struct {
 }
 
 func (p *pipeEnd) Write(b []byte) (int, error) {
-	if p.c.cutOff(p.from, p.to) {
+	p.c.mu.Lock()
+	_, lost := p.c.cuts[[2]string{p.from, p.to}]
+	lost = lost || p.c.lose != nil && p.c.lose(p)
+	p.c.mu.Unlock()
+	if lost {
 		return len(b), nil
 	}
 	return p.Conn.Write(b)
@@ -90,6 +100,13 @@ func (c *cluster) deafen(a, b *node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cuts[[2]string{a.address, b.address}] = struct{}{}
+}
+
+// losing has what is written lost where fn says so, until it is called with nil.
+func (c *cluster) losing(fn func(p *pipeEnd) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lose = fn
 }
 
 // heal ends all cuts. Connections that were cut are gone.
@@ -299,7 +316,7 @@ func (n *node) take(s failover.State) {
 
 func others(s failover.State, not failover.NodeID) (all []failover.NodeID) {
 	for _, m := range s.Members {
-		if m.ID != not {
+		if m.ID != not && !m.Leaving {
 			all = append(all, m.ID)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 const (
 	// attemptTimeout is how long one attempt to have a command carried out may take, and retryPause how
 	// long to wait for a coordinator before the next.
-	attemptTimeout = 3 * time.Second
+	attemptTimeout = time.Second
 	retryPause     = 50 * time.Millisecond
 )
 
@@ -97,6 +97,7 @@ var errNobody = errors.New("nobody coordinates the cluster now: no more than hal
 
 // insist tries until there is a definite answer, or ctx ends.
 func insist(ctx context.Context, try func(context.Context) (answer, error)) (answer, error) {
+	var why error
 	for {
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		a, err := try(attempt)
@@ -111,8 +112,11 @@ func insist(ctx context.Context, try func(context.Context) (answer, error)) (ans
 		case err == nil:
 			err = errNobody
 		}
+		if slow := net.Error(nil); why == nil || !errors.As(err, &slow) || !slow.Timeout() { // which says the least
+			why = err
+		}
 		if rest(ctx, retryPause) != nil {
-			return answer{}, fmt.Errorf("the cluster has not answered: %w (%w)", err, context.Cause(ctx))
+			return answer{}, fmt.Errorf("the cluster has not answered: %w (%w)", why, context.Cause(ctx))
 		}
 	}
 }

@@ -50,8 +50,8 @@ type layer struct {
 	dial    func(ctx context.Context, address string) (net.Conn, error)
 
 	accepted chan net.Conn
-	closed   chan struct{}
-	close    func()
+	open     context.Context // until Close
+	close    context.CancelFunc
 
 	mu    sync.Mutex
 	shut  error // why Raft speaks with nobody now
@@ -59,8 +59,8 @@ type layer struct {
 }
 
 func newLayer(self server, address string) *layer {
-	l := &layer{self: self, address: address, accepted: make(chan net.Conn), closed: make(chan struct{}), conns: map[*raftConn]struct{}{}}
-	l.close = sync.OnceFunc(func() { close(l.closed) })
+	l := &layer{self: self, address: address, accepted: make(chan net.Conn), conns: map[*raftConn]struct{}{}}
+	l.open, l.close = context.WithCancel(context.Background())
 	return l
 }
 
@@ -73,7 +73,7 @@ func (l *layer) Dial(at raft.ServerAddress, timeout time.Duration) (net.Conn, er
 	if !ok {
 		return nil, fmt.Errorf("%q is no address of a server", at)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(l.open, timeout)
 	defer cancel()
 	if to == l.self {
 		return l.dialSelf(ctx)
@@ -86,6 +86,8 @@ func (l *layer) Dial(at raft.ServerAddress, timeout time.Duration) (net.Conn, er
 		return nil, err
 	}
 	m := newMessages(conn)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
 	if err := l.greet(m, to); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -112,8 +114,6 @@ func (l *layer) dialSelf(ctx context.Context) (net.Conn, error) {
 	select {
 	case l.accepted <- b:
 		return a, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -143,14 +143,14 @@ func (l *layer) serve(ctx context.Context, conn net.Conn) error {
 	defer func() { _ = c.Close() }()
 	select {
 	case l.accepted <- c:
-	case <-l.closed:
+	case <-l.open.Done():
 		return nil
 	case <-ctx.Done():
 		return nil
 	}
 	select {
 	case <-c.over:
-	case <-l.closed:
+	case <-l.open.Done():
 	case <-ctx.Done():
 	}
 	return nil
@@ -191,7 +191,7 @@ func (l *layer) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.accepted:
 		return c, nil
-	case <-l.closed:
+	case <-l.open.Done():
 		return nil, net.ErrClosed
 	}
 }
