@@ -80,10 +80,11 @@ type store struct {
 // summary is what the file holds besides entries. All of it is written with every change: bbolt notices damage to its pages
 // only by chance, and a log that has lost its end, or a vote that was forgotten, must not pass for whole.
 type summary struct {
-	Store       string // see store.id
-	Commit      uint64
-	First, Last uint64 // of the log; 0 while it is empty
-	Vars        map[string][]byte
+	FormatVersion int
+	Store         string // see store.id
+	Commit        uint64
+	First, Last   uint64 // of the log; 0 while it is empty
+	Vars          map[string][]byte
 }
 
 // openStore opens the store in dir, or makes one.
@@ -157,7 +158,7 @@ func (s *store) prepare() error {
 		if err := errors.Join(err, err2); err != nil {
 			return err
 		}
-		return putSummary(tx, summary{Store: hex.EncodeToString(id[:])})
+		return putSummary(tx, summary{FormatVersion: formatVersion, Store: hex.EncodeToString(id[:])})
 	})
 }
 
@@ -186,6 +187,9 @@ func (s *store) load() error {
 	return s.db.View(func(tx *bbolt.Tx) (err error) {
 		if s.summary, err = getSummary(tx); err != nil {
 			return err
+		}
+		if v := s.summary.FormatVersion; v != formatVersion {
+			return fmt.Errorf("it has format version %d, this program reads %d", v, formatVersion)
 		}
 		if log := tx.Bucket(bucketLog); log == nil {
 			return fmt.Errorf("%w: it has no log", ErrDamaged)

@@ -229,3 +229,15 @@ func TestFailedDiskHoldsWritesForEver(t *testing.T) {
 		}
 	})
 }
+
+func TestStoreOfAnotherFormatIsNotRead(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	s.summary.FormatVersion++
+	if err := errors.Join(s.Set([]byte("x"), []byte("y")), s.close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openStore(dir); err == nil || errors.Is(err, ErrDamaged) {
+		t.Errorf("it gives %v", err)
+	}
+}
