@@ -161,10 +161,12 @@ type Report struct {
 	Heard     time.Duration
 
 	// Of a leader:
-	Want      *Rule  // that it would like to acknowledge by; nil: the newest is right. ID is not set
-	Settled   uint64 // newest rule by which everything that it ever acknowledged is acknowledged
-	Paused    bool   // writes wait, and everything is flushed: Position is where they stand
-	AtRisk    int64  // commits that no follower has yet
+	Want    *Rule  // that it would like to acknowledge by; nil: the newest is right. ID is not set
+	Settled uint64 // newest rule by which everything that it ever acknowledged is acknowledged
+	Paused  bool   // writes wait, and everything is flushed: Position is where they stand
+	AtRisk  int64  // commits that no follower has yet
+	// Deaf is for how long fewer than K members of its newest rule have said anything to it.
+	Deaf      time.Duration
 	Followers []Following
 
 	Failed string // why it could not carry out its duty; "" if it could

@@ -99,6 +99,7 @@ func (a *appointed) reportLeading(r *failover.Report, t *term, followers []repli
 		}
 	}
 	r.AtRisk = int64(max(p.Visible(), best) - best)
+	r.Deaf = time.Duration(t.deaf.Load())
 	r.Settled = t.ruling.settled()
 	r.Want = t.ruling.want(a.node.control.Load().State(), a.self(), func(id failover.NodeID) bool { return current[id] })
 }

@@ -146,14 +146,19 @@ func (r *role) lead(ctx context.Context, d failover.Duty) error {
 				return nil
 			}
 			t.node.options.Logger.Error("this node was appointed and cannot lead", "epoch", d.Epoch, "error", err)
-			why := err.Error()
-			t.failed.Store(&why)
-			r.stepDown()
+			r.fail(err.Error())
 			return nil
 		}
 	}
 	t.ruling.enforce(d.Rule)
 	return nil
+}
+
+// fail ends a leadership, or the attempt at one, and has the cluster elect anew: an epoch does not begin twice.
+func (r *role) fail(why string) {
+	r.term.failed.Store(&why)
+	r.stepDown()
+	r.term.node.cluster.tell()
 }
 
 // begin is a promotion: everything in the log is applied, the epoch's first entry is on this disk, and
@@ -269,6 +274,14 @@ func (r *role) await(ctx context.Context, version uint64) error {
 	}()
 	select {
 	case <-news:
+		return nil
+	case i := <-r.term.cutOff:
+		if i.epoch == r.term.pipeline.Leads() {
+			r.term.node.options.Logger.Warn("this node steps down: it is cut off from the cluster", "reason", i.why)
+			r.fail(i.why)
+		}
+		stop()
+		<-news
 		return nil
 	case err := <-r.copied:
 		r.stop()

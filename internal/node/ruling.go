@@ -61,6 +61,13 @@ func (r *ruling) enforce(rule failover.Rule) {
 	r.changed = make(chan struct{})
 }
 
+// inForce is the rule that commits are acknowledged by, without an ID if there is none.
+func (r *ruling) inForce() failover.Rule {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rule
+}
+
 // forget is for the end of a leadership.
 func (r *ruling) forget() {
 	r.mu.Lock()

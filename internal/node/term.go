@@ -36,6 +36,8 @@ type term struct {
 
 	sentAway chan *departure        // one slot
 	failed   atomic.Pointer[string] // why this node cannot lead although it was appointed
+	cutOff   chan isolation         // one slot
+	deaf     atomic.Int64           // for how long it has not heard the followers that it needs, ns
 	paused   atomic.Bool            // writes wait, and what was written is acknowledged
 
 	system changes // of the system database
@@ -64,7 +66,7 @@ func (n *Node) lacksCopy() bool {
 // role; and then SQL, which on a new leader has to make the system database.
 func (n *Node) openTerm(ctx context.Context) (*term, error) {
 	o := n.options
-	t := &term{node: n, system: newChanges(), storageDone: make(chan error, 1), sentAway: make(chan *departure, 1)}
+	t := &term{node: n, system: newChanges(), storageDone: make(chan error, 1), sentAway: make(chan *departure, 1), cutOff: make(chan isolation, 1)}
 	p, rec, err := commit.Open(o.Dir, commit.Options{
 		Cluster: n.home.Cluster, SegmentBytes: o.SegmentBytes, MaxVersionBytes: o.MaxVersionBytes,
 		CheckpointLogBytes: o.CheckpointLogBytes, Logger: o.Logger, Damaged: t.damaged, MayAcknowledge: n.lease(),
@@ -199,6 +201,7 @@ func (t *term) run(ctx context.Context) error {
 	do(t.peer.Run)
 	do(t.answerNodes)
 	do(t.roles)
+	do(t.watchItself)
 	do(t.serveSQL)
 	err := group.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
