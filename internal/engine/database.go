@@ -54,20 +54,14 @@ func (d *Database) reader(ctx context.Context) (*conn, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	d.mu.Lock()
-	if d.gone {
-		d.mu.Unlock()
+	if d.ended() {
 		<-d.slots
 		return nil, errDatabaseGone
 	}
-	if n := len(d.idle); n > 0 {
-		c := d.idle[n-1]
-		d.idle = d.idle[:n-1]
-		d.mu.Unlock()
+	if c := d.takeIdle(); c != nil {
 		c.slot = true
 		return c, nil
 	}
-	d.mu.Unlock()
 	c, err := d.open()
 	if err != nil {
 		<-d.slots
@@ -100,7 +94,8 @@ func (d *Database) giveReader(c *conn) {
 	}
 }
 
-// takeWriter gives the writing connection to whoever holds the turn.
+// takeWriter gives the writing connection to whoever holds the turn. Where nobody has written yet, a reader's that is
+// idle becomes it: it knows the schema, of which a new one has to read all first.
 func (d *Database) takeWriter() (*conn, error) {
 	if d.ended() {
 		return nil, errDatabaseGone
@@ -109,7 +104,23 @@ func (d *Database) takeWriter() (*conn, error) {
 		d.warm = nil
 		return c, nil
 	}
+	if c := d.takeIdle(); c != nil {
+		return c, nil
+	}
 	return d.open()
+}
+
+// takeIdle gives a connection that nobody uses, nil if there is none.
+func (d *Database) takeIdle() *conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := len(d.idle)
+	if n == 0 {
+		return nil
+	}
+	c := d.idle[n-1]
+	d.idle = d.idle[:n-1]
+	return c
 }
 
 // giveWriter takes it back, before the turn is given on.
