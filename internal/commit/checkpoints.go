@@ -160,5 +160,5 @@ func (p *Pipeline) relieve(before int64) {
 
 // Close closes the files after Run has returned; clean says that Run returned without error.
 func (p *Pipeline) Close(clean bool) error {
-	return errors.Join(p.log.Close(clean), p.store.Close(), p.hint.close())
+	return errors.Join(p.log.Close(clean), p.store.Close(), p.hint.close(), p.promise.file.Close())
 }

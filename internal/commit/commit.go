@@ -121,7 +121,7 @@ func Open(dir string, o Options) (*Pipeline, Recovery, error) {
 		return nil, rec, errors.Join(err, store.Close())
 	}
 	if err := p.recover(&rec); err != nil {
-		return nil, rec, errors.Join(err, store.Close())
+		return nil, rec, errors.Join(err, store.Close(), p.promise.file.Close())
 	}
 	rec.Took = time.Since(start)
 	return p, rec, nil

@@ -5,13 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"skein/internal/history"
@@ -22,7 +20,8 @@ const (
 	promiseFile    = "promise" // in the node's directory: it outlives log and databases
 	promiseMagic   = "SKEINPRO"
 	promiseVersion = 1
-	promiseHeader  = 28
+	promiseHeader  = 24
+	maxTaint       = 1000
 
 	// AnyEpoch is that of a leader that was set by configuration: nobody else is ever promised.
 	AnyEpoch history.Epoch = math.MaxUint64
@@ -30,8 +29,6 @@ const (
 
 // ErrPromised refuses what comes in the name of an epoch below one that this node has promised.
 var ErrPromised = errors.New("this node has promised a later epoch")
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // vow is what a node must know of itself after any crash, to be believed.
 type vow struct {
@@ -41,9 +38,9 @@ type vow struct {
 	taint    string // why it may lack something that it has acknowledged; "" if it cannot
 }
 
-// promise keeps a vow in a file. What is promised counts in memory first: see Pipeline.Promise.
+// promise keeps a vow in a file. What is promised counts in memory first: see Pipeline.Promise. The file has its room
+// from the start: a node whose disk is full must be able to promise.
 type promise struct {
-	path  string
 	epoch atomic.Uint64 // promised: no lower than in the file. Raised while Pipeline.roles is held
 	kept  atomic.Uint64 // promised, and in the file
 	noted atomic.Bool   // since this start, and in the file: received
@@ -52,6 +49,7 @@ type promise struct {
 
 	mu    sync.Mutex // held across the write of the file: the next one is of the vow after it
 	saved vow        // as in the file
+	file  *replog.Twin
 
 	taint  atomic.Pointer[string] // nil: none. The file may say one still
 	regain atomic.Uint64          // LSN with which the taint ends; 0: not known yet
@@ -59,17 +57,22 @@ type promise struct {
 
 // openPromise reads what the node has promised; a node without the file has not promised anything.
 func openPromise(path string) (*promise, error) {
-	p := &promise{path: path}
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil
+	file, b, err := replog.OpenTwin(path)
+	p := &promise{file: file}
+	var v vow
+	switch {
+	case err == nil && b == nil:
+		if err := file.Write(encodeVow(v)); err != nil && !errors.Is(err, syscall.ENOSPC) {
+			return nil, fmt.Errorf("write the node's promise: %w", err)
+		}
+	case err == nil:
+		ok := false
+		if v, ok = decodeVow(b); !ok {
+			err = errors.Join(fmt.Errorf("%w: it is of another version of Skein", replog.ErrNewerFormat), file.Close())
+		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the node's promise: %w", err)
-	}
-	v, ok := decodeVow(b)
-	if !ok {
-		return nil, fmt.Errorf("%w: %s, which says for which leader this node may speak, is not readable; it must not go on without: remove the node from the cluster and let it join again with an empty directory", replog.ErrDamaged, path)
+		return nil, fmt.Errorf("%s says for which leader this node may speak, and it must not go on without; remove the node from the cluster and let it join again with an empty directory: %w", path, err)
 	}
 	p.saved = v
 	p.epoch.Store(uint64(v.epoch))
@@ -92,7 +95,7 @@ func (p *promise) save(change func(*vow)) error {
 		return nil
 	}
 	p.writing.Store(time.Now().UnixNano())
-	err := replog.WriteFileAtomic(p.path, encodeVow(next))
+	err := p.file.Write(encodeVow(next))
 	p.writing.Store(0)
 	if err != nil {
 		return fmt.Errorf("write the node's promise: %w", err)
@@ -113,6 +116,7 @@ func (p *promise) settle(clean bool) error {
 
 // spoil taints the node.
 func (p *promise) spoil(why string) error {
+	why = why[:min(len(why), maxTaint)]
 	p.regain.Store(0)
 	p.taint.Store(&why)
 	return p.save(func(v *vow) { v.taint, v.received = why, v.received && p.noted.Load() })
@@ -250,27 +254,19 @@ func encodeVow(v vow) []byte {
 	le := binary.LittleEndian
 	b := append(make([]byte, 0, promiseHeader+len(v.taint)), promiseMagic...)
 	b = le.AppendUint32(b, promiseVersion)
-	b = le.AppendUint32(b, 0)
-	b = le.AppendUint64(b, uint64(v.epoch))
 	received := uint32(0)
 	if v.received {
 		received = 1
 	}
 	b = le.AppendUint32(b, received)
-	b = append(b, v.taint...)
-	le.PutUint32(b[12:], vowSum(b))
-	return b
+	b = le.AppendUint64(b, uint64(v.epoch))
+	return append(b, v.taint...)
 }
 
 func decodeVow(b []byte) (v vow, ok bool) {
 	le := binary.LittleEndian
-	if len(b) < promiseHeader || string(b[:8]) != promiseMagic || le.Uint32(b[8:]) != promiseVersion || le.Uint32(b[12:]) != vowSum(b) {
+	if len(b) < promiseHeader || string(b[:8]) != promiseMagic || le.Uint32(b[8:]) != promiseVersion {
 		return v, false
 	}
-	return vow{epoch: history.Epoch(le.Uint64(b[16:])), received: le.Uint32(b[24:]) != 0, taint: string(b[promiseHeader:])}, true
-}
-
-// vowSum is over everything but the sum itself.
-func vowSum(b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[16:])
+	return vow{epoch: history.Epoch(le.Uint64(b[16:])), received: le.Uint32(b[12:]) != 0, taint: string(b[promiseHeader:])}, true
 }
