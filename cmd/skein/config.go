@@ -23,7 +23,7 @@ func (c *showConfigCommand) Run(ctx context.Context) error {
 
 type setConfigCommand struct {
 	clusterFlags
-	Node  string `placeholder:"NODE" help:"Change one of its attributes instead: priority, never_leader, hidden, delay."`
+	Node  string `placeholder:"NODE" help:"Change one of its attributes instead: priority, never_leader, hidden."`
 	Name  string `arg:"" help:"Such as failover_timeout or synchronous_standby_names."`
 	Value string `arg:"" help:"As in ALTER SYSTEM SET; default is what a new cluster has."`
 }

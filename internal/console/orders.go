@@ -21,6 +21,8 @@ const (
 	// changeWait is how long a change of leader is waited for, and changePace how often it is looked at.
 	changeWait = 75 * time.Second
 	changePace = 25 * time.Millisecond
+	// toldWait is how much later than a state its events may be known to every node.
+	toldWait = 200 * time.Millisecond
 )
 
 // order is a client that is about to change something, and how the cluster stood before.
@@ -163,6 +165,7 @@ func (o *order) tell(ctx context.Context, now overview.Overview, to string, took
 		o.say("%s leads epoch %d. It took %s; %s", now.Leader, now.Epoch, inWords(took), "skein history shows each step.")
 		return nil
 	}
+	time.Sleep(toldWait)
 	events, _ := o.history(ctx, 0)
 	why := ""
 	for _, e := range events {

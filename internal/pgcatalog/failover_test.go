@@ -254,6 +254,7 @@ func TestMembersAreChangedAndRemoved(t *testing.T) {
 	query("SELECT skein_set_member('node2', 'Hidden', 'ON')", "node2: priority 7, hidden")
 	query("SELECT skein_set_member('node3', 'hidden', 'off')", "node3: nothing special")
 	refused("SELECT skein_set_member('node2', 'colour', 'grey')", sqlstate.NotInRequiredState, `no "colour"`)
+	refused("SELECT skein_set_member('node2', 'delay', '1h')", sqlstate.InvalidParameterValue, "its own affair")
 	refused("SELECT skein_remove_member('node1')", sqlstate.NotInRequiredState, "node1 leads")
 	query("SELECT skein_remove_member('node3')", "node3 is leaving: it goes as soon as nothing depends on it")
 	f.state.Rules[0].Members, f.state.Rules[0].K = []failover.NodeID{"b"}, 1

@@ -27,6 +27,8 @@ const (
 	outcomeWait = 5 * time.Second
 	// outcomePace is how often a function that waits looks at what has become of its command.
 	outcomePace = 10 * time.Millisecond
+	// toldWait is how much later than a state its events may be known to every node.
+	toldWait = 200 * time.Millisecond
 )
 
 // failoverFunctions change who leads, on any node: the command goes to the coordinator.
@@ -220,6 +222,7 @@ func (o *order) tell(s, now failover.State, to failover.NodeID, since int, err e
 	if now.Leader == to || to == "" && now.Leader != s.Leader {
 		return o.returnText(nameOf(now, now.Leader) + " leads epoch " + strconv.FormatUint(uint64(now.Epoch), 10))
 	}
+	time.Sleep(toldWait)
 	told := sqlstate.New(sqlstate.NotInRequiredState, "%s leads on", nameOf(now, now.Leader))
 	if all := o.cluster.History(); len(all) > since {
 		_ = told.WithDetail("%s", all[len(all)-1].Text)
@@ -247,6 +250,10 @@ func setMember(o *order) error {
 	m, err := named(o.cluster.State(), o.text(0))
 	if err != nil {
 		return err
+	}
+	if strings.EqualFold(o.text(1), "delay") {
+		return sqlstate.New(sqlstate.InvalidParameterValue, "how late a node shows transactions is its own affair").
+			WithHint("Start it with --min-apply-delay, or set skein.min_apply_delay for all.")
 	}
 	cmd := failover.Command{Kind: failover.MemberCommand, Node: string(m.ID), Values: map[string]string{strings.ToLower(o.text(1)): strings.ToLower(o.text(2))}}
 	now, err := o.do(cmd)
