@@ -378,6 +378,14 @@ func (p *Pipeline) CutBack(to history.LSN, under history.Epoch) error {
 	return nil
 }
 
+// Tail is what this node has to give up: the entries above After, of which readers have seen those up to Shown.
+type Tail struct {
+	After history.LSN
+	Head  history.Position
+	Shown history.LSN
+	File  string // in the vault
+}
+
 // SaveTail writes the entries above after, as log frames, into a file of their own in the vault. It gives the
 // file's name, "" where there are none.
 func (p *Pipeline) SaveTail(after history.LSN) (string, error) {
@@ -401,6 +409,9 @@ func (p *Pipeline) SaveTail(after history.LSN) (string, error) {
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", fmt.Errorf("keep a tail in the vault: %w", err)
+	}
+	if fn := p.options.OnTail; fn != nil {
+		fn(Tail{After: after, Head: head, Shown: p.Visible(), File: name})
 	}
 	return name, replog.SyncDir(dir)
 }

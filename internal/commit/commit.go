@@ -48,6 +48,9 @@ type Options struct {
 	CheckpointLogBytes int64 // log since the last checkpoint that starts the next; 0: 256 MB
 	Logger             *slog.Logger
 
+	// OnTail hears of entries that are kept in the vault because the cluster does not have them. It must not wait.
+	OnTail func(Tail)
+
 	// MayAcknowledge is asked before a client hears of a commit that no follower is known to have: after the flush
 	// here, where the level asks for one. It may wait until ctx ends; an error leaves the outcome unknown. nil: always.
 	MayAcknowledge func(ctx context.Context) error

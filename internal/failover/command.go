@@ -22,6 +22,7 @@ const (
 	SwitchoverCommand CommandKind = "switchover" // Node ("": whoever fits best), At, Till, By
 	CancelCommand     CommandKind = "cancel"     // a switchover that has not begun
 	ForceCommand      CommandKind = "force"      // Node, DataLoss, By
+	TellCommand       CommandKind = "tell"       // Node, Event, Text: what happened to a node, for the history
 	SettingsCommand   CommandKind = "settings"   // Values: failover, failover_timeout, failover_pause, stall_timeout
 )
 
@@ -35,6 +36,8 @@ type Command struct {
 	Till     time.Time         `json:",omitzero"`
 	By       string            `json:",omitempty"`
 	DataLoss bool              `json:",omitempty"`
+	Event    EventKind         `json:",omitempty"`
+	Text     string            `json:",omitempty"`
 }
 
 const (
@@ -66,7 +69,7 @@ func (c Command) apply(d *decision) error {
 		return c.settings(d)
 	case CancelCommand:
 		return c.cancel(d)
-	case RemoveCommand, MemberCommand, ForceCommand, SwitchoverCommand:
+	case RemoveCommand, MemberCommand, ForceCommand, SwitchoverCommand, TellCommand:
 	default:
 		return fmt.Errorf("there is no command %q", c.Kind)
 	}
@@ -81,6 +84,8 @@ func (c Command) apply(d *decision) error {
 		return c.alter(d, m)
 	case ForceCommand:
 		return c.force(d, m)
+	case TellCommand:
+		return c.tell(d, m)
 	}
 	return c.switchover(d, m)
 }
@@ -205,6 +210,21 @@ func (c Command) remove(d *decision, m Member) error {
 		return nil
 	}
 	d.happened(RemoveEvent, m.ID, "%s is to leave the cluster", m.Name)
+	return nil
+}
+
+// maxText bounds what a node tells the history.
+const maxText = 500
+
+// tell adds to the history what happened to a node. Nothing else changes.
+func (c Command) tell(d *decision, m Member) error {
+	if c.Event != RejoinEvent && c.Event != RepairEvent {
+		return fmt.Errorf("a node does not tell of a %q", c.Event)
+	}
+	if len(c.Text) > maxText {
+		return fmt.Errorf("a text of %d bytes is too long for the history, which takes %d", len(c.Text), maxText)
+	}
+	d.happened(c.Event, m.ID, "%s", c.Text)
 	return nil
 }
 

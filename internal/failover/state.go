@@ -220,6 +220,8 @@ const (
 	RemoveEvent     EventKind = "remove"
 	MemberEvent     EventKind = "member" // an attribute of one
 	SettingsEvent   EventKind = "settings"
+	RejoinEvent     EventKind = "rejoin" // a node gave up what the cluster does not have
+	RepairEvent     EventKind = "repair" // a node mended a damaged page
 )
 
 // Event is one line of the cluster's history.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,16 +14,21 @@ import (
 
 	"skein/internal/replication"
 
+	"skein/internal/commit"
 	"skein/internal/control"
 
 	"skein/internal/failover"
 	"skein/internal/history"
+	"skein/internal/pagestore"
 	"skein/internal/watermark"
 )
 
 const (
 	// leasePace is how often a commit that waits for a lease looks whether there is one.
 	leasePace = 5 * time.Millisecond
+
+	// maxNews bounds what a node has to tell the cluster's history.
+	maxNews = 64
 
 	// joinTime is how long one member is asked to let this node in.
 	joinTime = 10 * time.Second
@@ -314,6 +320,51 @@ func (a *appointed) introduce(ctx context.Context) {
 			rest(ctx, copyPause)
 		}
 	}
+}
+
+// tell has the cluster's history say what happened to this node, as soon as somebody coordinates.
+func (n *Node) tell(kind failover.EventKind, text string) {
+	if _, ok := n.cluster.(*appointed); !ok {
+		return
+	}
+	select {
+	case n.news <- failover.Command{Kind: failover.TellCommand, Node: n.home.Node, Event: kind, Text: text}:
+	default: // more than the history can be of use for; the log has it
+	}
+}
+
+// tellNews carries the node's news to the coordinator, one after the other, until ctx is done.
+func (n *Node) tellNews(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-n.news:
+			if _, err := n.control.Load().Do(ctx, c); err != nil && ctx.Err() == nil {
+				n.options.Logger.Warn("the cluster's history could not be told", "text", c.Text, "error", err)
+			}
+		}
+	}
+}
+
+// tailKept tells of entries that this node had and the cluster has not.
+func (n *Node) tailKept(t commit.Tail) {
+	text := fmt.Sprintf("%s had entries %d to %d of epoch %d that the cluster does not have", n.name(), t.After+1, t.Head.LSN, t.Head.Epoch)
+	if t.Shown > t.After {
+		text += fmt.Sprintf("; those up to %d had been shown to clients", min(t.Shown, t.Head.LSN))
+	} else {
+		text += "; none of them had been shown to anybody"
+	}
+	n.tell(failover.RejoinEvent, text+". They are kept in "+filepath.Join("vault", filepath.Base(t.File)))
+}
+
+// pageMended tells of a page that did not read as it was written.
+func (n *Node) pageMended(db history.DatabaseID, page pagestore.PageNo, from string, err error) {
+	text := fmt.Sprintf("page %d of database %d was damaged on %s, and was mended from %s", page, db, n.name(), from)
+	if err != nil {
+		text = fmt.Sprintf("page %d of database %d is damaged on %s, and nobody has it whole: %v", page, db, n.name(), err)
+	}
+	n.tell(failover.RepairEvent, text)
 }
 
 // handOver lets another node lead before this one stops. It gives up after a while: then the others find out by themselves.

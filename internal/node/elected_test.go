@@ -14,7 +14,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"skein/internal/commit"
 	"skein/internal/failover"
+	"skein/internal/history"
 )
 
 // elected is a cluster in this process that appoints its leader.
@@ -218,4 +220,21 @@ func TestAMemberLeaves(t *testing.T) {
 		return nil
 	})
 	exec(t, conn, "CREATE TABLE t (id integer PRIMARY KEY)")
+}
+
+// G20: what a leader acknowledged alone and the next one does not have is kept, and the history says how much that was.
+func TestTheHistoryTellsWhatANodeGaveUp(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a", "b", "witness")
+	leader := c.leader()
+	exec(t, leader.connect(t), "CREATE TABLE t (id integer PRIMARY KEY)")
+	leader.tailKept(commit.Tail{After: 4, Head: history.Position{Epoch: 1, LSN: 9}, Shown: 7, File: "x/vault/1-5-9.log"})
+	c.await("the history says so", func() error {
+		for _, e := range c.nodes["b"].control.Load().History() {
+			if e.Kind == failover.RejoinEvent && e.Node == "a" && strings.Contains(e.Text, "entries 5 to 9 of epoch 1") && strings.Contains(e.Text, "up to 7") {
+				return nil
+			}
+		}
+		return errors.New("it does not")
+	})
 }

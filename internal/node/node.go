@@ -87,9 +87,10 @@ type Node struct {
 	control     atomic.Pointer[control.Control] // nil where the leader is set by configuration
 	door        *replication.Door
 	listening   listening
-	founding    bool             // the storage of a new cluster is being made
-	seen        history.Position // what this node's readers had seen when its last term ended
-	reread      bool             // pages of this node are damaged
+	news        chan failover.Command // for the cluster's history
+	founding    bool                  // the storage of a new cluster is being made
+	seen        history.Position      // what this node's readers had seen when its last term ended
+	reread      bool                  // pages of this node are damaged
 }
 
 // Open takes the directory and listens; clients that connect wait for Run. A leader, and a follower that
@@ -100,7 +101,7 @@ func Open(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{options: o, home: h, incarnation: rand.Uint64()}
+	n := &Node{options: o, home: h, incarnation: rand.Uint64(), news: make(chan failover.Command, maxNews)}
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.closeListeners(), h.Close())
 	}
@@ -243,6 +244,7 @@ func (n *Node) serve(ctx context.Context) error {
 		n.answerControl()
 		group.Go(func() error { return n.control.Load().Run(running) })
 		group.Go(func() error { return n.cluster.(*appointed).watch(running) })
+		group.Go(func() error { return n.tellNews(running) })
 		group.Go(func() error {
 			n.cluster.(*appointed).introduce(running)
 			return nil

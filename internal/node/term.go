@@ -69,7 +69,7 @@ func (n *Node) openTerm(ctx context.Context) (*term, error) {
 	t := &term{node: n, system: newChanges(), storageDone: make(chan error, 1), sentAway: make(chan *departure, 1), cutOff: make(chan isolation, 1)}
 	p, rec, err := commit.Open(o.Dir, commit.Options{
 		Cluster: n.home.Cluster, SegmentBytes: o.SegmentBytes, MaxVersionBytes: o.MaxVersionBytes,
-		CheckpointLogBytes: o.CheckpointLogBytes, Logger: o.Logger, Damaged: t.damaged, MayAcknowledge: n.lease(),
+		CheckpointLogBytes: o.CheckpointLogBytes, Logger: o.Logger, Damaged: t.damaged, MayAcknowledge: n.lease(), OnTail: n.tailKept,
 	})
 	if err != nil {
 		return nil, err
@@ -112,7 +112,9 @@ func (t *term) takeRole(ctx context.Context) (err error) {
 		}
 		n.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head())
 	}
-	if t.peer, err = replication.NewPeer(replication.Options{Link: n.link(), Dir: n.options.Dir, Pipeline: t.pipeline}); err != nil {
+	if t.peer, err = replication.NewPeer(replication.Options{
+		Link: n.link(), Dir: n.options.Dir, Pipeline: t.pipeline, Mended: n.pageMended,
+	}); err != nil {
 		return err
 	}
 	t.pipeline.OnApply(t.applied)

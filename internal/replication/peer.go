@@ -11,6 +11,7 @@ import (
 
 	"skein/internal/commit"
 	"skein/internal/history"
+	"skein/internal/pagestore"
 )
 
 const (
@@ -31,6 +32,9 @@ type Options struct {
 	Pipeline *commit.Pipeline
 	// ScrubEvery is how often all pages are read in the background; 0: DefaultScrubEvery, negative: never.
 	ScrubEvery time.Duration
+	// Mended, if any, hears of every damaged page that a read or a scrub has found: where the good copy came from, or why there is none.
+	// It must not wait.
+	Mended func(database history.DatabaseID, page pagestore.PageNo, from string, err error)
 }
 
 // Peer is a node's side of everything that travels between nodes. Its methods may be called from any
@@ -44,6 +48,7 @@ type Peer struct {
 
 	dir        string
 	scrubEvery time.Duration
+	mended     func(history.DatabaseID, pagestore.PageNo, string, error)
 
 	damaged chan damage
 
@@ -81,7 +86,7 @@ func NewPeer(o Options) (*Peer, error) {
 		return nil, err
 	}
 	p := &Peer{
-		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), dir: o.Dir, scrubEvery: o.ScrubEvery,
+		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), dir: o.Dir, scrubEvery: o.ScrubEvery, mended: o.Mended,
 		damaged:  make(chan damage, maxDamaged),
 		replicas: map[string]*replica{}, snapshots: map[*shipment]uint32{},
 	}

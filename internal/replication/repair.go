@@ -49,6 +49,9 @@ func (p *Peer) mend(ctx context.Context, d damage) {
 	if err != nil && ctx.Err() != nil {
 		return // the next read of the page asks again
 	}
+	if p.mended != nil {
+		p.mended(d.database, d.page, from, err)
+	}
 	if err != nil {
 		p.Logger.Error("a damaged page could not be mended; reads of it fail", "database", d.database, "page", d.page, "error", err)
 		return
