@@ -18,7 +18,7 @@ type serveCommand struct {
 	Name               string        `help:"Name of this node in synchronous_standby_names and in status; made from its id."`
 	PeerAddr           string        `name:"peer-addr" placeholder:"ADDRESS" help:"Where other nodes connect, such as 127.0.0.1:7432. Other addresses than loopback need --cluster-secret-file."`
 	AdvertisePeerAddr  string        `placeholder:"ADDRESS" help:"Where other nodes find this one, if not at --peer-addr."`
-	Bootstrap          bool          `help:"Begin a cluster that appoints its leader by itself, with this node as its first. Ignored when the directory is of one already."`
+	Bootstrap          bool          `help:"Begin a cluster that appoints its leader by itself, with this node as its first; with --join as well, only if none of those answers. Ignored when the directory is of one already."`
 	Join               []string      `placeholder:"ADDRESS" help:"Peer addresses of members of such a cluster, to become one of them. Ignored when the directory is of one already."`
 	Witness            bool          `help:"Join as a node that votes on who leads and holds no data."`
 	AdvertisePGAddr    string        `name:"advertise-pg-addr" placeholder:"ADDRESS" help:"Where clients find this node, if not at --pg-addr."`

@@ -164,6 +164,7 @@ type Report struct {
 	Want    *Rule  // that it would like to acknowledge by; nil: the newest is right. ID is not set
 	Settled uint64 // newest rule by which everything that it ever acknowledged is acknowledged
 	Paused  bool   // writes wait, and everything is flushed: Position is where they stand
+	Busy    string // why writes could not be stopped, although that was asked for
 	AtRisk  int64  // commits that no follower has yet
 	// Deaf is for how long fewer than K members of its newest rule have said anything to it.
 	Deaf      time.Duration

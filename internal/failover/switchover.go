@@ -77,6 +77,9 @@ func by(who string) string {
 }
 
 func (d *decision) notReached(leader, to Observation) string {
+	if !leader.Paused && leader.Busy != "" {
+		return d.name(d.Leader) + " could not stop its writes: " + leader.Busy
+	}
 	if !leader.Paused {
 		return d.name(d.Leader) + " could not stop its writes in time"
 	}

@@ -27,6 +27,9 @@ const (
 	// leasePace is how often a commit that waits for a lease looks whether there is one.
 	leasePace = 5 * time.Millisecond
 
+	// forgetTries is how often a node that was removed is waited for to hang up.
+	forgetTries = 30
+
 	// maxNews bounds what a node has to tell the cluster's history.
 	maxNews = 64
 
@@ -87,10 +90,27 @@ func (a *appointed) duty() (failover.Duty, uint64) {
 		return failover.Duty{Role: failover.Wait}, 0
 	}
 	d := failover.DutyOf(s, a.self())
-	if !slices.ContainsFunc(s.Members, func(m failover.Member) bool { return m.ID == a.self() && m.Disk == a.node.home.Disk }) {
+	if m, ok := memberOf(s, a.self()); !ok || m.Disk != a.node.home.Disk {
 		d.Role = failover.Wait // the cluster does not know this directory, or no more
 	}
 	return d, s.Version
+}
+
+// member is this node as the cluster knows it.
+func (a *appointed) member() (failover.Member, bool) {
+	c := a.node.control.Load()
+	if c == nil {
+		return failover.Member{}, false
+	}
+	return memberOf(c.State(), a.self())
+}
+
+func memberOf(s failover.State, id failover.NodeID) (failover.Member, bool) {
+	i := slices.IndexFunc(s.Members, func(m failover.Member) bool { return m.ID == id })
+	if i < 0 {
+		return failover.Member{}, false
+	}
+	return s.Members[i], true
 }
 
 func (a *appointed) await(ctx context.Context, version uint64) error {
@@ -118,8 +138,18 @@ func (a *appointed) tell() {
 
 // watch passes news of the control plane on to whoever awaits them.
 func (a *appointed) watch(ctx context.Context) error {
+	var before []failover.Member
+	var forgetting sync.WaitGroup
+	defer forgetting.Wait()
 	for {
-		a.version.Advance(history.LSN(a.node.control.Load().State().Version))
+		s := a.node.control.Load().State()
+		for _, m := range before {
+			if _, is := memberOf(s, m.ID); !is {
+				forgetting.Go(func() { a.forget(ctx, m) })
+			}
+		}
+		before = s.Members
+		a.version.Advance(history.LSN(s.Version))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -128,18 +158,47 @@ func (a *appointed) watch(ctx context.Context) error {
 	}
 }
 
+// forget lets the log go that was kept for a node which is no member any more, as soon as it has hung up.
+func (a *appointed) forget(ctx context.Context, gone failover.Member) {
+	for range forgetTries {
+		t := a.node.current.Load()
+		if t == nil || !errors.Is(t.peer.DropSlot(gone.Name), replication.ErrSlotActive) {
+			return
+		}
+		if rest(ctx, copyPause); ctx.Err() != nil {
+			return
+		}
+	}
+}
+
 func (o *Options) check() error {
 	switch {
 	case o.Follow != "" && (o.Bootstrap || len(o.Join) > 0):
 		return errors.New("--follow is for a cluster whose leader is set by configuration; a node that joins a cluster is told whom to follow")
-	case o.Bootstrap && len(o.Join) > 0:
-		return errors.New("--bootstrap begins a cluster and --join enters one: give one of them")
 	case o.Witness && len(o.Join) == 0:
 		return errors.New("a witness joins a cluster: give --join with the address of a member")
 	case (o.Bootstrap || len(o.Join) > 0) && o.PeerAddr == "" && o.PeerListener == nil:
 		return errors.New("the nodes of a cluster speak with each other: give --peer-addr, such as 127.0.0.1:7432")
 	}
 	return nil
+}
+
+// mayFound says whether this node is to begin a cluster: of those that it might join instead nobody answers. A first node that
+// was wiped would otherwise begin another cluster under the address of the old one.
+func (n *Node) mayFound() bool {
+	if !n.options.Bootstrap || !n.home.isNew() {
+		return n.options.Bootstrap
+	}
+	for _, address := range n.options.Join {
+		asking, stop := context.WithTimeout(context.Background(), askTime)
+		l := n.link()
+		_, err := l.Identify(asking, address)
+		stop()
+		if err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (n *Node) leadsByHand() bool {
@@ -158,6 +217,11 @@ func (n *Node) isMember() bool {
 // found begins a cluster, of which this node is the only member and elects itself. What the directory holds is
 // the cluster's.
 func (n *Node) found() error {
+	if n.home.isNew() {
+		if err := n.home.begin(nil); err != nil {
+			return err
+		}
+	}
 	n.founding = true
 	if err := n.openStorage(); err != nil {
 		return err
@@ -304,14 +368,13 @@ func (n *Node) members() func() []failover.Member {
 func (a *appointed) introduce(ctx context.Context) {
 	for ctx.Err() == nil {
 		s, me := a.node.control.Load().State(), a.node.member()
-		i := slices.IndexFunc(s.Members, func(m failover.Member) bool { return m.ID == me.ID })
-		if s.Version == 0 || i < 0 {
+		known, ok := memberOf(s, me.ID)
+		if !ok {
 			if a.await(ctx, s.Version) != nil {
 				return
 			}
 			continue
 		}
-		known := s.Members[i]
 		if known.Name == me.Name && known.PeerAddr == me.PeerAddr && known.PGAddr == me.PGAddr && known.Disk == me.Disk {
 			return
 		}

@@ -220,6 +220,45 @@ func TestAMemberLeaves(t *testing.T) {
 		return nil
 	})
 	exec(t, conn, "CREATE TABLE t (id integer PRIMARY KEY)")
+	c.nodes["c"].stop()
+	delete(c.nodes, "c")
+	c.await("no log is kept for it", func() error {
+		for _, slot := range leader.current.Load().Slots() {
+			if slot.Name == "c" {
+				return fmt.Errorf("%+v", slot)
+			}
+		}
+		return nil
+	})
+}
+
+// H06: the first node is wiped, and started as it was the first time. It does not begin another cluster.
+func TestAWipedFirstNodeDoesNotBeginAnotherCluster(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a", "b", "witness")
+	var others []string
+	for _, name := range []string{"b", "witness"} {
+		others = append(others, c.nodes[name].PeerAddr().String())
+	}
+	n, err := Open(Options{
+		Dir: t.TempDir(), Name: "again", PGAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Bootstrap: true, Join: others,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	c.await("it is a member", func() error {
+		if s := c.state(); len(s.Members) != 4 {
+			return fmt.Errorf("%+v", s.Members)
+		}
+		return nil
+	})
+	cancel()
+	if err := <-done; err != nil || n.home.Cluster != c.nodes["a"].home.Cluster {
+		t.Error(err, "or another cluster")
+	}
 }
 
 // G20: what a leader acknowledged alone and the next one does not have is kept, and the history says how much that was.

@@ -114,7 +114,7 @@ func (n *Node) open() error {
 	if err := n.options.check(); err != nil {
 		return err
 	}
-	if n.home.isNew() && n.options.Follow == "" && len(n.options.Join) == 0 {
+	if n.home.isNew() && n.options.Follow == "" && !n.options.Bootstrap && len(n.options.Join) == 0 {
 		if err := n.home.begin(nil); err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (n *Node) open() error {
 	switch {
 	case n.isMember():
 		return n.openMember()
-	case n.options.Bootstrap:
+	case n.mayFound():
 		return n.found()
 	case len(n.options.Join) > 0: // by Run
 		return nil

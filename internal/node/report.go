@@ -88,6 +88,9 @@ func (a *appointed) reportLeading(r *failover.Report, t *term, followers []repli
 	if r.Paused = t.paused.Load(); r.Paused {
 		r.Position = p.Log().Head()
 	}
+	if why := t.busy.Load(); why != nil {
+		r.Busy = *why
+	}
 	var best history.LSN
 	current := map[failover.NodeID]bool{}
 	for _, f := range followers {

@@ -31,6 +31,7 @@ func (t *term) roles(ctx context.Context) error {
 			return err
 		}
 		t.node.cluster.acts(version)
+		t.delay()
 		if err := r.await(ctx, version); err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -246,10 +247,16 @@ func (r *role) hold(ctx context.Context, on bool) {
 // holdWrites closes done when writes go on.
 func (t *term) holdWrites(ctx context.Context, done chan<- struct{}) {
 	defer close(done)
-	resume, err := t.engine.Load().PauseWrites(ctx)
+	t.busy.Store(nil)
+	trying, stop := context.WithTimeout(ctx, t.pauseTime())
+	resume, err := t.engine.Load().PauseWrites(trying)
+	stop()
 	if err != nil {
 		if ctx.Err() == nil {
 			t.node.options.Logger.Warn("writes cannot be paused", "error", err)
+			why := err.Error()
+			t.busy.Store(&why)
+			t.node.cluster.tell()
 		}
 		return
 	}
@@ -261,6 +268,12 @@ func (t *term) holdWrites(ctx context.Context, done chan<- struct{}) {
 	defer t.paused.Store(false)
 	t.node.cluster.tell()
 	<-ctx.Done()
+}
+
+// pauseTime is how long open transactions may hold up a switchover. It is less than the cluster waits, so that their names
+// are told in time.
+func (t *term) pauseTime() time.Duration {
+	return 3 * t.node.control.Load().State().Settings.FailoverTimeout
 }
 
 // await returns when there may be another duty, or copying has ended.

@@ -11,15 +11,27 @@ import (
 // to the storage. The engine has checked them; it calls this when it opens and at every change, also one
 // that has come from the leader.
 func (t *term) configure(settings map[string]string) {
-	delay := milliseconds(settings["skein.min_apply_delay"])
-	if d := t.node.options.ApplyDelay; d > 0 {
-		delay = d
-	}
-	t.pipeline.SetApplyDelay(delay)
+	t.applyDelay.Store(int64(milliseconds(settings["skein.min_apply_delay"])))
+	t.delay()
 	t.peer.Configure(replication.Bounds{
 		SlotBytes: number(settings["max_slot_wal_keep_size"], replication.DefaultSlotBytes),
 		SlotIdle:  milliseconds(settings["idle_replication_slot_timeout"]),
 	})
+}
+
+// delay puts into force how long after their commit transactions are shown here: what this member is set to, or else its own flag, or else
+// what the cluster says.
+func (t *term) delay() {
+	d := time.Duration(t.applyDelay.Load())
+	if own := t.node.options.ApplyDelay; own > 0 {
+		d = own
+	}
+	if a, ok := t.node.cluster.(*appointed); ok {
+		if m, ok := a.member(); ok && m.Delay > 0 {
+			d = m.Delay
+		}
+	}
+	t.pipeline.SetApplyDelay(d)
 }
 
 // milliseconds reads a duration as settings are kept; what is missing is 0.

@@ -38,9 +38,11 @@ type term struct {
 	failed   atomic.Pointer[string] // why this node cannot lead although it was appointed
 	cutOff   chan isolation         // one slot
 	deaf     atomic.Int64           // for how long it has not heard the followers that it needs, ns
+	busy     atomic.Pointer[string] // why writes could not be stopped
 	paused   atomic.Bool            // writes wait, and what was written is acknowledged
 
-	system changes // of the system database
+	system     changes      // of the system database
+	applyDelay atomic.Int64 // the cluster's, ns
 
 	stopStorage context.CancelFunc
 	storageDone chan error
