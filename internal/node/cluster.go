@@ -297,16 +297,25 @@ func (n *Node) identify(ctx context.Context, addresses ...string) error {
 	}
 }
 
-// join asks to be made a member until a member has answered.
+// join asks to be made a member until a member has answered. A refusal counts only if it stands for
+// a while: a node that was wiped comes back under its name before the cluster has missed the old one.
 func (n *Node) join(ctx context.Context) error {
+	var first time.Time
 	for i := 0; ctx.Err() == nil; i++ {
 		address := n.options.Join[i%len(n.options.Join)]
 		asking, stop := context.WithTimeout(ctx, joinTime)
 		_, err := control.Join(asking, n.dial, address, n.member())
 		stop()
-		var refused *control.Refused
-		if err == nil || errors.As(err, &refused) {
-			return err
+		if err == nil {
+			return nil
+		}
+		if errors.As(err, new(*control.Refused)) {
+			if first.IsZero() {
+				first = time.Now()
+			}
+			if time.Since(first) > joinTime {
+				return err
+			}
 		}
 		n.options.Logger.Warn("cannot join the cluster; trying again", "address", address, "error", err)
 		rest(ctx, copyPause)
