@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	_ "github.com/lib/pq"
 
+	"skein/internal/commit"
 	"skein/internal/history"
 	"skein/internal/sqlstate"
 )
@@ -154,6 +156,10 @@ func TestAPromotedEngineInheritsWhatIsPending(t *testing.T) {
 	r.promote()
 	if _, value := run(t, c, "SELECT count(*) FROM pg_database WHERE datname IN ('doomed', 'pending')"); value != "1" {
 		t.Errorf("promoted, with nothing acknowledged: %s databases", value)
+	}
+	if refused, err := pgconn.Connect(t.Context(), r.dsn("dbname=doomed")); err == nil {
+		t.Error("somebody may write to a database behind its end in the log")
+		_ = refused.Close(t.Context())
 	}
 	r.acknowledge("gander", "applied")
 	r.eventually("the databases are what the log says", func() bool {
@@ -607,4 +613,116 @@ func TestACancelWhileWaitingLeavesTheOutcomeUnknown(t *testing.T) { // J21
 		t.Errorf("%s rows are shown once followers have them", value)
 	}
 	_ = setup.Close(t.Context())
+}
+
+// A node that ceases to lead, and leads again, does so with an engine of its own: nothing of the old one counts.
+func TestAnEngineThatHasLedDoesNotWriteInALaterEpoch(t *testing.T) { // I2, G22
+	r := newRig(t)
+	c, open, queued, vacuum := r.dial(), r.dial(), r.dial(), r.dial()
+	for _, sql := range []string{"CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)"} {
+		if code, _ := run(t, c, sql); code != "" {
+			t.Fatal(sql, code)
+		}
+	}
+	run(t, open, "BEGIN")
+	run(t, open, "INSERT INTO t VALUES (2)")
+	codes := make(chan string, 2)
+	for i, w := range []struct {
+		c   *pgconn.PgConn
+		sql string
+	}{{queued, "INSERT INTO t VALUES (3)"}, {vacuum, "VACUUM"}} {
+		go func() {
+			code, _ := run(t, w.c, w.sql)
+			codes <- code
+		}()
+		r.queued(i + 1)
+	}
+	r.pipeline.StepDown()
+	if err := r.pipeline.Lead(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	r.pipeline.Configure(commit.SyncConfig{Level: commit.On})
+	head := r.pipeline.Log().Received()
+	if code, _ := run(t, open, "COMMIT"); code != "40001" {
+		t.Errorf("a transaction of the epoch before commits: %q", code)
+	}
+	for range 2 {
+		if code := <-codes; code != "40001" {
+			t.Errorf("who has waited to write since the epoch before: %q", code)
+		}
+	}
+	for _, sql := range []string{"INSERT INTO t VALUES (4)", "VACUUM", "CREATE ROLE gander"} {
+		if code, _ := run(t, c, sql); code != "25006" {
+			t.Errorf("%s: %q", sql, code)
+		}
+	}
+	if now := r.pipeline.Log().Received(); now != head {
+		t.Errorf("%d entries were written", now-head)
+	}
+	if _, value := run(t, c, "SELECT count(*) FROM t"); value != "1" {
+		t.Errorf("%s rows", value)
+	}
+	for _, c := range []*pgconn.PgConn{c, open, queued, vacuum} {
+		_ = c.Close(t.Context())
+	}
+}
+
+// Between a commit and the moment that its client begins to wait, the leadership may end, and another begin that
+// soon has an entry of the same number.
+func TestACommitIsNotAcknowledgedByALaterLeadership(t *testing.T) { // I1, I6
+	r := newRig(t)
+	c := r.dial()
+	if code, _ := run(t, c, "CREATE TABLE t (a int)"); code != "" {
+		t.Fatal(code)
+	}
+	r.written = func() {
+		before := r.pipeline.Log().Received() - 1
+		r.pipeline.Configure(commit.SyncConfig{Names: mustNames(t, "nobody"), Level: commit.On})
+		r.pipeline.StepDown()
+		if r.pipeline.Visible() > before {
+			return // seen already: cannot be taken back
+		}
+		if err := r.pipeline.CutBack(before, commit.AnyEpoch); err != nil {
+			t.Error(err)
+		}
+		if err := r.pipeline.Lead(context.Background(), 0); err != nil {
+			t.Error(err)
+		}
+		r.pipeline.Configure(commit.SyncConfig{Level: commit.On})
+	}
+	if code, _ := run(t, c, "INSERT INTO t VALUES (1)"); code != "08007" {
+		t.Errorf("the client of an entry that was cut hears %q", code)
+	}
+	_ = c.Close(t.Context())
+}
+
+func mustNames(t *testing.T, names string) commit.StandbyNames {
+	t.Helper()
+	n, err := commit.ParseStandbyNames(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestATurnSaysSinceWhenItIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w turn
+		began := time.Now()
+		if err := w.take(t.Context()); err != nil || !w.heldSince().Equal(began) {
+			t.Error(err, w.heldSince())
+		}
+		mine := w.line()
+		time.Sleep(time.Second)
+		w.give()
+		<-mine
+		if held := time.Since(w.heldSince()); held != 0 {
+			t.Errorf("a new holder has had the turn for %v", held)
+		}
+		w.give()
+		time.Sleep(time.Second)
+		if !w.try() || time.Since(w.heldSince()) != 0 {
+			t.Error("the turn was free")
+		}
+	})
 }

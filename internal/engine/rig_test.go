@@ -39,6 +39,7 @@ type rig struct {
 
 	following atomic.Bool  // the node follows another
 	waits     atomic.Int64 // sessions that wait for a commit
+	written   func()       // called once, between the next commit and its wait
 
 	mu       sync.Mutex
 	settings map[string]string // by OnSettings
@@ -307,6 +308,10 @@ type rigStorage struct {
 func (s rigStorage) Wait(ctx context.Context, lsn history.LSN, level commit.Level) (bool, error) {
 	s.rig.waits.Add(1)
 	defer s.rig.waits.Add(-1)
+	if fn := s.rig.written; fn != nil {
+		s.rig.written = nil
+		fn()
+	}
 	return s.Pipeline.Wait(ctx, lsn, level)
 }
 
