@@ -726,3 +726,34 @@ func TestATurnSaysSinceWhenItIsHeld(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoWaitsForFollowersDoesNotStandInTheWayOfAPause(t *testing.T) {
+	r := newRig(t)
+	setup := r.dial()
+	for _, sql := range []string{"CREATE TABLE t (a int)", "ALTER SYSTEM SET synchronous_standby_names = 'gander'"} {
+		if code, _ := run(t, setup, sql); code != "" {
+			t.Fatal(sql, code)
+		}
+	}
+	var waiting sync.WaitGroup
+	for i, sql := range []string{"INSERT INTO t VALUES (1)", "VACUUM", "CREATE DATABASE later", "CREATE ROLE goose"} {
+		c := r.dial()
+		waiting.Go(func() {
+			if code, _ := run(t, c, sql); code != "" {
+				t.Error(sql, code)
+			}
+			_ = c.Close(context.Background())
+		})
+		r.awaited(int64(i + 1))
+		short, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		resume, err := r.engine.PauseWrites(short)
+		cancel()
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		resume()
+	}
+	r.acknowledge("gander", "applied")
+	waiting.Wait()
+	_ = setup.Close(t.Context())
+}

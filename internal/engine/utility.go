@@ -9,6 +9,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 
 	"skein/internal/dialect"
+	"skein/internal/history"
 	"skein/internal/oid"
 	"skein/internal/pgwire"
 	"skein/internal/sqlstate"
@@ -405,21 +406,28 @@ func (s *Session) vacuum(ctx context.Context) error {
 	if s.readOnly() {
 		return s.refuseWrite()
 	}
-	if err := s.takeTurn(ctx); err != nil {
+	lsn, err := s.vacuumed(ctx)
+	if err != nil {
 		return err
+	}
+	return s.await(ctx, lsn, s.level())
+}
+
+// vacuumed gives the entry that VACUUM has made.
+func (s *Session) vacuumed(ctx context.Context) (history.LSN, error) {
+	if err := s.takeTurn(ctx); err != nil {
+		return 0, err
 	}
 	defer s.db.writer.give()
 	c, err := s.db.takeWriter()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer s.db.giveWriter(c)
 	c.begin(ctx, s)
 	c.file.PinHead(true)
-	if err := s.guard(c, func() error { return c.exec("VACUUM") }); err != nil {
-		return err
-	}
-	return s.await(ctx, c.file.TakeCommit(), s.level())
+	err = s.guard(c, func() error { return c.exec("VACUUM") })
+	return c.file.TakeCommit(), err
 }
 
 func (s *Session) requireTables(ctx context.Context, tables []string) error {

@@ -686,10 +686,16 @@ func TestReader_GetsWhatIsBeingFlushedUnlessItBeginsAnEpoch(t *testing.T) {
 		if _, got := drain(t, r, 1<<20); fmt.Sprint(got) != step.during {
 			t.Errorf("while entry %d is being flushed: %v, want %v", lsn, got, step.during)
 		}
+		if o.Stalled() == 0 {
+			t.Errorf("while entry %d is being flushed nothing is", lsn)
+		}
 		d.slow.Store(false)
 		d.finish <- struct{}{}
 		if err := o.Wait(t.Context(), lsn); err != nil {
 			t.Fatal(err)
+		}
+		if stalled := o.Stalled(); stalled != 0 {
+			t.Errorf("once entry %d is flushed a write has not returned for %v", lsn, stalled)
 		}
 		if _, got := drain(t, r, 1<<20); fmt.Sprint(got) != step.after {
 			t.Errorf("once entry %d is flushed: %v, want %v", lsn, got, step.after)
