@@ -218,7 +218,7 @@ const maxText = 500
 
 // tell adds to the history what happened to a node. Nothing else changes.
 func (c Command) tell(d *decision, m Member) error {
-	if c.Event != RejoinEvent && c.Event != RepairEvent {
+	if c.Event != RejoinEvent && c.Event != RepairEvent && c.Event != AlarmEvent {
 		return fmt.Errorf("a node does not tell of a %q", c.Event)
 	}
 	if len(c.Text) > maxText {

@@ -223,6 +223,7 @@ const (
 	SettingsEvent   EventKind = "settings"
 	RejoinEvent     EventKind = "rejoin" // a node gave up what the cluster does not have
 	RepairEvent     EventKind = "repair" // a node mended a damaged page
+	AlarmEvent      EventKind = "alarm"  // a node would have to break a promise, and has stopped
 )
 
 // Event is one line of the cluster's history.

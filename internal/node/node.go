@@ -290,6 +290,9 @@ func (n *Node) terms(ctx context.Context) error {
 		}
 		n.options.Logger.Warn("this node's copy cannot be continued; a new one is fetched, of which only what differs travels", "reason", again.Reason)
 		err = t.saveTail(again)
+		if t.brokenPromise(again) {
+			return errors.Join(n.stopBroken(ctx, again, t.pipeline.Visible()), err, t.close())
+		}
 		n.reread = again.Reread
 		if n.seen = (history.Position{}); !again.Diverged { // another past may end before what was seen of this one
 			n.seen, _ = t.pipeline.Log().At(t.pipeline.Visible())

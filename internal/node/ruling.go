@@ -61,6 +61,13 @@ func (r *ruling) enforce(rule failover.Rule) {
 	r.changed = make(chan struct{})
 }
 
+// level is the cluster's synchronous_commit.
+func (r *ruling) level() commit.Level {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.desired.Level
+}
+
 // inForce is the rule that commits are acknowledged by, without an ID if there is none.
 func (r *ruling) inForce() failover.Rule {
 	r.mu.Lock()
