@@ -15,7 +15,7 @@ const (
 	changeTimeout = time.Second
 
 	// changePause is how long after a change, or an attempt at one, the next is looked for.
-	changePause = 200 * time.Millisecond
+	changePause = 20 * time.Millisecond
 
 	// quietTime is for how long nothing must have been decided before another node coordinates: that takes a while, and
 	// nothing can be decided meanwhile.
@@ -140,7 +140,7 @@ func (k *coordinator) arrange(ctx context.Context) {
 	}
 	servers, w := k.servers(), k.wanted()
 	c := nextChange(servers, w)
-	if c.kind == move && !k.quiet() {
+	if c.kind == move && !k.quiet(0) {
 		return
 	}
 	if c.kind == noChange && k.shouldMove() {
@@ -193,15 +193,15 @@ func (k *coordinator) handOver() {
 	_ = within(raftTimeout, func() { _ = k.begin(change{move, to}).Error() })
 }
 
-// quiet says whether the cluster has a leader and nothing to decide.
-func (k *coordinator) quiet() bool {
+// quiet says whether the cluster has a leader and has had nothing to decide for so long.
+func (k *coordinator) quiet(long time.Duration) bool {
 	return k.state.Phase == failover.Leading && k.state.Began.IsZero() && k.state.Switchover == nil &&
-		k.clock.total-k.settled > quietTime && len(k.waiting) == 0
+		k.clock.total-k.settled >= long && len(k.waiting) == 0
 }
 
 // shouldMove says whether the data leader's node coordinates, which one death would end both.
 func (k *coordinator) shouldMove() bool {
-	return k.quiet() && k.state.Leader == k.o.Self
+	return k.quiet(quietTime) && k.state.Leader == k.o.Self
 }
 
 func (k *coordinator) begin(c change) raft.Future {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"syscall"
@@ -30,6 +31,9 @@ type cluster struct {
 	cuts  map[[2]string]struct{} // who cannot be heard by whom
 	conns map[*pipeEnd]struct{}
 	lose  func(p *pipeEnd) bool // what is written now
+	dials map[Channel]int
+
+	states map[uint64]failover.State // that nodes have seen
 }
 
 func inBubble(t *testing.T, fn func(t *testing.T, c *cluster)) {
@@ -39,6 +43,7 @@ func inBubble(t *testing.T, fn func(t *testing.T, c *cluster)) {
 		c := &cluster{
 			t: t, began: time.Now(), dir: dir,
 			nodes: map[string]*node{}, cuts: map[[2]string]struct{}{}, conns: map[*pipeEnd]struct{}{},
+			dials: map[Channel]int{}, states: map[uint64]failover.State{},
 		}
 		defer c.stopAll()
 		fn(t, c)
@@ -142,6 +147,7 @@ func (c *cluster) dialer(from string) func(context.Context, string, Channel) (ne
 		near, far := net.Pipe()
 		a := &pipeEnd{near, c, from, address, what}
 		b := &pipeEnd{far, c, address, from, what}
+		c.dials[what]++
 		c.conns[a], c.conns[b] = struct{}{}, struct{}{}
 		serve, ctl, serving := n.ctx, n.control, n.serving
 		serving.Go(func() { ctl.Serve(serve, what, b) })
@@ -156,6 +162,7 @@ type node struct {
 	address string
 	dir     string
 	change  []func(*Options)
+	alone   bool // it asks for one by which no follower has to have anything
 	lossy   bool // it asks for a rule by which it acknowledges alone
 
 	control *Control
@@ -223,7 +230,7 @@ func (n *node) start() *node {
 	n.c.t.Helper()
 	o := Options{
 		Dir: n.dir, Self: n.id, Address: n.address, Dial: n.c.dialer(n.address), Report: n.says,
-		Logger: testLogger(n.c.t, string(n.id)), boottime: n.c.boottime,
+		Logger: testLogger(n.c.t, string(n.id)), boottime: n.c.boottime, Next: n.c.next,
 	}
 	for _, change := range n.change {
 		change(&o)
@@ -276,6 +283,29 @@ func (n *node) restart() *node {
 	return n.start()
 }
 
+// next is failover's, and sees to it that what it is told of leases is so.
+func (c *cluster) next(s failover.State, f failover.Facts) (failover.State, []failover.Event, bool) {
+	c.mu.Lock()
+	var all []*Control
+	for _, n := range c.nodes {
+		if n.control != nil {
+			all = append(all, n.control)
+		}
+	}
+	c.mu.Unlock()
+	for _, v := range f.Voters {
+		if _, is := member(s, v); !is {
+			c.t.Errorf("%s votes and is no member", v)
+		}
+	}
+	for _, ctl := range all {
+		if left := ctl.LeaseUntil() - c.boottime(); f.LeaseOver && left > 0 {
+			c.t.Errorf("%s takes leases to be over, but that of %s lasts for another %v", f.Self, ctl.o.Self, left)
+		}
+	}
+	return failover.Next(s, f)
+}
+
 // obey does what the State asks of the node.
 func (n *node) obey(ctx context.Context, ctl *Control) {
 	for {
@@ -294,6 +324,12 @@ func (n *node) take(s failover.State) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	r := &n.report
+	n.c.mu.Lock()
+	if other, ok := n.c.states[s.Version]; ok && !reflect.DeepEqual(other, s) {
+		n.c.t.Errorf("%s: there are two states %d: %+v and %+v", n.id, s.Version, s, other)
+	}
+	n.c.states[s.Version] = s
+	n.c.mu.Unlock()
 	if s.Version < r.Seen {
 		n.c.t.Errorf("%s: state %d came after %d", n.id, s.Version, r.Seen)
 	}
@@ -308,10 +344,27 @@ func (n *node) take(s failover.State) {
 		fallthrough
 	default:
 		r.Settled, r.Want = d.Rule.ID, nil
-		if others := others(s, n.id); len(others) > 0 && !slices.Equal(others, d.Rule.Members) {
-			r.Want = &failover.Rule{Leader: n.id, Members: others, K: 1, Lossy: n.lossy}
+		want := failover.Rule{Leader: n.id, Members: others(s, n.id), K: 1, Lossy: n.lossy}
+		if n.alone || len(want.Members) == 0 {
+			want.Members, want.K = nil, 0
+		}
+		if !slices.Equal(want.Members, d.Rule.Members) {
+			r.Want = &want
 		}
 	}
+}
+
+// leadAlone has a leader acknowledge without its followers.
+func (n *node) leadAlone() {
+	n.mu.Lock()
+	n.alone = true
+	n.mu.Unlock()
+	n.take(n.control.State())
+	n.control.Nudge()
+	n.c.until("no rule counts a follower", func() bool {
+		r := n.control.State().Rules
+		return len(r) == 1 && r[0].K == 0
+	})
 }
 
 func others(s failover.State, not failover.NodeID) (all []failover.NodeID) {

@@ -44,6 +44,30 @@ func TestCommandWhoseAnswerIsLostIsCarriedOutOnce(t *testing.T) {
 	})
 }
 
+// Carried out twice, this one would be refused.
+func TestCommandThatCannotBeRepeated(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		all := c.three()
+		d := c.join("d", all[0])
+		k := c.coordinator(all...)
+		asker := without(all, k)[0]
+		var from time.Time
+		c.losing(func(p *pipeEnd) bool {
+			if p.what == Command && p.from == k.address && from.IsZero() {
+				from = time.Now()
+			}
+			return p.what == Command && p.from == k.address && time.Since(from) < 5*time.Second
+		})
+		asker.do(failover.Command{Kind: failover.RemoveCommand, Node: string(d.id)})
+		if took := time.Since(from); from.IsZero() || took < 5*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if _, is := member(asker.control.State(), d.id); is {
+			t.Error("the node is a member still")
+		}
+	})
+}
+
 func TestCommandOutlivesTheCoordinatorThatHasProposedIt(t *testing.T) {
 	for _, arrives := range []bool{true, false} {
 		inBubbles(t, map[bool]string{true: "the others have it", false: "nobody has it"}[arrives], func(t *testing.T, c *cluster) {
@@ -107,6 +131,22 @@ func TestWithoutACoordinatorCommandsWait(t *testing.T) {
 		others[0].restart()
 		if s := <-done; s.Settings.StallTimeout != 8*time.Second {
 			t.Errorf("the state is %+v", s)
+		}
+	})
+}
+
+func TestCommandOfANodeThatTheCoordinatorDoesNotReach(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		all := c.three()
+		asker := without(all, c.coordinator(all...), c.leader(all...))[0]
+		asker.stop()
+		c.losing(func(p *pipeEnd) bool { return p.what != Command && (p.to == asker.address || p.from == asker.address) })
+		asker.restart()
+		if s := asker.do(setting("stall_timeout", "9s")); s.Settings.StallTimeout != 9*time.Second {
+			t.Errorf("the state is %+v", s)
+		}
+		if asker.control.Coordinator() != "" {
+			t.Error("it knows the coordinator")
 		}
 	})
 }

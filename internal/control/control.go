@@ -194,7 +194,6 @@ func (c *Control) open() (err error) {
 	c.self = server{c.o.Self, c.store.id}
 	c.machine = &machine{learned: c.learn, applied: c.store.committed}
 	c.layer = newLayer(c.self, c.o.Address)
-	c.layer.find = c.addressOf
 	c.layer.dial = func(ctx context.Context, address string) (net.Conn, error) { return c.o.Dial(ctx, address, Raft) }
 	c.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Logger: logger, Stream: c.layer, MaxPool: 2, Timeout: 2 * time.Second,

@@ -197,13 +197,10 @@ func (k *coordinator) watch(ctx context.Context) {
 	}
 }
 
-// dismissAll ends all streams; whoever waits for an answer has to ask the next coordinator.
+// dismissAll ends all streams.
 func (k *coordinator) dismissAll() {
 	for _, o := range k.members {
 		o.stream.cancel()
-	}
-	for _, a := range k.waiting {
-		a.reply(answer{Again: "the coordinator has changed"})
 	}
 }
 
@@ -227,7 +224,7 @@ func (k *coordinator) refusedBy(s *stream, refused bool) {
 func (k *coordinator) facts() failover.Facts {
 	f := failover.Facts{
 		Self: k.o.Self, Now: time.Now(), Elapsed: k.clock.total, Electing: k.clock.total - k.changed,
-		LeaseOver: k.o.boottime()-max(k.began, k.granted) > k.state.Settings.Guard(),
+		Voters: k.Control.Voters(), LeaseOver: k.o.boottime()-max(k.began, k.granted) > k.state.Settings.Guard(),
 	}
 	for id, o := range k.members {
 		r := o.report

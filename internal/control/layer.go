@@ -46,7 +46,6 @@ func parseAddress(at raft.ServerAddress) (s server, address string, ok bool) {
 type layer struct {
 	self    server
 	address string
-	find    func(failover.NodeID) string // where a member is reached; "": it is not known
 	dial    func(ctx context.Context, address string) (net.Conn, error)
 
 	accepted chan net.Conn
@@ -77,9 +76,6 @@ func (l *layer) Dial(at raft.ServerAddress, timeout time.Duration) (net.Conn, er
 	defer cancel()
 	if to == l.self {
 		return l.dialSelf(ctx)
-	}
-	if now := l.find(to.node); now != "" {
-		address = now
 	}
 	conn, err := l.dial(ctx, address)
 	if err != nil {

@@ -140,6 +140,9 @@ func TestNonsenseOnEveryChannel(t *testing.T) {
 			_ = conn.Close()
 		}
 		a.do(setting("stall_timeout", "9s"))
+		if a.control.watched == "x" {
+			t.Error("who meant another node counts as the coordinator")
+		}
 	})
 }
 
@@ -149,7 +152,6 @@ func TestRaftSpeaksWithTheServerThatItMeans(t *testing.T) {
 		c.until("it leads", a.leads)
 		l := newLayer(server{"x", "1"}, "x:1")
 		defer func() { _ = l.Close() }()
-		l.find = func(failover.NodeID) string { return "" }
 		l.dial = func(ctx context.Context, address string) (net.Conn, error) {
 			return c.dialer("x:1")(ctx, address, Raft)
 		}

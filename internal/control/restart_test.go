@@ -103,10 +103,12 @@ func TestRemovedNodeIsToldAndMayComeBack(t *testing.T) {
 		all := c.three()
 		k := c.coordinator(all...)
 		gone := without(all, k, c.leader(all...))[0]
+		c.losing(func(p *pipeEnd) bool { return p.what == Raft && p.to == gone.address }) // which need not tell it
 		k.do(failover.Command{Kind: failover.RemoveCommand, Node: string(gone.id)})
 		isMember := func() bool { _, is := member(gone.control.State(), gone.id); return is }
 		c.until("it is told that it is no member", func() bool { return !isMember() })
-		c.until("its server is gone", func() bool { return len(c.voters(k)) == 2 })
+		c.until("its server is gone", func() bool { return len(k.control.raft.GetConfiguration().Configuration().Servers) == 2 })
+		c.losing(nil)
 		v := gone.control.State().Version
 		k.do(setting("stall_timeout", "9s"))
 		time.Sleep(10 * time.Second)
@@ -121,6 +123,47 @@ func TestRemovedNodeIsToldAndMayComeBack(t *testing.T) {
 		}
 		c.until("it is a member again", isMember)
 		c.until("and votes", func() bool { return len(c.voters(k)) == 3 })
+	})
+}
+
+func TestCoordinatorThatStopsHandsOver(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		all := c.three()
+		leader := c.leader(all...)
+		for range 5 {
+			k := c.coordinator(all...)
+			rest := without(all, k)
+			k.stop()
+			if took := c.until("another coordinates", func() bool { return c.coordinator(rest...) != nil }); took > raftTimeout/4 {
+				t.Errorf("it took %v", took)
+			}
+			if k := c.coordinator(rest...); k == leader {
+				t.Error("the leader's node coordinates")
+			}
+			k.restart()
+			c.until("all vote", func() bool { return len(c.voters(leader)) == 3 && c.followed(all) })
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// Whoever is told that a node is gone may stop it: those that stay must be able to decide without it, though it coordinated.
+func TestClusterShrinksToOneNode(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		all := c.three()
+		leader := c.leader(all...)
+		leader.leadAlone()
+		for _, first := range []bool{true, false} {
+			gone := c.coordinator(all...)
+			if !first || gone == leader {
+				gone = without(all, leader)[0]
+			}
+			all = without(all, gone)
+			leader.do(failover.Command{Kind: failover.RemoveCommand, Node: string(gone.id)})
+			c.until("it is no member", func() bool { _, is := member(leader.control.State(), gone.id); return !is })
+			gone.stop()
+			leader.do(setting("stall_timeout", map[bool]string{true: "9s", false: "8s"}[first]))
+		}
 	})
 }
 
@@ -147,6 +190,12 @@ func TestAddressOfAMemberChanges(t *testing.T) {
 				}
 			}
 			return false
+		})
+		c.until("the coordinator hears it", func() bool {
+			_, f, err := k.control.Observe(t.Context())
+			return err == nil && slices.ContainsFunc(f.Nodes, func(o failover.Observation) bool {
+				return o.Node == moved.id && !o.Refused && o.Silence < time.Second && o.Incarnation == 2
+			})
 		})
 		without(all, moved, k)[0].stop() // now its vote is needed
 		k.do(setting("stall_timeout", "8s"))

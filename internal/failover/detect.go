@@ -193,8 +193,10 @@ func (d *decision) letGo() {
 	}
 }
 
+// needs says whether somebody depends on a node. A vote does: if a node were stopped whose vote still counts, those that
+// stay might be too few to decide anything.
 func (d *decision) needs(id NodeID) bool {
-	return id == d.Leader || id == d.Candidate || id == d.Source || slices.ContainsFunc(d.Rules, func(r Rule) bool { return r.names(id) })
+	return slices.Contains(d.facts.Voters, id) || id == d.Leader || id == d.Candidate || id == d.Source || slices.ContainsFunc(d.Rules, func(r Rule) bool { return r.names(id) })
 }
 
 func (d *decision) remove(m Member) {

@@ -201,6 +201,8 @@ type Facts struct {
 	Elapsed, Electing time.Duration
 	// LeaseOver says that no leader can hold a lease any more that a coordinator has granted.
 	LeaseOver bool
+	// Voters are who votes on States now, which follows Voters(State) a little later; nil: not known.
+	Voters []NodeID
 }
 
 // EventKind says what an Event is about.
