@@ -109,6 +109,7 @@ func TestRemovedNodeIsToldAndMayComeBack(t *testing.T) {
 		c.until("it is told that it is no member", func() bool { return !isMember() })
 		c.until("its server is gone", func() bool { return len(k.control.raft.GetConfiguration().Configuration().Servers) == 2 })
 		c.losing(nil)
+		time.Sleep(5 * time.Second) // Raft may still send it what was agreed on before
 		v := gone.control.State().Version
 		k.do(setting("stall_timeout", "9s"))
 		time.Sleep(10 * time.Second)
