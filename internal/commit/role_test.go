@@ -498,7 +498,7 @@ func TestNothingIsStalledWhileNothingIsWritten(t *testing.T) {
 // Clients commit, a stream brings entries, and a promise comes: its position is the last of everything that is in the
 // name of a lower epoch.
 func TestNothingIsAppendedBehindASealedPosition(t *testing.T) { // G13
-	for round := range 20 {
+	for round := range 10 {
 		l := lead(t, t.TempDir(), "", commit.SyncConfig{Level: commit.On})
 		f := follow(t, t.TempDir(), "f")
 		w := l.conn()

@@ -25,11 +25,12 @@ type Database struct {
 	ID    history.DatabaseID
 	Owner string // a role
 
-	uri    string
-	writer turn
-	warm   *conn         // the connection that wrote last: its cache is up to date; used by whoever has the turn
-	schema atomic.Uint64 // LSN of the last change of the schema, or changing; set by whoever has the turn
-	slots  chan struct{}
+	uri     string
+	writer  turn
+	writing atomic.Uint32 // pid of the session that had the turn last, 0 for the engine itself
+	warm    *conn         // the connection that wrote last: its cache is up to date; used by whoever has the turn
+	schema  atomic.Uint64 // LSN of the last change of the schema, or changing; set by whoever has the turn
+	slots   chan struct{}
 
 	mu       sync.Mutex
 	idle     []*conn // last used, last in
@@ -202,13 +203,18 @@ func (d *Database) leave() {
 // takeTurn waits for the right to write, for a session or for the engine itself.
 func (d *Database) takeTurn(ctx context.Context, s *Session) error {
 	if s == nil {
-		return d.writer.take(ctx)
+		err := d.writer.take(ctx)
+		if err == nil {
+			d.writing.Store(0)
+		}
+		return err
 	}
 	ctx, cancel := s.withLockTimeout(ctx, errTurnTimeout)
 	defer cancel()
 	if err := d.writer.take(ctx); err != nil {
 		return err
 	}
+	d.writing.Store(s.out.PID())
 	if s.following() { // it has waited while the leader changed
 		d.writer.give()
 		return errCeasedToLead

@@ -383,7 +383,8 @@ func TestWritesArePausedAndGoOn(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	_, err := r.engine.PauseWrites(short)
 	cancel()
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 transactions that write are still open") {
+	if !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("a transaction that has written is still open in database \"skein\", of the session with pid %d", w.PID())) {
 		t.Fatalf("with a transaction open: %v", err)
 	}
 	other := r.dial("dbname=other")

@@ -22,7 +22,7 @@ type place struct {
 // already. When ctx ends before, it has no effect, and the error says who stands in the way.
 func (e *Engine) PauseWrites(ctx context.Context) (resume func(), err error) {
 	if err := e.pausing.take(ctx); err != nil {
-		return nil, fmt.Errorf("pause writes: another pause lasts: %w", err)
+		return nil, fmt.Errorf("writes are paused already: %w", err)
 	}
 	p := &pause{}
 	waiting := e.line(p)
@@ -33,7 +33,7 @@ func (e *Engine) PauseWrites(ctx context.Context) (resume func(), err error) {
 			continue
 		case <-ctx.Done():
 		}
-		err := busy(ctx, waiting[i:])
+		err := newBusy(ctx, waiting[i:])
 		for _, w := range waiting[i:] {
 			w.database.writer.leave(w.mine)
 			w.database.closeGone()
@@ -88,21 +88,44 @@ func (d *Database) closeGone() {
 	}
 }
 
-// busy says who stands in the way of a pause.
-func busy(ctx context.Context, waiting []place) error {
-	n := 0
-	oldest := time.Now()
+// busy is who stands in the way of a pause.
+type busy struct {
+	transactions int // that write and are open
+	oldest       *Database
+	since        time.Time
+	cause        error // why they are not waited for any longer
+}
+
+func newBusy(ctx context.Context, waiting []place) *busy {
+	b := &busy{cause: context.Cause(ctx)}
 	for _, w := range waiting {
 		select {
 		case <-w.mine:
 			continue
 		default:
 		}
-		n++
-		if since := w.database.writer.heldSince(); since.Before(oldest) {
-			oldest = since
+		b.transactions++
+		if since := w.database.writer.heldSince(); b.oldest == nil || since.Before(b.since) {
+			b.oldest, b.since = w.database, since
 		}
 	}
-	return fmt.Errorf("pause writes: %d transactions that write are still open, the oldest since %s, for %v: %w",
-		n, oldest.Format(time.RFC3339), time.Since(oldest).Round(time.Millisecond), context.Cause(ctx))
+	return b
 }
+
+func (b *busy) Error() string {
+	if b.oldest == nil {
+		return "writes cannot be paused: there was no time"
+	}
+	what := "a transaction that has written is still open"
+	if b.transactions > 1 {
+		what = fmt.Sprintf("%d transactions that have written are still open, the oldest", b.transactions)
+	}
+	who := "of the node itself"
+	if pid := b.oldest.writing.Load(); pid != 0 {
+		who = fmt.Sprintf("in database %q, of the session with pid %d", b.oldest.Name, pid)
+	}
+	return fmt.Sprintf("writes cannot be paused: %s %s, since %s (for %v)",
+		what, who, b.since.Format(time.TimeOnly), time.Since(b.since).Round(time.Millisecond))
+}
+
+func (b *busy) Unwrap() error { return b.cause }
