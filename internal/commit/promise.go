@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"skein/internal/fault"
 	"skein/internal/history"
 	"skein/internal/replog"
 )
@@ -149,7 +150,12 @@ func (p *Pipeline) Promise(epoch history.Epoch) (history.Position, error) {
 	if err != nil {
 		return history.Position{}, fmt.Errorf("promise epoch %d: %w", epoch, err)
 	}
-	return at, p.promise.save(func(v *vow) { v.epoch = max(v.epoch, epoch) })
+	if err := fault.Hit("promise.sealed"); err != nil {
+		return history.Position{}, fmt.Errorf("promise epoch %d: %w", epoch, err)
+	}
+	err = p.promise.save(func(v *vow) { v.epoch = max(v.epoch, epoch) })
+	_ = fault.Hit("promise.kept") // nothing is done here that could fail
+	return at, err
 }
 
 // bind promises in memory: so far only that nobody of a lower epoch is heard any more.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"skein/internal/fault"
 	"skein/internal/history"
 	"skein/internal/replog"
 )
@@ -58,6 +59,9 @@ func (p *Pipeline) Lead(ctx context.Context, epoch history.Epoch) error {
 	if made := p.promise.made(); epoch <= head.Epoch || epoch < made {
 		return fmt.Errorf("%w: lead epoch %d, with the log at %v and epoch %d promised", ErrPassed, epoch, head, made)
 	}
+	if err := fault.Hit("lead.append"); err != nil {
+		return err
+	}
 	p.log.Fence(epoch)
 	lsn, err := p.log.Append(&replog.Entry{Epoch: epoch, Kind: replog.EpochStart, Time: time.Now().UnixMicro()}, nil)
 	if err != nil {
@@ -72,7 +76,7 @@ func (p *Pipeline) Lead(ctx context.Context, epoch history.Epoch) error {
 		return err
 	}
 	p.advance()
-	return nil
+	return fault.Hit("lead.begun")
 }
 
 // begin makes this node the leader, unless it has promised not to be one since.

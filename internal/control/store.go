@@ -22,6 +22,8 @@ import (
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"skein/internal/fault"
 )
 
 const (
@@ -284,6 +286,9 @@ func (s *store) try(fn func(*bbolt.Bucket, *summary) error, r *summary) (err err
 		if err := s.fault(); err != nil {
 			return err
 		}
+	}
+	if err := fault.Hit("control.write"); err != nil {
+		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		if err := fn(tx.Bucket(bucketLog), r); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"skein/internal/commit"
 	"skein/internal/failover"
+	"skein/internal/fault"
 	"skein/internal/history"
 	"skein/internal/replication"
 )
@@ -181,9 +182,13 @@ func (r *role) begin(ctx context.Context, d failover.Duty) error {
 	}
 	t.ruling.enforce(d.Rule)
 	t.node.cluster.tell()
+	if err := fault.Hit("promote.engine"); err != nil {
+		return err
+	}
 	if err := t.engine.Load().Promote(ctx); err != nil {
 		return err
 	}
+	_ = fault.Hit("promote.done") // nothing is done here that could fail
 	t.node.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head(), "took", time.Since(began).Round(time.Millisecond))
 	return nil
 }
