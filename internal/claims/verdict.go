@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -95,6 +97,41 @@ func (v Verdict) Problems(lossless bool) []string {
 		p = append(p, fmt.Sprintf("%d writes are there that nobody has asked for, such as %v", len(v.Unasked), v.Unasked[0]))
 	}
 	return p
+}
+
+// rejoin is how the history tells what a node gave up when it came back.
+var rejoin = regexp.MustCompile(`had entries (\d+) to (\d+) of epoch \d+ that the cluster does not have; those up to (\d+) had been shown`)
+
+// Reported is how many entries nodes have given up after they had been shown to clients, as the cluster's history tells.
+func Reported(ctx context.Context, conn *pgx.Conn) (int, error) {
+	rows, err := conn.Query(ctx, "SELECT event FROM skein_history WHERE kind = 'rejoin'")
+	if err != nil {
+		return 0, err
+	}
+	events, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return given(events), err
+}
+
+func given(events []string) (entries int) {
+	for _, e := range events {
+		m := rejoin.FindStringSubmatch(e)
+		if m == nil {
+			continue
+		}
+		first, _ := strconv.Atoi(m[1])
+		shown, _ := strconv.Atoi(m[3])
+		entries += shown - first + 1
+	}
+	return entries
+}
+
+// Counted says what is wrong with what the cluster reports of lost writes: it must report all that were acknowledged, and
+// may report such as whose outcome is unknown.
+func (v Verdict) Counted(reported int) []string {
+	if lost := len(v.Lost); reported < lost || reported > lost+v.Unknown-v.Arrived {
+		return []string{fmt.Sprintf("%d acknowledged writes are lost, and the cluster reports %d", lost, reported)}
+	}
+	return nil
 }
 
 // Leaders says what is wrong with who has acknowledged writes when: an epoch has one leader, and once a later

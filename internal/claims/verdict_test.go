@@ -87,3 +87,21 @@ func TestLongestPause(t *testing.T) {
 		}
 	}
 }
+
+// What a cluster reports of its losses is compared with what its clients have lost.
+func TestCounted(t *testing.T) {
+	reported := given([]string{
+		"n1 had entries 5 to 9 of epoch 1 that the cluster does not have; those up to 7 had been shown to clients. They are kept in vault/1-5-9.log",
+		"n1 had entries 15 to 19 of epoch 2 that the cluster does not have; none of them had been shown to anybody. They are kept in vault/2-15-19.log",
+		"n2 had entries 30 to 30 of epoch 3 that the cluster does not have; those up to 30 had been shown to clients. They are kept in vault/3-30-30.log",
+	})
+	if reported != 4 {
+		t.Fatalf("reported: %d, want 4", reported)
+	}
+	v := Verdict{Lost: make([]Write, 3), Unknown: 5, Arrived: 4}
+	for reported, right := range map[int]bool{2: false, 3: true, 4: true, 5: false} {
+		if got := v.Counted(reported); (len(got) == 0) != right {
+			t.Errorf("3 lost and 1 of unknown outcome not there, %d reported: %q", reported, got)
+		}
+	}
+}

@@ -72,7 +72,7 @@ func (l *Leadership) String() string {
 
 // Options of Start. Only URL and Clients are required.
 type Options struct {
-	URL     string // with all hosts
+	URL     func() string // with all hosts; asked for every connection
 	Clients int
 	Table   string        // "claims"
 	Level   string        // synchronous_commit of the clients' sessions; "" is the server's
@@ -98,9 +98,12 @@ func URL(database string, addresses ...string) string {
 	return "postgres://skein@" + strings.Join(addresses, ",") + "/" + database + "?target_session_attrs=read-write"
 }
 
+// To is an Options.URL that never changes.
+func To(url string) func() string { return func() string { return url } }
+
 // Connect gives a session that may write, on whichever node leads. Whoever does not answer in time is passed over.
 func Connect(ctx context.Context, o Options) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(o.URL)
+	config, err := pgx.ParseConfig(o.URL())
 	if err != nil {
 		return nil, err
 	}
@@ -167,23 +170,38 @@ func (w *Writers) AwaitFrom(ctx context.Context, from time.Duration) (Write, err
 	for {
 		w.mu.Lock()
 		news := w.news
-		first := -1
-		for i := len(w.writes) - 1; i >= 0 && w.writes[i].Told >= from; i-- {
-			if one := w.writes[i]; one.Outcome == Acknowledged && one.Sent >= from {
-				first = i
-			}
-		}
-		if first >= 0 {
-			defer w.mu.Unlock()
-			return w.writes[first], nil
-		}
+		acked := w.ackedFrom(from)
 		w.mu.Unlock()
+		if len(acked) > 0 {
+			return acked[0], nil
+		}
 		select {
 		case <-news:
 		case <-ctx.Done():
 			return Write{}, context.Cause(ctx)
 		}
 	}
+}
+
+// AckedFrom is how many writes that were sent at from or later have been acknowledged.
+func (w *Writers) AckedFrom(from time.Duration) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.ackedFrom(from))
+}
+
+// ackedFrom lists them in the order in which they were told; mu is held.
+func (w *Writers) ackedFrom(from time.Duration) (acked []Write) {
+	for _, one := range slices.Backward(w.writes) {
+		if one.Told < from {
+			break
+		}
+		if one.Outcome == Acknowledged && one.Sent >= from {
+			acked = append(acked, one)
+		}
+	}
+	slices.Reverse(acked)
+	return acked
 }
 
 // AwaitMore waits for so many more acknowledgements.

@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,9 +26,9 @@ import (
 type elected struct {
 	*cluster
 	network *proxy.Network
-	addr    map[*member]string // in the network
-	data    []*member          // without witnesses
+	addr    map[*member]string // in the network; of witnesses too, which are no members of cluster
 
+	hosts  atomic.Pointer[string] // url
 	claims *claims.Writers
 	series *series
 	watch  *watch
@@ -44,12 +46,8 @@ func newElected(t *testing.T, nodes int, names string, faults ...string) *electe
 		return m
 	}
 	e.leader = begin(e.node("--bootstrap"))
-	e.watch.look(e.leader)
 	for range nodes - 1 {
 		begin(e.join())
-	}
-	for _, m := range e.data[1:] {
-		e.watch.look(m)
 	}
 	e.lead()
 	e.caughtUp()
@@ -69,7 +67,10 @@ func (e *elected) node(args ...string) *member {
 	m := e.add(fmt.Sprintf("n%d", len(e.addr)+1), nil)
 	e.addr[m] = e.network.Node(m.name, m.peer)
 	m.args = append([]string{"--advertise-peer-addr", e.addr[m]}, args...)
-	e.data = append(e.data, m)
+	e.publish()
+	if !slices.Contains(args, "--witness") {
+		e.watch.look(m)
+	}
 	return m
 }
 
@@ -83,28 +84,47 @@ func (e *elected) join(args ...string) *member {
 }
 
 // url is for clients that look for the leader by themselves.
-func (e *elected) url() string {
+func (e *elected) url() string { return *e.hosts.Load() }
+
+// publish has clients know the present members.
+func (e *elected) publish() {
 	var addresses []string
-	for _, m := range e.data {
+	for _, m := range e.members {
 		addresses = append(addresses, m.address)
 	}
-	return claims.URL("skein", addresses...) + "&connect_timeout=1"
+	url := claims.URL("skein", addresses...) + "&connect_timeout=1"
+	e.hosts.Store(&url)
+}
+
+// remove takes a node out of what clients know, and of what is compared in the end.
+func (e *elected) remove(m *member) {
+	e.cluster.remove(m)
+	e.publish()
 }
 
 // running are the nodes with data whose processes have not ended.
 func (e *elected) running() []*member {
 	var up []*member
-	for _, m := range e.data {
-		if m.Node == nil {
-			continue
-		}
-		select {
-		case <-m.Ended:
-		default:
+	for _, m := range e.members {
+		if m.Node != nil && !m.ended() {
 			up = append(up, m)
 		}
 	}
 	return up
+}
+
+func (m *member) ended() bool {
+	select {
+	case <-m.Ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// all are the nodes, witnesses too.
+func (e *elected) all() []*member {
+	return slices.SortedFunc(maps.Keys(e.addr), func(a, b *member) int { return strings.Compare(a.name, b.name) })
 }
 
 // lead waits until a node takes writes, and gives it.
@@ -113,7 +133,7 @@ func (e *elected) lead() *member {
 	nodetest.Await(e.t, "somebody leads", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		conn, err := claims.Connect(ctx, claims.Options{URL: e.url()})
+		conn, err := claims.Connect(ctx, claims.Options{URL: e.url})
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, e.logs(4))
 		}
@@ -133,12 +153,12 @@ func (e *elected) lead() *member {
 
 // leads notes who the leader is, as the checks of cluster need to know it.
 func (e *elected) leads(name string) {
-	for _, m := range e.data {
+	for _, m := range e.members {
 		if m.name == name {
 			e.leader = m
 		}
 	}
-	for _, m := range e.data {
+	for _, m := range e.members {
 		if m.upstream = e.leader; m == e.leader {
 			m.upstream = nil
 		}
@@ -147,7 +167,7 @@ func (e *elected) leads(name string) {
 
 func (e *elected) logs(lines int) string {
 	var b strings.Builder
-	for _, m := range e.members {
+	for _, m := range e.all() {
 		if m.Node != nil {
 			fmt.Fprintf(&b, "%s:\n%s\n", m.name, tail(m.Log(), lines))
 		}
@@ -191,12 +211,18 @@ func (e *elected) mode(name string) {
 // load has clients write and readers read until end or settle.
 func (e *elected) load() {
 	e.t.Helper()
+	e.loadClaims()
+	e.series = (&series{c: e.cluster, anyone: true}).begin(1, e.url)
+}
+
+// loadClaims has clients write claims, and nothing else.
+func (e *elected) loadClaims() {
+	e.t.Helper()
 	var err error
-	if e.claims, err = claims.Start(e.t.Context(), claims.Options{URL: e.url(), Clients: 2, Pause: time.Millisecond}); err != nil {
+	if e.claims, err = claims.Start(e.t.Context(), claims.Options{URL: e.url, Clients: 2, Pause: time.Millisecond}); err != nil {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(e.claims.Stop)
-	e.series = (&series{c: e.cluster, anyone: true}).begin(1, e.url())
 	e.progress(20)
 }
 
@@ -242,7 +268,8 @@ func (e *elected) stays(fn func()) {
 	before := leader.value("SELECT epoch FROM skein_status")
 	fn()
 	if now := e.lead(); now != leader || now.value("SELECT epoch FROM skein_status") != before {
-		e.t.Errorf("%s led in epoch %s; now %s does in epoch %s\n%s", leader.name, before, now.name, now.value("SELECT epoch FROM skein_status"), e.logs(12))
+		e.t.Errorf("%s led in epoch %s; now %s does in epoch %s\n%s\n%s", leader.name, before, now.name, now.value("SELECT epoch FROM skein_status"),
+			strings.Join(e.history(), "\n"), e.logs(12))
 	}
 }
 
@@ -253,25 +280,27 @@ func (e *elected) end(lossless bool) claims.Verdict {
 	t := e.t
 	t.Helper()
 	e.network.Heal()
-	for _, m := range e.data {
+	for _, m := range e.members {
 		if !slices.Contains(e.running(), m) {
 			m.launch("")
 		}
 	}
-	for _, m := range e.data {
+	for _, m := range e.members {
 		m.serves()
 	}
 	e.lead()
 	e.progress(5)
 	e.claims.Stop()
-	e.series.end()
+	if e.series != nil {
+		e.series.end()
+	}
 	e.caughtUp()
 	var v claims.Verdict
-	if lossless {
+	if e.series != nil && lossless {
 		e.series.check()
 	}
 	e.verify()
-	for _, m := range e.data {
+	for _, m := range e.members {
 		conn := nodetest.Connect(t, m.Node, "skein")
 		have, err := claims.Read(t.Context(), conn, "claims")
 		if err != nil {
@@ -291,7 +320,8 @@ func (e *elected) end(lossless bool) claims.Verdict {
 	return v
 }
 
-// watch asks nodes all the time what they are: a node's epoch only grows (I2), and no epoch has two leaders.
+// watch asks nodes all the time what they are: whoever leads leads a later epoch than it did before (I2), and no epoch has two
+// leaders.
 type watch struct {
 	t       *testing.T
 	stop    context.CancelFunc
@@ -299,7 +329,7 @@ type watch struct {
 	running sync.WaitGroup
 
 	mu      sync.Mutex
-	epochs  map[string]uint64 // of each node, last
+	led     map[string]uint64 // newest epoch of each node that has led
 	leaders map[uint64]string
 	wrong   []string
 }
@@ -308,7 +338,7 @@ type watch struct {
 const watchPace = 20 * time.Millisecond
 
 func newWatch(t *testing.T) *watch {
-	w := &watch{t: t, epochs: map[string]uint64{}, leaders: map[uint64]string{}}
+	w := &watch{t: t, led: map[string]uint64{}, leaders: map[uint64]string{}}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	t.Cleanup(func() { w.stop(); w.running.Wait() })
 	return w
@@ -316,7 +346,7 @@ func newWatch(t *testing.T) *watch {
 
 func (w *watch) look(m *member) {
 	w.running.Go(func() {
-		each(w.ctx, "postgres://skein@"+m.address+"/skein?connect_timeout=1", func(conn *pgx.Conn) error {
+		each(w.ctx, claims.To("postgres://skein@"+m.address+"/skein?connect_timeout=1"), func(conn *pgx.Conn) error {
 			for {
 				var role string
 				var epoch int64
@@ -335,15 +365,15 @@ func (w *watch) look(m *member) {
 }
 
 func (w *watch) saw(node, role string, epoch uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if epoch < w.epochs[node] {
-		w.wrong = append(w.wrong, fmt.Sprintf("%s was in epoch %d and now is in %d", node, w.epochs[node], epoch))
-	}
-	w.epochs[node] = epoch
 	if role != "leader" {
 		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if epoch < w.led[node] {
+		w.wrong = append(w.wrong, fmt.Sprintf("%s led epoch %d and now leads %d", node, w.led[node], epoch))
+	}
+	w.led[node] = epoch
 	if other, known := w.leaders[epoch]; known && other != node {
 		w.wrong = append(w.wrong, fmt.Sprintf("%s and %s both lead epoch %d", other, node, epoch))
 	}
@@ -366,7 +396,7 @@ func (w *watch) end() {
 
 // others are the nodes with data but m.
 func (e *elected) others(m *member) []*member {
-	return slices.DeleteFunc(slices.Clone(e.data), func(o *member) bool { return o == m })
+	return slices.DeleteFunc(slices.Clone(e.members), func(o *member) bool { return o == m })
 }
 
 // other is one that is neither m nor leads.
@@ -388,11 +418,9 @@ func (e *elected) coordinator() *member {
 	nodetest.Await(e.t, "somebody coordinates the cluster", func() error {
 		var newest string
 		found = nil
-		for _, m := range e.members {
-			select {
-			case <-m.Ended:
+		for _, m := range e.all() {
+			if m.Node == nil || m.ended() {
 				continue
-			default:
 			}
 			for line := range strings.Lines(m.Log()) {
 				begins, ends := strings.Contains(line, "this node coordinates the cluster"), strings.Contains(line, "does not coordinate the cluster any more")
@@ -454,6 +482,71 @@ func (e *elected) apart() {
 	nodetest.Await(e.t, "another node than the leader coordinates", func() error {
 		if e.coordinator() == e.leader {
 			return errors.New(e.logs(8))
+		}
+		return nil
+	})
+}
+
+// runs says whether a node's process has not ended.
+func (e *elected) runs(m *member) bool { return slices.Contains(e.running(), m) }
+
+// switchover has the leader hand over, to whoever fits best if to is "". The session may end with the leadership that it is part of.
+func (e *elected) switchover(to string) {
+	e.t.Helper()
+	arg := "NULL"
+	if to != "" {
+		arg = "'" + to + "'"
+	}
+	if rows, err := e.others(e.lead())[0].ask("SELECT skein_switchover(" + arg + ")"); err != nil {
+		e.t.Fatalf("switchover: %v\n%s", err, e.logs(12))
+	} else {
+		e.t.Log(rows[0][0])
+	}
+}
+
+// begin sends a statement to a follower, whose session outlives a change of leader.
+func (e *elected) begin(sql string) *pending {
+	e.t.Helper()
+	return e.others(e.lead())[1].begin(sql)
+}
+
+// history is what has happened: when, of which kind, and what.
+func (e *elected) history() (events []string) {
+	e.t.Helper()
+	for _, row := range e.lead().query("SELECT at, kind, event FROM skein_history ORDER BY at") {
+		events = append(events, strings.Join(row, " "))
+	}
+	return events
+}
+
+// overviewed is what these tests read of a node's overview of its cluster.
+type overviewed struct {
+	Health      string
+	Coordinator string
+	Problems    []struct{ What, Do string }
+}
+
+func (e *elected) awaitOverview(m *member, what string, is func(overviewed) error) {
+	e.t.Helper()
+	nodetest.Await(e.t, m.name+" "+what, func() error {
+		rows, err := m.ask("SELECT skein_overview()")
+		if err != nil {
+			return err
+		}
+		var o overviewed
+		if err := json.Unmarshal([]byte(rows[0][0]), &o); err != nil {
+			return err
+		}
+		return is(o)
+	})
+}
+
+// healthy waits until the cluster has nothing to complain of.
+func (e *elected) healthy() {
+	e.t.Helper()
+	e.awaitOverview(e.lead(), "says that all is well", func(o overviewed) error {
+		if o.Health != "healthy" {
+			return fmt.Errorf("%+v", o)
 		}
 		return nil
 	})

@@ -99,7 +99,7 @@ func newRegisters(e *elected, seed uint64) *registers {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		r.running.Go(func() {
 			last := 0 // value that this client has seen last
-			each(ctx, e.url(), func(conn *pgx.Conn) error {
+			each(ctx, e.url, func(conn *pgx.Conn) error {
 				for ctx.Err() == nil {
 					in := r.choose(rng, last)
 					called := time.Since(began)

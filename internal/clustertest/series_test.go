@@ -46,10 +46,10 @@ type writer struct {
 // newSeries makes the table and starts so many writers to the leader, and a reader on every node.
 func newSeries(c *cluster, writers int) *series {
 	c.t.Helper()
-	return (&series{c: c}).begin(writers, c.leader.URL("skein"))
+	return (&series{c: c}).begin(writers, claims.To(c.leader.URL("skein")))
 }
 
-func (s *series) begin(writers int, url string) *series {
+func (s *series) begin(writers int, url func() string) *series {
 	c := s.c
 	c.t.Helper()
 	c.leader.query("CREATE TABLE series (writer int, n int, pad text, PRIMARY KEY (writer, n))")
@@ -61,7 +61,7 @@ func (s *series) begin(writers int, url string) *series {
 		s.running.Go(func() { s.write(ctx, w, url) })
 	}
 	for _, m := range c.members {
-		s.running.Go(func() { s.read(ctx, m.name, m.URL("skein")) })
+		s.running.Go(func() { s.read(ctx, m.name, claims.To(m.URL("skein"))) })
 	}
 	c.t.Cleanup(s.end)
 	return s
@@ -75,7 +75,7 @@ func (s *series) end() {
 
 // write is idempotent, so that what was lost can be tried again; a number that is there already is
 // acknowledged only when what showed it is.
-func (s *series) write(ctx context.Context, w *writer, url string) {
+func (s *series) write(ctx context.Context, w *writer, url func() string) {
 	each(ctx, url, func(conn *pgx.Conn) error {
 		for {
 			n := w.acked.Load() + 1
@@ -99,9 +99,9 @@ func (s *series) patience(ctx context.Context) (context.Context, context.CancelF
 }
 
 // each calls do with one connection after the other until ctx is done.
-func each(ctx context.Context, url string, do func(*pgx.Conn) error) {
+func each(ctx context.Context, url func() string, do func(*pgx.Conn) error) {
 	for ctx.Err() == nil {
-		conn, err := pgx.Connect(ctx, url)
+		conn, err := pgx.Connect(ctx, url())
 		if err == nil {
 			_ = do(conn)
 			_ = conn.Close(context.Background())
@@ -116,7 +116,7 @@ func each(ctx context.Context, url string, do func(*pgx.Conn) error) {
 // stage is how far each writer has come, as one snapshot shows it.
 type stage []int64
 
-func (s *series) read(ctx context.Context, node, url string) {
+func (s *series) read(ctx context.Context, node string, url func() string) {
 	last := make(stage, len(s.writers)) // also of earlier processes: a node does not forget what it has shown
 	each(ctx, url, func(conn *pgx.Conn) error {
 		for {

@@ -70,6 +70,8 @@ type game struct {
 	writers *claims.Writers
 	table   string
 	mode    string // of acknowledging, as the leader calls it at the beginning
+
+	reported int // lost entries, before the first round
 }
 
 // Run plays the rounds and tells what it has seen. The error says why it could not go on; what a cluster did wrong is in the Report.
@@ -80,11 +82,14 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	g.mode = leader.mode
-	options := claims.Options{URL: claims.URL("skein", o.Cluster.Addresses()...), Clients: o.Clients, Level: o.Level, Table: g.table}
+	options := claims.Options{URL: claims.To(claims.URL("skein", o.Cluster.Addresses()...)), Clients: o.Clients, Level: o.Level, Table: g.table}
 	if g.writers, err = claims.Start(ctx, options); err != nil {
 		return nil, err
 	}
 	defer g.writers.Stop()
+	if g.reported, err = g.reports(ctx); err != nil {
+		return nil, err
+	}
 	r := &Report{
 		Nodes: len(o.Cluster.Addresses()), Clients: o.Clients, Level: o.Level, Mode: g.mode,
 		Lossless: o.Level != "local" && o.Level != "off" && g.mode != "asynchronous",
@@ -205,13 +210,23 @@ func (g *game) switchover(ctx context.Context, leader node, r *Round) error {
 	return nil
 }
 
+// reports is how many lost entries the cluster's history tells of.
+func (g *game) reports(ctx context.Context) (int, error) {
+	conn, err := claims.Connect(ctx, claims.Options{URL: claims.To(claims.URL("skein", g.Cluster.Addresses()...))})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	return claims.Reported(ctx, conn)
+}
+
 // judge reads what is there in the end.
 func (g *game) judge(ctx context.Context, r *Report) error {
 	g.writers.Stop()
 	if _, err := g.whole(ctx); err != nil {
 		return err
 	}
-	conn, err := claims.Connect(ctx, claims.Options{URL: claims.URL("skein", g.Cluster.Addresses()...)})
+	conn, err := claims.Connect(ctx, claims.Options{URL: claims.To(claims.URL("skein", g.Cluster.Addresses()...))})
 	if err != nil {
 		return err
 	}
@@ -220,10 +235,17 @@ func (g *game) judge(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
+	reported, err := claims.Reported(ctx, conn)
+	if err != nil {
+		return err
+	}
 	writes := g.writers.Writes()
 	v := claims.Hold(writes, have)
 	r.Acknowledged, r.Unknown, r.Arrived, r.Lost = v.Acknowledged, v.Unknown, v.Arrived, len(v.Lost)
 	r.Problems = append(v.Problems(r.Lossless), claims.Leaders(writes)...)
+	if r.Reported = reported - g.reported; !r.Lossless {
+		r.Problems = append(r.Problems, v.Counted(r.Reported)...)
+	}
 	r.summarize()
 	_, err = conn.Exec(ctx, "DROP TABLE "+g.table)
 	return err

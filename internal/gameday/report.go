@@ -25,6 +25,7 @@ type Report struct {
 
 	Acknowledged int      `json:"acknowledged"`
 	Lost         int      `json:"lost"`
+	Reported     int      `json:"reported_lost"` // entries that had been shown to clients and were given up, as the cluster tells
 	Unknown      int      `json:"unknown"`
 	Arrived      int      `json:"unknown_that_arrived"`
 	Problems     []string `json:"problems"`
@@ -138,7 +139,7 @@ func (r *Report) Text(w io.Writer) {
 			fmt.Fprintf(w, "%-10s              %-28s %s\n", "", "old leader streams again", s.Rejoin)
 		}
 	}
-	fmt.Fprintf(w, "\n%d writes acknowledged, %d of them lost; %d of unknown outcome, of which %d are there\n", r.Acknowledged, r.Lost, r.Unknown, r.Arrived)
+	fmt.Fprintf(w, "\n%d writes acknowledged, %d of them lost (the cluster reports %d); %d of unknown outcome, of which %d are there\n", r.Acknowledged, r.Lost, r.Reported, r.Unknown, r.Arrived)
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "WRONG: %s\n", p)
 	}
