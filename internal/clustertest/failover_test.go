@@ -79,7 +79,7 @@ func TestFailover_E05_ShortPauses(t *testing.T) {
 	e.load()
 	e.stays(func() {
 		for range 3 {
-			for _, m := range e.data {
+			for _, m := range e.members {
 				m.pause()
 				time.Sleep(300 * time.Millisecond) // it is what happens
 				m.resume()
@@ -88,6 +88,32 @@ func TestFailover_E05_ShortPauses(t *testing.T) {
 		}
 	})
 	e.end(true)
+}
+
+// F01, F02, F03: the leader is cut off, both ways or only one. Another one leads; what the old one is told by its clients
+// meanwhile, it does not acknowledge.
+func TestFailover_F01_F02_F03_LeaderCutOff(t *testing.T) {
+	t.Parallel()
+	for name, routes := range map[string]func(string) []proxy.Route{
+		"both ways":   func(leader string) []proxy.Route { return proxy.Around(leader, proxy.Everything) },
+		"F02 sending": func(leader string) []proxy.Route { return []proxy.Route{{To: leader}} },
+		"F03 hearing": func(leader string) []proxy.Route { return []proxy.Route{{From: leader}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newElected(t, 3, "ANY 1 (*)")
+			e.load()
+			old := e.lead()
+			since := e.claims.Since()
+			e.network.Drop(routes(old.name)...)
+			e.takesOver(old, since)
+			e.progress(20)
+			e.network.Heal()
+			e.caughtUp()
+			e.progress(20)
+			e.end(true)
+		})
+	}
 }
 
 // F05: the leader is cut off from the coordinator, and its followers hear it. A synchronous one goes on.
@@ -171,7 +197,7 @@ func TestFailover_G01_OneIsAhead(t *testing.T) {
 	e.load()
 	old := e.lead()
 	behind, ahead := e.others(old)[0], e.others(old)[1]
-	e.network.Drop(proxy.Between(old.name, behind.name, proxy.Replication)...)
+	e.network.Sever(proxy.Between(old.name, behind.name, proxy.Replication)...)
 	e.progress(50)
 	old.Kill()
 	if now := e.takesOver(old, e.claims.Since()); now != ahead {

@@ -12,6 +12,9 @@ import (
 	"skein/internal/nodetest"
 )
 
+// long says that tests may take their time.
+const long = true
+
 // TestSoakCluster has random faults happen to a cluster under load for as long as CLUSTERTEST_TIME says (10m):
 // processes killed, paused and wiped, connections held, cut, stranded and damaged, modes changed.
 func TestSoakCluster(t *testing.T) {
