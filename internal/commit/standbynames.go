@@ -113,18 +113,23 @@ func (n StandbyNames) String() string {
 	if n.Empty() {
 		return ""
 	}
-	quoted := make([]string, len(n.names))
+	spelled := make([]string, len(n.names))
 	for i, name := range n.names {
-		quoted[i] = name
-		if name != "*" {
-			quoted[i] = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
-		}
+		spelled[i] = spell(name)
 	}
 	method := "ANY"
 	if n.first {
 		method = "FIRST"
 	}
-	return fmt.Sprintf("%s %d (%s)", method, n.need, strings.Join(quoted, ", "))
+	return fmt.Sprintf("%s %d (%s)", method, n.need, strings.Join(spelled, ", "))
+}
+
+// spell writes a name as it can be read again, with double quotes where it must have them.
+func spell(name string) string {
+	if tokens, err := standbyTokens(name); err == nil && len(tokens) == 1 && tokens[0] == (standbyToken{word, name}) && !tokens[0].keyword() {
+		return name
+	}
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
 
 // ParseStandbyNames reads synchronous_standby_names in PostgreSQL's grammar (syncrep_gram.y):
