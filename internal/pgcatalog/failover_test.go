@@ -205,6 +205,9 @@ func TestSwitchoverIsWaitedFor(t *testing.T) {
 	refused("SELECT skein_switchover('node1')", sqlstate.NotInRequiredState, "leads already")
 	refused("SELECT skein_switchover('node2', 'soon')", sqlstate.InvalidDatetimeFormat, "soon")
 
+	s.cluster.follower = false // the session would not live to hear the end
+	query("SELECT skein_switchover('node2')", "a switchover has begun; this session ends when another node leads")
+	query("SELECT skein_cancel_switchover()", "no switchover is under way")
 	query("SELECT substr(skein_switchover('node2', strftime('%Y-%m-%d %H:%M:%S', 'now', '+1 hour')), 1, 26)", "a switchover is to begin i")
 	if at := f.state.Switchover.At; time.Until(at) < 59*time.Minute || time.Until(at) > 61*time.Minute {
 		t.Errorf("asked for at %s", at)

@@ -133,7 +133,7 @@ func memberNames(s failover.State) string {
 }
 
 // switchover is skein_switchover(to, at, wait): an orderly change of leader, which fails nothing and loses nothing.
-// It waits for the outcome, unless it is for later or not wanted.
+// It waits for the outcome, unless it is for later.
 func switchover(o *order) error {
 	s := o.cluster.State()
 	var target failover.NodeID
@@ -160,11 +160,24 @@ func switchover(o *order) error {
 	if later := time.Until(cmd.At); later > 0 {
 		return o.returnText("a switchover is to begin in " + overview.Lasting(later))
 	}
-	if len(o.arg) > 2 && !o.arg[2].Bool() {
-		return o.returnText("a switchover has begun")
+	if !o.waits() {
+		return o.returnText("a switchover has begun" + o.farewell())
 	}
 	now, err := o.outcome(s, switchoverWait+outcomeWait, func(now failover.State) bool { return now.Switchover == nil })
 	return o.tell(s, now, target, since, err)
+}
+
+// waits says whether to wait for what a change of leader comes to: if that is wanted, and on the leader never, since it ends
+// this session too.
+func (o *order) waits() bool {
+	return o.sess().Cluster().InRecovery() && (len(o.arg) < 3 || o.arg[2].Bool())
+}
+
+func (o *order) farewell() string {
+	if o.sess().Cluster().InRecovery() {
+		return ""
+	}
+	return "; this session ends when another node leads"
 }
 
 func cancelSwitchover(o *order) error {
@@ -185,8 +198,8 @@ func failOver(o *order) error {
 	if err != nil {
 		return err
 	}
-	if len(o.arg) > 2 && !o.arg[2].Bool() {
-		return o.returnText("a failover has begun")
+	if !o.waits() {
+		return o.returnText("a failover has begun" + o.farewell())
 	}
 	now, err := o.outcome(s, forceWait+outcomeWait, func(now failover.State) bool { return now.Forced == nil })
 	return o.tell(s, now, to.ID, since, err)
