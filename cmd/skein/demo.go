@@ -10,8 +10,8 @@ import (
 )
 
 type demoCommand struct {
-	Nodes    int    `default:"3" help:"How many nodes. The first leads, the others follow it."`
-	Sync     bool   `help:"Commits wait until a follower has them on disk; without it they wait for the leader's disk alone."`
+	Nodes    int    `default:"3" help:"How many nodes. The first begins the cluster, the others join it."`
+	Sync     bool   `default:"true" negatable:"" help:"Commits wait until a follower has them on disk: then none is lost when the leader is. It is for a new cluster; ALTER SYSTEM changes it later."`
 	Dir      string `type:"path" help:"Where the data goes and stays. Without it: a temporary directory, deleted at the end."`
 	PGPort   int    `name:"pg-port" default:"5432" help:"Port for SQL of the first node; the next ones count up."`
 	HTTPPort int    `name:"http-port" default:"8432" help:"Port for HTTP of the first node; nothing listens there in this version."`

@@ -9,7 +9,7 @@ import (
 
 type sqlCommand struct {
 	Command    []string `short:"c" sep:"none" placeholder:"SQL" help:"Run this instead of reading standard input; may be given again."`
-	Connection string   `arg:"" optional:"" help:"URL or key=value text, as for psql. Without it: PGHOST, PGPORT, PGUSER, PGDATABASE, else the first node of the demo."`
+	Connection string   `arg:"" optional:"" help:"URL or key=value text, as for psql. Without it: PGHOST, PGPORT, PGUSER, PGDATABASE, else whichever node of the demo leads."`
 }
 
 func (c *sqlCommand) Run(ctx context.Context) error {

@@ -8,7 +8,7 @@ import (
 )
 
 type verifyCommand struct {
-	URL string `name:"url" placeholder:"URL" help:"The node to ask, as for skein sql: the leader, which asks all the others. Without it the first node of the demo."`
+	URL string `name:"url" placeholder:"URL" help:"The node to ask, as for skein sql: the leader, which asks all the others. Without it that of the demo."`
 }
 
 func (c *verifyCommand) Run(ctx context.Context) error {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -31,9 +30,6 @@ const (
 	hangUpWait = 100 * time.Millisecond
 )
 
-// demoNodes is where the demo's nodes listen.
-const demoNodes = "host=127.0.0.1,127.0.0.1,127.0.0.1 port=5432,5433,5434 user=skein dbname=skein"
-
 // ErrProblem ends a command that has shown what is wrong, and ErrUnknown one that could not find out.
 var (
 	ErrProblem = errors.New("something is wrong with the cluster")
@@ -52,19 +48,13 @@ type client struct {
 }
 
 func newClient(connString string) (*client, error) {
-	_, host := os.LookupEnv("PGHOST")
-	_, port := os.LookupEnv("PGPORT")
-	if connString == "" && !host && !port {
-		connString = demoNodes
-	}
 	config, err := shell.ParseConfig(connString)
 	if err != nil {
 		return nil, err
 	}
 	config.ConnectTimeout = connectWait
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "skein"
-	}
+	config.ValidateConnect = nil // whoever is there can tell, be it that nobody leads
+	config.RuntimeParams["application_name"] = "skein"
 	return &client{given: config}, nil
 }
 

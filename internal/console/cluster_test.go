@@ -51,7 +51,11 @@ func newRig(t *testing.T, n int) *rig {
 	if n > 1 {
 		r.must(SetConfig(t.Context(), r.options(&bytes.Buffer{}), "synchronous_standby_names", "ANY 1 (*)", ""))
 	}
-	r.healthy()
+	if n == 2 {
+		r.healthyOr("two nodes vote: if either is down nobody can be promoted")
+	} else {
+		r.healthy()
+	}
 	return r
 }
 
@@ -321,6 +325,79 @@ func (r *rig) healthyOr(problem string) overview.Overview {
 		}
 		return nil
 	})
+}
+
+// A leader that went on alone is gone for good. Nobody takes its place by itself; an operator may, who has seen what that
+// costs, and it is recorded.
+func TestFailoverAcceptingLoss(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	witness := nodetest.Launch(t, nodetest.Options{
+		Name: "witness", Dir: filepath.Join(r.dir, "witness"), PeerAddress: nodetest.Address(), Args: []string{"--join", r.nodes["node1"].PeerAddress, "--witness"},
+	})
+	defer witness.Stop(t)
+	r.await("the witness votes", func(o overview.Overview) error {
+		if len(o.Members) != 3 || o.Members[2].Role != overview.Witness || o.Coordinator == o.Leader {
+			return fmt.Errorf("%d members, %s coordinates", len(o.Members), o.Coordinator)
+		}
+		return nil
+	})
+	r.must(r.exec("ALTER SYSTEM SET skein.sync_timeout = '100ms'"))
+	r.must(r.exec("ALTER SYSTEM SET skein.on_sync_timeout = degrade"))
+	r.must(r.exec("CREATE TABLE t (a)"))
+	r.nodes["node2"].Kill()
+	nodetest.Await(t, "the leader goes on alone", func() error { return r.exec("INSERT INTO t VALUES ('lost')") })
+	o := r.await("it is said", func(o overview.Overview) error {
+		if o.Mode != "on its own" {
+			return fmt.Errorf("mode %s", o.Mode)
+		}
+		return nil
+	})
+	if o.Health != overview.Sick || *o.Survives != 0 || o.Heir != "" {
+		t.Errorf("health %s, survives %d, heir %q", o.Health, *o.Survives, o.Heir)
+	}
+	r.nodes["node1"].Kill()
+	r.again("node2")
+	r.await("nobody takes its place", func(o overview.Overview) error {
+		if o.Leads || len(o.Problems) == 0 || !strings.Contains(o.Problems[0].What, "nobody can take over without loss: only node1 has everything") {
+			return errors.New("that is not what is said")
+		}
+		return nil
+	})
+
+	promote := func(f FailoverOptions) (string, error) {
+		f.To = "node2"
+		return r.run(func(ctx context.Context, o Options) error { return Failover(ctx, o, f) })
+	}
+	if text, err := promote(FailoverOptions{DryRun: true}); err != nil || !strings.Contains(text, "Nobody would lead by itself: only node1 has everything") ||
+		!strings.Contains(text, "At stake: node1 acknowledged commits alone") {
+		t.Errorf("dry run: %v\n%s", err, text)
+	}
+	if text, err := promote(FailoverOptions{}); !errors.Is(err, errNotAgreed) || !strings.Contains(text, "Without --accept-data-loss nothing is done") {
+		t.Errorf("without --yes: %v\n%s", err, text)
+	}
+	if _, err := promote(FailoverOptions{Yes: true}); err == nil || !strings.Contains(err.Error(), "it cannot be shown that nothing would be lost") {
+		t.Errorf("without --accept-data-loss: %v", err)
+	}
+	text, err := promote(FailoverOptions{Yes: true, AcceptDataLoss: true})
+	if err != nil || !strings.Contains(text, "this is recorded") || !strings.Contains(text, "node2 leads epoch ") {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	r.history("accepting that commits may be lost")
+
+	r.again("node1")
+	r.await("node1 follows", func(o overview.Overview) error {
+		if i := slices.IndexFunc(o.Members, func(m overview.Member) bool { return m.Name == "node1" }); o.Leader != "node2" || o.Members[i].State != "streaming" {
+			return fmt.Errorf("%+v", o.Members)
+		}
+		return nil
+	})
+	if o, _ := r.status(); len(o.Losses) != 1 {
+		t.Errorf("losses %v", o.Losses)
+	}
+	if err := r.exec("INSERT INTO t VALUES ('kept')"); err != nil {
+		t.Error(err)
+	}
 }
 
 // Settings and attributes are set on whichever node is named, and members leave.

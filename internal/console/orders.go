@@ -240,7 +240,9 @@ func (s style) stake(o overview.Overview, f FailoverOptions) string {
 	switch {
 	case o.Blind != "":
 		b.WriteString(s.bad("At stake: ") + "unknown, for the cluster's coordinator cannot be asked: " + o.Blind + "\n")
-	case o.AtStake == "" && !f.AcceptDataLoss:
+	case o.Leads && f.AcceptDataLoss: // it takes part in the election, with everything
+		fmt.Fprintf(&b, "Nothing that was acknowledged is lost by it as long as %s answers: --accept-data-loss is not needed.\n", o.Leader)
+	case o.AtStake == "" && !f.AcceptDataLoss, o.Leads:
 		b.WriteString("Nothing that was acknowledged is lost by it, or else it is given up.\n")
 	case o.AtStake == "":
 		b.WriteString("As far as can be seen nothing that was acknowledged is lost by it: --accept-data-loss is not needed.\n")

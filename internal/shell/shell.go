@@ -88,7 +88,11 @@ func connect(ctx context.Context, options Options) (*Shell, error) {
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelWait}
 	}
-	if s.conn, err = pgconn.ConnectConfig(ctx, config); err != nil {
+	if s.conn, err = pgconn.ConnectConfig(ctx, config); err != nil && options.ConnString == "" && config.ValidateConnect != nil {
+		config.ValidateConnect = nil // nobody leads: a node that can only be read is better than none
+		s.conn, err = pgconn.ConnectConfig(ctx, config)
+	}
+	if err != nil {
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			return nil, fmt.Errorf("nothing listens at %s:%d; `skein demo` starts nodes, or name another one: postgres://user@host:port/database", config.Host, config.Port)
 		}
@@ -283,7 +287,7 @@ func (s *Shell) prompt() {
 }
 
 func (s *Shell) address() string {
-	return fmt.Sprintf("%s:%d/%s as %s", s.config.Host, s.config.Port, s.config.Database, s.config.User)
+	return fmt.Sprintf("%s/%s as %s", s.conn.Conn().RemoteAddr(), s.config.Database, s.config.User)
 }
 
 func ignoreQuit(err error) error {

@@ -107,6 +107,27 @@ func TestNoConnectionStringMeansTheDemo(t *testing.T) {
 	}
 }
 
+// Whichever of the demo's nodes leads is the one to type at.
+func TestWithoutAnythingTheDemosLeaderIsMeant(t *testing.T) {
+	config, err := parseConfig("", func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := map[uint16]bool{config.Port: true}
+	for _, f := range config.Fallbacks {
+		ports[f.Port] = true
+	}
+	if config.ValidateConnect == nil || !ports[5432] || !ports[5433] || !ports[5434] || len(ports) != 3 {
+		t.Errorf("ports %v, asked whether it can be written to: %t", ports, config.ValidateConnect != nil)
+	}
+	for _, set := range []string{"PGHOST", "PGPORT"} {
+		config, err := parseConfig("", func(key string) (string, bool) { return "", key == set })
+		if err != nil || config.ValidateConnect != nil {
+			t.Errorf("with %s: error %v, more than one node is tried", set, err)
+		}
+	}
+}
+
 func TestCopyDirection(t *testing.T) {
 	for sql, want := range map[string]direction{
 		"copy t from stdin;":                         copyIn,
