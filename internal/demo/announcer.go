@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -74,28 +75,65 @@ func (a *announcer) stopping() {
 	fmt.Fprintln(a.out, "\nStopping …")
 }
 
-// hints says what to try, once every node serves. The first node leads.
+// hints says what to try, once every node serves.
 func (a *announcer) hints() {
-	first, command := a.nodes[0], commandName(a.executable)
-	fmt.Fprintf(a.out, `
-Try it from another terminal:
-
-  psql %s
-  %s sql %s     the same without psql
-`, first.url(), command, first.url())
+	command := commandName(a.executable)
+	lines := [][2]string{
+		{"psql " + a.target(), ""},
+		{command + " sql" + a.argument(""), "the same without psql"},
+	}
 	if len(a.nodes) > 1 {
-		second := a.nodes[1]
-		fmt.Fprintf(a.out, "  %s sql %s     a follower: it shows, and refuses to change, what the leader has committed\n", command, second.url())
-		fmt.Fprintf(a.out, "  kill -9 %d     any node dies on the spot, is started again, and has every commit that was acknowledged\n", a.pids[second])
+		lines = append(lines,
+			[2]string{command + " status --watch" + a.argument("--url "), "who leads, what could be lost now, and what happens"},
+			[2]string{fmt.Sprintf("kill -9 %d", a.pids[a.leader()]), "the leader dies on the spot; another node leads, with every commit that was acknowledged"},
+			[2]string{command + " switchover" + a.argument("--url "), "the leadership moves, and no statement fails"},
+		)
 	} else {
-		fmt.Fprintf(a.out, "  kill -9 %d     the node dies on the spot, is started again, and has every commit that was acknowledged\n", a.pids[first])
+		lines = append(lines, [2]string{fmt.Sprintf("kill -9 %d", a.pids[a.nodes[0]]), "the node dies on the spot, is started again, and has every commit that was acknowledged"})
+	}
+	fmt.Fprint(a.out, "\nTry it from another terminal:\n\n")
+	for _, l := range lines {
+		fmt.Fprintln(a.out, "  "+l[0])
+		if l[1] != "" {
+			fmt.Fprintln(a.out, "      "+l[1])
+		}
 	}
 	fmt.Fprintln(a.out)
 	if !a.kept {
-		fmt.Fprintln(a.out, "Ctrl-C stops the demo and deletes its data; with --dir it is kept.")
+		fmt.Fprintln(a.out, "A node that dies is started again. Ctrl-C stops the demo and deletes its data; with --dir it is kept.")
 		return
 	}
-	fmt.Fprintf(a.out, "Ctrl-C stops the demo; the data stays in %s, and the next run with this --dir continues with it.\n", a.dir)
+	fmt.Fprintf(a.out, "A node that dies is started again. Ctrl-C stops the demo; the data stays in %s, and the next run with this --dir continues with it.\n", a.dir)
+}
+
+// leader is the node that leads as far as is known, else the first.
+func (a *announcer) leader() *node {
+	for _, n := range a.nodes {
+		if a.statuses[n.name].role == "leader" {
+			return n
+		}
+	}
+	return a.nodes[0]
+}
+
+// target is where psql finds the node that can be written to, whichever that is.
+func (a *announcer) target() string {
+	if len(a.nodes) == 1 {
+		return a.nodes[0].url()
+	}
+	addresses := make([]string, len(a.nodes))
+	for i, n := range a.nodes {
+		addresses[i] = n.address
+	}
+	return "'postgres://skein@" + strings.Join(addresses, ",") + "/skein?target_session_attrs=read-write'"
+}
+
+// argument is what this program needs to be told to find the nodes: nothing where it looks by itself.
+func (a *announcer) argument(flag string) string {
+	if strings.HasSuffix(a.nodes[0].address, ":5432") && len(a.nodes) <= 3 {
+		return ""
+	}
+	return " " + flag + a.target()
 }
 
 // commandName is what a person types to run this program: `go run` leaves nothing to call by name.

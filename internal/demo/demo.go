@@ -1,5 +1,6 @@
 // Package demo runs a whole cluster on this machine: each node is a process of its own, a child of
-// the demo, so that it can be killed like a real one. The demo starts a node again when it dies.
+// the demo, so that it can be killed like a real one. The demo starts a node again when it dies; that
+// another one leads meanwhile is the cluster's own doing.
 //
 // Run is called once, by `skein demo`. It has two goroutines per node: one starts its process, waits for
 // it and restarts it, the other asks it by SQL how it stands. Only Run's own goroutine prints, from
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,11 +24,11 @@ import (
 // maxNodes keeps a slip of the finger from starting hundreds of processes.
 const maxNodes = 9
 
-// syncSetup has every commit wait for one follower, whichever is first.
+// syncSetup has every commit wait for one follower, whichever is first. A new cluster is told so.
 const syncSetup = "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'"
 
-// Options says how many nodes to start and where. Node i listens on each port plus i-1; the first leads,
-// the others follow it.
+// Options says how many nodes to start and where. Node i listens on each port plus i-1; the first begins the
+// cluster, the others join it.
 type Options struct {
 	Nodes      int
 	Sync       bool   // commits wait for a follower
@@ -56,14 +58,14 @@ func Run(ctx context.Context, o Options) error {
 		defer stop()
 	}
 	nodes := cluster(o, dir)
-	setup := ""
-	if o.Sync {
-		setup = syncSetup
+	begun := &setup{}
+	if _, err := os.Stat(nodes[0].dir); o.Sync && o.Nodes > 1 && errors.Is(err, fs.ErrNotExist) {
+		begun.sql = syncSetup
 	}
-	return supervise(ctx, nodes, setup, newAnnouncer(o, nodes, dir))
+	return supervise(ctx, nodes, begun, newAnnouncer(o, nodes, dir))
 }
 
-// cluster lists the nodes: the first leads.
+// cluster lists the nodes: the first begins it.
 func cluster(o Options, dir string) []*node {
 	nodes := make([]*node, o.Nodes)
 	for i := range nodes {
@@ -73,7 +75,7 @@ func cluster(o Options, dir string) []*node {
 			address: local(o.PGPort + i), peer: local(o.PeerPort + i),
 		}
 		if i > 0 {
-			nodes[i].follows = nodes[0].peer
+			nodes[i].joins = nodes[0].peer
 		}
 	}
 	return nodes
@@ -82,26 +84,22 @@ func cluster(o Options, dir string) []*node {
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // supervise runs and watches every node, each in goroutines of its own, and prints what happens to them.
-// setup is run on the first. When one gives up, all stop.
-func supervise(ctx context.Context, nodes []*node, setup string, announcer *announcer) error {
+// begun is run on the first that leads. When one gives up, all stop.
+func supervise(ctx context.Context, nodes []*node, begun *setup, announcer *announcer) error {
 	asked := ctx.Done()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 
 	events := make(chan event)
 	var running sync.WaitGroup
-	for i, n := range nodes {
+	for _, n := range nodes {
 		running.Go(func() {
 			if err := n.run(ctx, events); err != nil {
 				stop(err)
 			}
 		})
-		first := ""
-		if i == 0 {
-			first = setup
-		}
 		running.Go(func() {
-			if err := n.watch(ctx, first, events); err != nil {
+			if err := n.watch(ctx, begun, events); err != nil {
 				stop(err)
 			}
 		})
@@ -137,8 +135,6 @@ func check(o Options) error {
 		return fmt.Errorf("--nodes %d: a cluster has at least one node", o.Nodes)
 	case o.Nodes > maxNodes:
 		return fmt.Errorf("--nodes %d: a demo has at most %d nodes", o.Nodes, maxNodes)
-	case o.Sync && o.Nodes == 1:
-		return errors.New("--sync: a single node has no follower to wait for")
 	}
 	for _, p := range []struct {
 		flag string

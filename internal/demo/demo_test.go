@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -161,13 +162,14 @@ func TestFollowersAreStartedAndWatched(t *testing.T) {
 		t.Error(err)
 	}
 
-	for name, follows := range map[string]string{"node1": "", "node2": local(o.PeerPort), "node3": local(o.PeerPort)} {
+	for name, joins := range map[string]string{"node1": "", "node2": local(o.PeerPort), "node3": local(o.PeerPort)} {
 		log, err := os.ReadFile(filepath.Join(o.Dir, name+".log"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := flagOf(strings.Fields(strings.SplitN(string(log), "\n", 2)[0]), "--follow"); got != follows {
-			t.Errorf("%s follows %q, want %q", name, got, follows)
+		flags := strings.Fields(strings.SplitN(string(log), "\n", 2)[0])
+		if got := flagOf(flags, "--join"); got != joins || slices.Contains(flags, "--bootstrap") != (joins == "") {
+			t.Errorf("%s is started with %v, joins %q, want %q", name, flags, got, joins)
 		}
 	}
 }
@@ -178,12 +180,55 @@ func TestSynchronousDemoConfiguresTheLeader(t *testing.T) {
 	d := start(t, o)
 	d.awaitAll("node1", "node2", "node3")
 	d.await(regexp.MustCompile(`^cluster      node1 leads \(epoch 1, synchronous: ANY 1 \(\*\)\) · node2 in step, quorum · `))
+	if err := d.stop(); err != nil {
+		t.Error(err)
+	}
+
+	d = start(t, o) // somebody may have set something else meanwhile
+	d.awaitAll("node1", "node2", "node3")
+	d.await(regexp.MustCompile(`^cluster      node1 leads `))
+	if err := d.stop(); err != nil {
+		t.Error(err)
+	}
 	setting, err := os.ReadFile(filepath.Join(o.Dir, "setting"))
 	if err != nil || string(setting) != syncSetup {
 		t.Errorf("the leader was told %q, %v", setting, err)
 	}
-	if err := d.stop(); err != nil {
-		t.Error(err)
+}
+
+func TestHintsNameEveryHostAndTheLeader(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		port  int
+		nodes int
+		want  []string
+	}{
+		{"where programs look by themselves", 5432, 3, []string{
+			"\n  psql 'postgres://skein@127.0.0.1:5432,127.0.0.1:5433,127.0.0.1:5434/skein?target_session_attrs=read-write'\n", "\n  skein sql\n",
+			"\n  skein status --watch\n", "\n  kill -9 101\n", "\n  skein switchover\n",
+		}},
+		{"elsewhere", 6432, 2, []string{
+			"\n  skein status --watch --url 'postgres://skein@127.0.0.1:6432,127.0.0.1:6433/skein?target_session_attrs=read-write'\n",
+			"\n  skein sql 'postgres://skein@127.0.0.1:6432,", "\n  kill -9 101\n",
+		}},
+		{"alone", 6432, 1, []string{"\n  psql postgres://skein@127.0.0.1:6432/skein\n", "\n  kill -9 100\n"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			out := &strings.Builder{}
+			nodes := cluster(Options{Nodes: test.nodes, PGPort: test.port, PeerPort: 7432}, "/dir")
+			a := newAnnouncer(Options{Out: out, Executable: "skein"}, nodes, "/dir")
+			if test.nodes > 1 {
+				a.statuses["node2"] = status{role: "leader"}
+			}
+			for i, n := range nodes {
+				a.print(event{kind: ready, node: n, pid: 100 + i, status: status{role: "x"}})
+			}
+			for _, want := range test.want {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("%q is not in\n%s", want, out)
+				}
+			}
+		})
 	}
 }
 
@@ -213,7 +258,6 @@ func TestBadOptionsAreRefused(t *testing.T) {
 	}{
 		{"no nodes", func(o *Options) { o.Nodes = 0 }, "--nodes"},
 		{"far too many nodes", func(o *Options) { o.Nodes = 100 }, "at most"},
-		{"nobody to wait for", func(o *Options) { o.Sync = true }, "--sync"},
 		{"port between nodes taken", func(o *Options) { o.PeerPort = takenPort }, "choose another with --peer-port"},
 		{"port taken", func(o *Options) { o.PGPort = takenPort }, fmt.Sprintf("port %d is in use by another program; choose another with --pg-port", takenPort)},
 		{"port out of range", func(o *Options) { o.PGPort = 65536 }, "--pg-port"},

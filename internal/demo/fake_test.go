@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -34,8 +35,8 @@ func fakeNode(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	f := fakeSQL{dir: flagOf(args, "--dir"), follows: flagOf(args, "--follow")}
-	if err := os.WriteFile(f.dir+".pid", []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+	f := fakeSQL{dir: flagOf(args, "--dir"), follows: flagOf(args, "--join")}
+	if err := errors.Join(os.MkdirAll(f.dir, 0o700), os.WriteFile(f.dir+".pid", []byte(strconv.Itoa(os.Getpid())), 0o600)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -101,7 +102,7 @@ func (f fakeSQL) answer(b *pgproto3.Backend, sql string) {
 		if f.follows != "" {
 			role = "follower"
 		}
-		sendRows(b, 4, []string{role, "1", mode, ""})
+		sendRows(b, 5, []string{role, "1", mode, "", f.follows})
 		sendRows(b, 9, f.followers(sync)...)
 	default:
 		before, _ := os.ReadFile(setting) // told twice is a mistake

@@ -26,6 +26,8 @@ const (
 	// connectPace and connectWait are for asking a starting node whether it serves yet.
 	connectPace = 20 * time.Millisecond
 	connectWait = 2 * time.Second
+	// roleWait is how long a node that serves may take to learn whether it leads or whom it follows.
+	roleWait = 5 * time.Second
 	// logTail is how much of a node's log an error shows.
 	logTail = 2000
 )
@@ -36,7 +38,7 @@ type node struct {
 	dir        string
 	address    string // of its PostgreSQL port
 	peer       string // where other nodes connect
-	follows    string // the peer address that it copies from; "" leads
+	joins      string // peer address of a node of the cluster; "" begins one
 	executable string
 	served     bool // has accepted a connection since the demo began
 }
@@ -141,18 +143,24 @@ func (n *node) runOnce(ctx context.Context, events chan<- event) (pid int, end *
 // arguments are those of `skein serve`.
 func (n *node) arguments() []string {
 	args := []string{"serve", "--dir", n.dir, "--name", n.name, "--pg-addr", n.address, "--peer-addr", n.peer, "--trust-loopback"}
-	if n.follows != "" {
-		args = append(args, "--follow", n.follows)
+	if n.joins == "" {
+		return append(args, "--bootstrap")
 	}
-	return args
+	return append(args, "--join", n.joins)
 }
 
 // awaitService connects as a client until that works, so a node that still recovers, or has no copy of
-// the leader's data yet, is not called ready. It gives false when alive is done first.
+// the data yet, is not called ready. One that serves has a moment more to learn whether it leads. It gives false when
+// alive is done first.
 func (n *node) awaitService(alive context.Context) (role string, ok bool) {
+	var served time.Time
 	for {
-		if role, ok = n.serves(alive); ok {
-			return role, true
+		now, ok := n.serves(alive)
+		if ok && served.IsZero() {
+			served = time.Now()
+		}
+		if ok && (now.role == "leader" || now.upstream != "" || time.Since(served) > roleWait) {
+			return now.role, true
 		}
 		select {
 		case <-time.After(connectPace):
@@ -162,16 +170,16 @@ func (n *node) awaitService(alive context.Context) (role string, ok bool) {
 	}
 }
 
-func (n *node) serves(alive context.Context) (role string, ok bool) {
+func (n *node) serves(alive context.Context) (now status, ok bool) {
 	ctx, cancel := context.WithTimeout(alive, connectWait)
 	defer cancel()
 	conn := n.call(ctx)
 	if conn == nil {
-		return "", false
+		return status{}, false
 	}
 	defer hangUp(conn)
 	now, err := ask(ctx, conn)
-	return now.role, err == nil
+	return now, err == nil
 }
 
 // tail gives the end of a file, or what kept it from being read.

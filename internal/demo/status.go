@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,7 +19,7 @@ const (
 )
 
 // lookQuery asks a node for itself and for those who copy from it.
-const lookQuery = `SELECT role, epoch, mode, problem FROM skein_status;
+const lookQuery = `SELECT role, epoch, mode, problem, upstream FROM skein_status;
 SELECT name, connected, state, sync_state, reason, replay_lag_bytes, replay_lag_ms, snapshot_done_bytes, snapshot_total_bytes FROM skein_replication`
 
 // status is what one node says; the zero value stands for one that says nothing.
@@ -28,6 +29,7 @@ type status struct {
 	epoch     string
 	mode      string
 	problem   string
+	upstream  string // whom a follower copies from; "" if it does not know yet
 	followers map[string]follower
 }
 
@@ -41,9 +43,29 @@ type follower struct {
 	copied      int // of the copy that it takes in state backup, percent
 }
 
-// watch reports how the node stands until ctx is done. setup, unless it is empty, is run on the node
-// first; the error says why it cannot be.
-func (n *node) watch(ctx context.Context, setup string, events chan<- event) error {
+// setup is what a new cluster is told, once, on the node that leads it.
+type setup struct {
+	sql  string // "": nothing
+	done atomic.Bool
+}
+
+// run does it, unless it is done; the error says why it cannot be.
+func (s *setup) run(ctx context.Context, n *node, conn *pgconn.PgConn) error {
+	if s.sql == "" || s.done.Load() {
+		return nil
+	}
+	err := conn.Exec(ctx, s.sql).Close()
+	if err == nil {
+		s.done.Store(true)
+	}
+	if refused(err) {
+		return fmt.Errorf("%s: %s: %w", n.name, s.sql, err)
+	}
+	return nil // the next look tries again
+}
+
+// watch reports how the node stands until ctx is done.
+func (n *node) watch(ctx context.Context, begun *setup, events chan<- event) error {
 	var conn *pgconn.PgConn
 	defer func() { hangUp(conn) }()
 	for {
@@ -51,22 +73,18 @@ func (n *node) watch(ctx context.Context, setup string, events chan<- event) err
 		if conn == nil {
 			conn = n.call(look)
 		}
-		if conn != nil && setup != "" {
-			err := conn.Exec(look, setup).Close()
-			if refused(err) {
-				cancel()
-				return fmt.Errorf("%s: %s: %w", n.name, setup, err)
-			}
-			if err == nil {
-				setup = ""
-			}
-		}
 		var now status
 		if conn != nil {
 			var err error
 			if now, err = ask(look, conn); err != nil {
 				hangUp(conn)
 				conn, now = nil, status{}
+			}
+		}
+		if now.role == "leader" {
+			if err := begun.run(look, n, conn); err != nil {
+				cancel()
+				return err
 			}
 		}
 		cancel()
@@ -82,10 +100,10 @@ func (n *node) watch(ctx context.Context, setup string, events chan<- event) err
 	}
 }
 
-// refused tells an error that will come again from that of a node that is about to stop or start.
+// refused tells an error that will come again from that of a node that is about to stop or start, or does not lead any more.
 func refused(err error) bool {
 	var e *pgconn.PgError
-	return errors.As(err, &e) && !strings.HasPrefix(e.Code, "57")
+	return errors.As(err, &e) && !strings.HasPrefix(e.Code, "57") && e.Code != "25006"
 }
 
 // call connects to the node, or gives nil. It prefers the database that people leave alone: its
@@ -124,7 +142,7 @@ func ask(ctx context.Context, conn *pgconn.PgConn) (status, error) {
 		return status{}, errNoStatus
 	}
 	row := texts(results[0].Rows[0])
-	s := status{answers: true, role: row[0], epoch: row[1], mode: row[2], problem: row[3], followers: map[string]follower{}}
+	s := status{answers: true, role: row[0], epoch: row[1], mode: row[2], problem: row[3], upstream: row[4], followers: map[string]follower{}}
 	for _, r := range results[1].Rows {
 		row := texts(r)
 		f := follower{connected: row[1] == "t", state: row[2], sync: row[3], reason: row[4]}
