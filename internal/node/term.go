@@ -21,6 +21,7 @@ import (
 	"skein/internal/pgwire"
 	"skein/internal/replication"
 	"skein/internal/sqlitevfs"
+	"skein/internal/sqlstate"
 )
 
 var errStorage = errors.New("storage has failed")
@@ -247,7 +248,7 @@ func (t *term) serveClients(ctx context.Context) error {
 		return err
 	case d := <-t.sentAway:
 		defer close(d.gone)
-		stop(errDeposed)
+		stop(errNoLonger)
 		if err := <-served; err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -265,6 +266,10 @@ func (t *term) serveClients(ctx context.Context) error {
 		return nil
 	}
 }
+
+// errNoLonger is what sessions of a leadership that is over end with.
+var errNoLonger = sqlstate.New(sqlstate.AdminShutdown, "terminating connection: this node has ceased to lead").
+	WithHint("Connect again: of several hosts, target_session_attrs=read-write finds the leader.")
 
 // departure is the end of the sessions of a leadership.
 type departure struct {
