@@ -21,6 +21,7 @@ var layers = [][]string{
 	{"watermark"},
 	{"replog"},
 	{"pagestore"},
+	{"vault"},
 	{"sqlitevfs"},
 	{"commit"},
 	{"failover"},

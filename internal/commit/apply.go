@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -376,42 +374,4 @@ func (p *Pipeline) CutBack(to history.LSN, under history.Epoch) error {
 	p.newest.Store(uint64(p.log.Head().Epoch))
 	p.options.Logger.Warn("cut a tail that the leader does not have; it was never visible", "after", to, "head was", head, "kept in", name)
 	return nil
-}
-
-// Tail is what this node has to give up: the entries above After, of which readers have seen those up to Shown.
-type Tail struct {
-	After history.LSN
-	Head  history.Position
-	Shown history.LSN
-	File  string // in the vault
-}
-
-// SaveTail writes the entries above after, as log frames, into a file of their own in the vault. It gives the
-// file's name, "" where there are none.
-func (p *Pipeline) SaveTail(after history.LSN) (string, error) {
-	head := p.log.Head()
-	after = max(after, p.log.First()-1) // what was trimmed is in the base files alone
-	if head.LSN <= after {
-		return "", nil
-	}
-	dir := filepath.Join(p.dir, "vault")
-	if err := replog.MakeDir(dir); err != nil {
-		return "", err
-	}
-	name := filepath.Join(dir, fmt.Sprintf("%d-%d-%d-%016x.log", head.Epoch, after+1, head.LSN, uint64(head.Chain)))
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return "", err
-	}
-	err = p.log.Save(f, after+1, head.LSN)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("keep a tail in the vault: %w", err)
-	}
-	if fn := p.options.OnTail; fn != nil {
-		fn(Tail{After: after, Head: head, Shown: p.Visible(), File: name})
-	}
-	return name, replog.SyncDir(dir)
 }

@@ -348,6 +348,35 @@ func (m *model) pin(t *rapid.T) {
 	}
 }
 
+// past goes back to any LSN, which it can as long as base files hold nothing above.
+func (m *model) past(t *rapid.T) {
+	lsn := history.LSN(rapid.Uint64Range(0, uint64(m.head())).Draw(t, "past"))
+	p, err := m.store.Past(lsn)
+	if err != nil {
+		if at := max(m.store.record.at, m.store.record.reach); !errors.Is(err, ErrCheckpointed) || at <= lsn {
+			t.Fatalf("base files hold %d, and going back to %d fails: %v", at, lsn, err)
+		}
+		return
+	}
+	defer p.Close()
+	for at := p.From() + 1; at <= m.head(); at++ { // those above do no harm
+		e := m.entries[at]
+		if err := p.Redo(&e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := m.images[lsn]
+	if got := p.Size(modelDB); got != want.pages {
+		t.Fatalf("at %d it had %d pages, want %d", lsn, got, want.pages)
+	}
+	page := make([]byte, PageSize)
+	for no := PageNo(1); uint32(no) <= want.pages; no++ {
+		if err := p.Read(modelDB, uint32(no), page); err != nil || !bytes.Equal(page, want.page(no)) {
+			t.Fatalf("page %d as of %d, with %d visible and base files at %d, is another: %v", no, lsn, m.visible, m.store.CheckpointLSN(), err)
+		}
+	}
+}
+
 // changed gives a page that differs from old in a few bytes, in all, or that is zeros.
 func changed(t *rapid.T, old []byte) []byte {
 	page := bytes.Clone(old)
@@ -568,6 +597,7 @@ func TestStoreIsWhatWasWritten(t *testing.T) {
 			"reopen":         m.reopen,
 			"cutBack":        m.cutBack,
 			"pin":            m.pin,
+			"past":           m.past,
 			"rot":            m.rot,
 			"":               m.check,
 		})

@@ -2,6 +2,7 @@ package replog
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 
 	"skein/internal/history"
@@ -340,4 +341,13 @@ func EachFrame(frames []byte, scratch *[]byte, fn func(e *Entry) error) error {
 		frames = frames[size:]
 	}
 	return nil
+}
+
+// FrameSize says how many bytes the frame takes, padding included, that begins with b, of at least four bytes; 0 if it cannot be one.
+func FrameSize(b []byte) int {
+	n := binary.LittleEndian.Uint32(b)
+	if n > MaxChunk+2*PageSize {
+		return 0
+	}
+	return align(frameHeader + int(n))
 }
