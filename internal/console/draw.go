@@ -176,6 +176,9 @@ func notes(o overview.Overview, m overview.Member) string {
 	if m.Name == o.Coordinator {
 		words = append(words, "coordinator")
 	}
+	if m.Voter && m.Votes != nil && !*m.Votes {
+		words = append(words, "no vote yet")
+	}
 	if m.Attributes != "" {
 		words = append(words, m.Attributes)
 	}

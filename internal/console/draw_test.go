@@ -108,6 +108,11 @@ var scenes = []struct {
 		s.node("c").Report = failover.Report{Node: "c", Disk: "disk-c", Incarnation: 1, Seen: 40, Tainted: "it is a witness"}
 		s.State.Rules[0].Members = []failover.NodeID{"b"}
 	}},
+	{"joining", func(s *scene) {
+		s.Facts.Voters = []failover.NodeID{"a", "b"}
+		s.node("c").Tainted, s.node("c").Streaming, s.node("c").Position, s.node("c").Flushed = "it takes a new copy", false, history.Position{}, 0
+		s.State.Rules[0].Members = []failover.NodeID{"b"}
+	}},
 	{"blind-follower", func(s *scene) { s.blind("b") }},
 	{"blind-leader", func(s *scene) { s.blind("a") }},
 	{"new-coordinator", func(s *scene) {

@@ -1,9 +1,12 @@
 package demo
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 var three = []string{"node1", "node2", "node3"}
@@ -53,6 +56,18 @@ func TestSummaryWithoutALeader(t *testing.T) {
 	got := summary(three, map[string]status{"node2": {answers: true, role: "follower", problem: "connection refused"}})
 	if want := "no leader · node1 does not answer · node2 serves reads · node3 does not answer"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// A node that does not lead yet, or any more, is told again what a new cluster is told.
+func TestWhatIsRefusedForGood(t *testing.T) {
+	for code, want := range map[string]bool{"0A000": true, "42601": true, "25006": false, "57P01": false, "57P03": false} {
+		if got := refused(&pgconn.PgError{Code: code}); got != want {
+			t.Errorf("%s: %t", code, got)
+		}
+	}
+	if refused(nil) || refused(io.EOF) {
+		t.Error("a broken connection is taken for an answer")
 	}
 }
 

@@ -97,6 +97,8 @@ type Member struct {
 	Silence *float64       `json:"silence_ms"`
 
 	Synchronous bool          `json:"synchronous"`   // commits may count on its acknowledgement
+	Votes       *bool         `json:"votes"`         // on who coordinates
+	Voter       bool          `json:"voter"`         // it should; one that has just joined does a moment later
 	Eligible    bool          `json:"eligible"`      // it could be promoted now
 	Why         string        `json:"why,omitempty"` // it could not
 	Priority    int           `json:"priority"`
@@ -220,6 +222,11 @@ func (src Source) member(m failover.Member, h failover.Health) Member {
 	}
 	if src.Blind != "" {
 		row.Eligible, row.Why = false, "unknown"
+	}
+	row.Voter = slices.Contains(failover.Voters(src.State), m.ID)
+	if src.Facts.Voters != nil {
+		votes := slices.Contains(src.Facts.Voters, m.ID)
+		row.Votes = &votes
 	}
 	o, heard := src.look(m.ID)
 	if !heard {
