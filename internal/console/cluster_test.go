@@ -119,8 +119,7 @@ func (r *rig) await(what string, is func(o overview.Overview) error) overview.Ov
 	return last
 }
 
-// healthy waits until any one node may die: until then not everybody votes. Of that it is the last sign that the
-// coordinator is another node than the leader.
+// healthy waits until any one node may die, and another node than the leader coordinates.
 func (r *rig) healthy() overview.Overview {
 	r.t.Helper()
 	return r.await("all is well", func(o overview.Overview) error {

@@ -378,7 +378,7 @@ func (c Command) switchover(d *decision, m Member) error {
 	if start == o.At {
 		when = " at " + o.At.Format(time.RFC3339)
 	}
-	d.happened(SwitchoverEvent, m.ID, "a switchover to %s is asked for%s%s", to, when, by(c.By))
+	d.happened(SwitchoverEvent, m.ID, "a switchover to %s is asked for%s%s", to, when, strings.TrimPrefix(by(c.By), ", asked for"))
 	return nil
 }
 

@@ -133,7 +133,7 @@ func (d *decision) whyNot(a Observation) string {
 	case !a.Ready:
 		return "its databases are not open"
 	case a.Stalled > d.Settings.FailoverTimeout:
-		return "its disk has not answered for " + short(a.Stalled).String()
+		return "its disk has not answered for " + short(a.Stalled)
 	case asked:
 		return ""
 	case m.NeverLeader:

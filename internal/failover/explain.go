@@ -243,6 +243,8 @@ func (d *decision) ifLeaderDied(e Explanation, leader Observation) (int64, strin
 		return -1, "unknown: the cluster never had a leader"
 	case !e.Leads:
 		return -1, "unknown: nobody is known to lead"
+	case rule.Lossy && e.Failover.Winner != "" && leader.AtRisk == 0:
+		return 0, d.name(e.Failover.Winner) + " would take over, and nothing would be lost that is not being written just now"
 	case rule.Lossy && e.Failover.Winner != "":
 		return leader.AtRisk, fmt.Sprintf("%s would take over; %d commits that no standby has yet would be lost", d.name(e.Failover.Winner), leader.AtRisk)
 	case e.Failover.Winner == "":
@@ -281,7 +283,7 @@ func (d *decision) survives(leads bool) int {
 
 // standsWithout says whether the cluster has a leader and everything acknowledged if these nodes fail.
 func (d *decision) standsWithout(failed []NodeID) bool {
-	voters := Voters(d.State)
+	voters := d.voters()
 	there := 0
 	for _, id := range voters {
 		if d.up(d.facts.look(id)) && !slices.Contains(failed, id) {
@@ -292,6 +294,14 @@ func (d *decision) standsWithout(failed []NodeID) bool {
 		return true // it goes on leading; whether commits are acknowledged is another question
 	}
 	return 2*there > len(voters) && d.lossless(d.prospects(failed...)) && d.couldElect(failed)
+}
+
+// voters are those that vote now, which are not those that should where somebody has just joined.
+func (d *decision) voters() []NodeID {
+	if d.facts.Voters != nil {
+		return d.facts.Voters
+	}
+	return Voters(d.State)
 }
 
 // problems lists what is wrong, the worst first.
@@ -319,18 +329,20 @@ func (d *decision) problems(e Explanation, leader Observation) []Problem {
 	for _, m := range d.Members {
 		d.problemsOf(m, e, problem)
 	}
-	switch {
-	case e.Mode == OnItsOwn && len(d.Members) > 1:
+	if e.Mode == OnItsOwn && len(d.Members) > 1 {
 		problem(fmt.Sprintf("commits are acknowledged by %s alone, and nobody can take its place without loss", leaderName),
 			"bring standbys back; it ends by itself once one has everything")
-	case e.Mode == Changing:
-		problem("commits of before are not yet acknowledged by: "+e.Rule, "wait for its standbys, or bring them back")
 	}
 	if r, ok := d.newest(); ok && e.Leads && r.K > 0 && d.streaming(r) < r.K {
-		problem(fmt.Sprintf("commits wait: %d standbys must confirm, and %d stream", r.K, d.streaming(r)),
+		problem(fmt.Sprintf("commits wait: %s must confirm, and %d stream", standbys(r.K), d.streaming(r)),
 			"bring standbys back, or lower synchronous_standby_names")
 	}
-	voters := Voters(d.State)
+	voters := d.voters()
+	for _, id := range Voters(d.State) {
+		if !slices.Contains(voters, id) && d.up(d.facts.look(id)) {
+			problem(d.name(id)+" does not vote yet: more depends on the other nodes than will", "wait a moment")
+		}
+	}
 	there := 0
 	for _, id := range voters {
 		if d.up(d.facts.look(id)) || id == d.facts.Self {
@@ -340,10 +352,17 @@ func (d *decision) problems(e Explanation, leader Observation) []Problem {
 	if len(voters) > 1 && there == len(voters)/2+1 && there < len(voters) {
 		problem("one more voting node down and nothing can be decided any more", "bring voting nodes back, or add a witness")
 	}
-	if len(voters) == 2 {
+	if len(Voters(d.State)) == 2 {
 		problem("two nodes vote: if either is down nobody can be promoted", "add a third node, or a witness on another machine")
 	}
 	return list
+}
+
+func standbys(n int) string {
+	if n == 1 {
+		return "1 standby"
+	}
+	return fmt.Sprintf("%d standbys", n)
 }
 
 func (d *decision) must(id NodeID) Member {

@@ -3,6 +3,7 @@ package failover
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"skein/internal/history"
@@ -157,5 +158,14 @@ func (s State) nameAll(ids []NodeID) []string {
 	return names
 }
 
-// short rounds a duration for people.
-func short(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+// short spells a duration for people.
+func short(d time.Duration) string {
+	if d < time.Minute {
+		return d.Round(time.Millisecond).String()
+	}
+	text := d.Round(time.Second).String()
+	if strings.HasSuffix(text, "m0s") {
+		return strings.TrimSuffix(text, "0s")
+	}
+	return text
+}
