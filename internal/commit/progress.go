@@ -18,4 +18,8 @@ type SyncConfig struct {
 	Level   Level         // synchronous_commit of the cluster: what other sessions see a commit at
 	Timeout time.Duration // skein.sync_timeout; 0: none
 	Degrade bool          // skein.on_sync_timeout = degrade: go on alone after Timeout, and say so
+	Bound   bool          // others count on Names: the leader goes on alone only after another Configure, without it
 }
+
+// mayGoAlone says whether the leader may acknowledge without the standbys that are named.
+func (c SyncConfig) mayGoAlone() bool { return c.Degrade && !c.Bound && !c.Names.Empty() }

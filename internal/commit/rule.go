@@ -101,7 +101,7 @@ func (r *rule) configure(c SyncConfig, flushed func() history.LSN) {
 	if free {
 		r.unnamed = flushed()
 	}
-	r.alone = r.alone && c.Degrade && !c.Names.Empty()
+	r.alone = r.alone && c.mayGoAlone()
 	if c.Names.Empty() {
 		at := flushed()
 		for l := RemoteWrite; l <= RemoteApply; l++ {
@@ -147,7 +147,7 @@ func (r *rule) reached(l Level) history.LSN {
 func (r *rule) setAlone(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.alone = on && r.config.Degrade && !r.config.Names.Empty()
+	r.alone = on && r.config.mayGoAlone()
 }
 
 func (r *rule) isAlone() bool {

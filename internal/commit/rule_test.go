@@ -99,6 +99,24 @@ func TestALeaderThatMayNotGoOnAloneAnyMoreDoesNot(t *testing.T) {
 	}
 }
 
+// The leader went on alone, and a rule that others count on came into force before it had gone back.
+func TestALeaderThatIsBoundDoesNotGoOnAlone(t *testing.T) {
+	var r rule
+	c := named(t, "f")
+	r.configure(c, at(0))
+	r.setAlone(true)
+	r.advance(3)
+	c.Bound = true
+	r.configure(c, at(3))
+	if committed, _ := r.advance(5); committed != 3 || r.isAlone() {
+		t.Errorf("committed %d, alone %v, although it has been bound since 3", committed, r.isAlone())
+	}
+	r.setAlone(true)
+	if committed, _ := r.advance(5); committed != 3 || r.isAlone() {
+		t.Errorf("committed %d, alone %v, although it is bound", committed, r.isAlone())
+	}
+}
+
 func TestWhatOthersSeeIsWhatTheClustersLevelAsksFor(t *testing.T) {
 	for level, want := range map[Level]history.LSN{Local: 9, RemoteWrite: 8, On: 7, RemoteApply: 7} {
 		var r rule
