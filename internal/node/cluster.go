@@ -373,6 +373,15 @@ func (n *Node) members() func() []failover.Member {
 	}
 }
 
+// countAs says by what a follower's acknowledgements are known to the rule: in a cluster that appoints its leader by its id,
+// which no other node ever has.
+func (n *Node) countAs() func(replication.Identity) string {
+	if n.members() == nil {
+		return nil
+	}
+	return func(who replication.Identity) string { return who.Node }
+}
+
 // introduce tells the cluster what has changed of this node since it was last told: its name, or where it is found.
 func (a *appointed) introduce(ctx context.Context) {
 	for ctx.Err() == nil {

@@ -188,6 +188,7 @@ func (r *role) begin(ctx context.Context, d failover.Duty) error {
 	if err := t.engine.Load().Promote(ctx); err != nil {
 		return err
 	}
+	t.ruling.begin()
 	_ = fault.Hit("promote.done") // nothing is done here that could fail
 	t.node.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head(), "took", time.Since(began).Round(time.Millisecond))
 	return nil
@@ -294,7 +295,7 @@ func (r *role) await(ctx context.Context, version uint64) error {
 	case <-news:
 		return nil
 	case i := <-r.term.cutOff:
-		if i.epoch == r.term.pipeline.Leads() {
+		if i.epoch != 0 && i.epoch == r.term.pipeline.Leads() {
 			r.term.node.options.Logger.Warn("this node steps down: it is cut off from the cluster", "reason", i.why)
 			r.fail(i.why)
 		}

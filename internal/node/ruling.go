@@ -24,6 +24,7 @@ type ruling struct {
 	mu      sync.Mutex
 	desired commit.SyncConfig // what the settings say
 	known   bool              // desired has been read
+	begun   bool              // and by a leader, which reads the newest of what it has inherited
 	alone   bool              // this leader asks to go on without its followers
 	rule    failover.Rule     // in force; its ID is 0 for none
 	from    history.LSN       // head of the log when it came into force
@@ -75,42 +76,67 @@ func (r *ruling) inForce() failover.Rule {
 	return r.rule
 }
 
+// begin says that desired is what the settings of this leadership say. Before, they are as old as what this node, as a follower,
+// had shown its readers: the rule that they ask for may be weaker than the one that the leader of before went by.
+func (r *ruling) begin() {
+	r.mu.Lock()
+	r.begun = true
+	r.mu.Unlock()
+	r.cluster.tell()
+}
+
 // forget is for the end of a leadership.
 func (r *ruling) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rule, r.from, r.alone = failover.Rule{}, 0, false
+	r.rule, r.from, r.alone, r.begun = failover.Rule{}, 0, false, false
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-// config is the rule in force as the pipeline takes it; mu is held.
+// config is the rule in force as the pipeline takes it; mu is held. It goes by node ids: names change, and what was called so
+// yesterday may be another node today, of which the rule knows nothing.
 func (r *ruling) config() commit.SyncConfig {
 	c := r.desired
 	switch {
 	case r.rule.Lossy:
 		c.Names = commit.StandbyNames{}
 	case isAlone(r.rule): // the pipeline knows by itself that it goes on alone, and whom it is to wait for again
-		c.Names = r.named(r.members())
+		c.Names = require(r.sync(r.members(), everybody))
 	default:
-		c.Names = commit.Require(r.rule.K, r.rule.First, names(r.members(), r.rule.Members)...)
+		c.Names, c.Bound = require(r.rule.Members, r.rule.K, r.rule.First), true
 	}
 	return c
 }
 
+func require(ids []failover.NodeID, k int, first bool) commit.StandbyNames {
+	var keys []string
+	for _, id := range ids {
+		keys = append(keys, string(id))
+	}
+	return commit.Require(k, first, keys...)
+}
+
+func everybody(failover.Member) bool { return true }
+
 func isAlone(r failover.Rule) bool { return r.K == 0 && !r.Lossy }
 
-// named is what the settings ask for, with the names of the members that they mean.
-func (r *ruling) named(members []failover.Member) commit.StandbyNames {
-	if r.desired.Names.Empty() {
-		return r.desired.Names
+// spelled is the rule that the pipeline goes by, for people.
+func (r *ruling) spelled(c commit.SyncConfig) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.members == nil:
+		return c.Names.String()
+	case r.rule.ID == 0:
+		return r.desired.Names.String()
 	}
-	var all []string
-	for _, m := range members {
-		all = append(all, m.Name)
+	members := r.members()
+	ids, k, first := r.rule.Members, r.rule.K, r.rule.First
+	if isAlone(r.rule) {
+		ids, k, first = r.sync(members, everybody)
 	}
-	named, need, first := r.desired.Names.Select(all)
-	return commit.Require(need, first, named...)
+	return commit.Require(k, first, names(members, ids)...).String()
 }
 
 func names(members []failover.Member, ids []failover.NodeID) []string {
@@ -128,7 +154,7 @@ func names(members []failover.Member, ids []failover.NodeID) []string {
 func (r *ruling) want(s failover.State, self failover.NodeID, current func(failover.NodeID) bool) *failover.Rule {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.known || len(s.Rules) == 0 {
+	if !r.known || !r.begun || len(s.Rules) == 0 {
 		return nil
 	}
 	newest := s.Rules[len(s.Rules)-1]

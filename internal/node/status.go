@@ -49,9 +49,9 @@ func (t *term) mode() string {
 	case sync.Names.Empty():
 		return "asynchronous"
 	case alone:
-		return "degraded: " + sync.Names.String()
+		return "degraded: " + t.ruling.spelled(sync)
 	}
-	return "synchronous: " + sync.Names.String()
+	return "synchronous: " + t.ruling.spelled(sync)
 }
 
 // behind is how far this follower's readers are behind what its upstream last said, and since when it has

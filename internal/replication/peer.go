@@ -35,6 +35,8 @@ type Options struct {
 	// Mended, if any, hears of every damaged page that a read or a scrub has found: where the good copy came from, or why there is none.
 	// It must not wait.
 	Mended func(database history.DatabaseID, page pagestore.PageNo, from string, err error)
+	// CountAs gives what a follower is called in the rule that commits are acknowledged by; nil: its name.
+	CountAs func(Identity) string
 }
 
 // Peer is a node's side of everything that travels between nodes. Its methods may be called from any
@@ -49,6 +51,7 @@ type Peer struct {
 	dir        string
 	scrubEvery time.Duration
 	mended     func(history.DatabaseID, pagestore.PageNo, string, error)
+	countAs    func(Identity) string
 
 	damaged chan damage
 
@@ -81,12 +84,15 @@ func NewPeer(o Options) (*Peer, error) {
 	if o.ScrubEvery == 0 {
 		o.ScrubEvery = DefaultScrubEvery
 	}
+	if o.CountAs == nil {
+		o.CountAs = func(who Identity) string { return who.Name }
+	}
 	s, err := openSlots(filepath.Join(o.Dir, slotsFileName), Bounds{SlotBytes: DefaultSlotBytes})
 	if err != nil {
 		return nil, err
 	}
 	p := &Peer{
-		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), dir: o.Dir, scrubEvery: o.ScrubEvery, mended: o.Mended,
+		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), dir: o.Dir, scrubEvery: o.ScrubEvery, mended: o.Mended, countAs: o.CountAs,
 		damaged:  make(chan damage, maxDamaged),
 		replicas: map[string]*replica{}, snapshots: map[*shipment]uint32{},
 	}
@@ -193,7 +199,7 @@ func (p *Peer) tryAdmit(cancel context.CancelCauseFunc, w *wire, who Identity) (
 
 // dismiss forgets a connection. Its acks count no more.
 func (p *Peer) dismiss(s *sender) {
-	p.pipeline.Forget(s.who.Name)
+	p.pipeline.Forget(p.countAs(s.who))
 	p.slots.release(s.who.Name)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -314,7 +314,7 @@ func (s *sender) settle() {
 		p.Logger.Info("a follower has caught up", "name", s.who.Name, "at", a.Flushed, "after", now.Sub(s.since).Round(time.Millisecond))
 	}
 	if counts {
-		p.pipeline.Acknowledge(s.who.Name, commit.Progress{Received: a.Received, Flushed: a.Flushed, Applied: a.Visible})
+		p.pipeline.Acknowledge(p.countAs(s.who), commit.Progress{Received: a.Received, Flushed: a.Flushed, Applied: a.Visible})
 	}
 }
 

@@ -114,7 +114,7 @@ func (p *Peer) replicaStatus(r *replica, now time.Time) Replica {
 		s.mu.Unlock()
 		out.Connected, out.PID, out.Remote, out.Since = true, s.pid, s.w.conn.RemoteAddr(), s.since
 		out.Sent, out.BytesSent = history.LSN(s.sent.Load()), s.w.sent.Load()
-		out.SyncPriority, out.SyncState = p.pipeline.SyncStateOf(r.who.Name)
+		out.SyncPriority, out.SyncState = p.pipeline.SyncStateOf(p.countAs(r.who))
 	}
 	p.fill(&out, a, now)
 	return out
