@@ -65,8 +65,12 @@ func (c *cluster) disturb(r *rand.Rand, all []*node) {
 	a, b := all[r.IntN(len(all))], all[r.IntN(len(all))]
 	switch r.IntN(8) {
 	case 0:
-		if !a.gone() {
+		switch {
+		case a.gone():
+		case r.IntN(2) == 0:
 			a.stop()
+		default:
+			a.kill()
 		}
 	case 1, 2:
 		if a.gone() {

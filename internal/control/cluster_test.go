@@ -32,6 +32,8 @@ type cluster struct {
 	conns map[*pipeEnd]struct{}
 	lose  func(p *pipeEnd) bool // what is written now
 	dials map[Channel]int
+	// refusals counts attempts to connect to where nobody listens.
+	refusals int
 
 	states map[uint64]failover.State // that nodes have seen
 }
@@ -134,6 +136,12 @@ func (c *cluster) heal() {
 
 func (c *cluster) dialer(from string) func(context.Context, string, Channel) (net.Conn, error) {
 	return func(ctx context.Context, address string, what Channel) (net.Conn, error) {
+		c.mu.Lock()
+		if n := c.nodes[from]; n != nil && n.killed {
+			c.mu.Unlock()
+			return nil, errors.New("killed")
+		}
+		c.mu.Unlock()
 		if c.cutOff(from, address) || c.cutOff(address, from) {
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -142,6 +150,7 @@ func (c *cluster) dialer(from string) func(context.Context, string, Channel) (ne
 		defer c.mu.Unlock()
 		n := c.nodes[address]
 		if n == nil || n.control == nil {
+			c.refusals++
 			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 		}
 		near, far := net.Pipe()
@@ -166,6 +175,7 @@ type node struct {
 	lossy   bool // it asks for a rule by which it acknowledges alone
 
 	control *Control
+	killed  bool
 	ctx     context.Context
 	stop    func()
 	serving *sync.WaitGroup
@@ -249,7 +259,7 @@ func (n *node) start() *node {
 	running.Go(func() { n.obey(ctx, ctl) })
 	serving := &sync.WaitGroup{}
 	n.c.mu.Lock()
-	n.control, n.ctx, n.serving = ctl, ctx, serving
+	n.control, n.ctx, n.serving, n.killed = ctl, ctx, serving, false
 	n.c.nodes[n.address] = n
 	n.c.mu.Unlock()
 	n.stop = sync.OnceFunc(func() {
@@ -304,6 +314,31 @@ func (c *cluster) next(s failover.State, f failover.Facts) (failover.State, []fa
 		}
 	}
 	return failover.Next(s, f)
+}
+
+// kill ends the node without a word from it.
+func (n *node) kill() {
+	n.c.mu.Lock()
+	ctl := n.control
+	n.control, n.killed = nil, true
+	var all []*pipeEnd
+	for p := range n.c.conns {
+		if p.from == n.address || p.to == n.address {
+			all = append(all, p)
+		}
+	}
+	n.c.mu.Unlock()
+	ctl.layer.cut(errors.New("killed"))
+	for _, p := range all {
+		_ = p.Close()
+	}
+	n.stop()
+}
+
+func (c *cluster) refused() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refusals
 }
 
 // obey does what the State asks of the node.

@@ -94,7 +94,7 @@ type Control struct {
 	store     *store
 	machine   *machine
 	layer     *layer
-	transport *raft.NetworkTransport
+	transport *transport
 	raft      *raft.Raft
 	close     func() error
 	futures   sync.WaitGroup // of Raft, that are waited for
@@ -195,12 +195,13 @@ func (c *Control) open() (err error) {
 	c.machine = &machine{learned: c.learn, applied: c.store.committed}
 	c.layer = newLayer(c.self, c.o.Address)
 	c.layer.dial = func(ctx context.Context, address string) (net.Conn, error) { return c.o.Dial(ctx, address, Raft) }
-	c.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Logger: logger, Stream: c.layer, MaxPool: 2, Timeout: 2 * time.Second,
 		// Without pipelines: one whose answers are refused while the next entry is sent waits for itself for ever, and
 		// keeps Raft from ending too. With an entry now and then they would gain nothing.
 		MaxRPCsInFlight: 1,
 	})
+	c.transport = &transport{network, c.sendsTo, c.layer}
 	c.raft, err = raft.NewRaft(&raft.Config{
 		ProtocolVersion: raft.ProtocolVersionMax, LocalID: c.self.id(),
 		HeartbeatTimeout: raftTimeout, ElectionTimeout: raftTimeout, LeaderLeaseTimeout: raftTimeout, CommitTimeout: commitPause,
@@ -256,12 +257,7 @@ func (c *Control) hurry() {
 	if len(all) != 1 || all[0].ID != c.self.id() {
 		return
 	}
-	err := c.transport.TimeoutNow(c.self.id(), c.self.at(c.o.Address), &raft.TimeoutNowRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax},
-	}, &raft.TimeoutNowResponse{})
-	if err != nil { // it elects itself all the same, later
-		c.o.Logger.Debug("the only voter could not be hurried", "error", err)
-	}
+	c.runForLeader()
 }
 
 // shutdown ends Raft. A disk that does not answer must not keep the node from ending.

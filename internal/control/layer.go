@@ -79,13 +79,13 @@ func (l *layer) Dial(at raft.ServerAddress, timeout time.Duration) (net.Conn, er
 	}
 	conn, err := l.dial(ctx, address)
 	if err != nil {
-		return nil, err
+		return nil, errUnreached{err}
 	}
 	m := newMessages(conn)
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	if err := l.greet(m, to); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, errUnreached{errors.Join(err, conn.Close())}
 	}
 	return l.track(m)
 }

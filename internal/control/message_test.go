@@ -114,7 +114,7 @@ func TestNonsenseOnEveryChannel(t *testing.T) {
 			{"no JSON", Watch, framed("{")},
 			{"no JSON", Command, framed("{")},
 			{"another server", Raft, hello(raftHello{"x/1", "a/0"})},
-			{"another node", Watch, hello(watchHello{From: "x", To: "y"})},
+			{"another node", Watch, hello(watchHello{From: "x", To: "y", Term: 1 << 40})},
 			{"raft in disorder", Raft, append(hello(raftHello{"x/1", to}), strings.Repeat("\xff\x00\xc1", 1000)...)},
 			{"a raft message that announces much", Raft, append(hello(raftHello{"x/1", to}), 0, 0xdd, 0xff, 0xff, 0xff, 0xff)},
 			{"a watch in disorder", Watch, append(hello(watchHello{From: "x", To: a.id}), framed("[]")...)},

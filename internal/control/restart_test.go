@@ -148,6 +148,78 @@ func TestCoordinatorThatStopsHandsOver(t *testing.T) {
 	})
 }
 
+func TestCoordinatorThatIsKilledIsFollowedAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		all := c.three()
+		all = append(all, c.join("d", all[0]), c.join("e", all[1]))
+		c.until("five vote", func() bool { return len(c.voters(c.coordinator(all...))) == 5 })
+		for range 5 {
+			k, leader := c.coordinator(all...), c.leader(all...)
+			rest := without(all, k)
+			began := time.Now()
+			go k.kill()
+			c.until("another coordinates", func() bool { return c.coordinator(rest...) != nil })
+			if took := time.Since(began); took > successionPause {
+				t.Errorf("it took %v", took)
+			}
+			if c.coordinator(rest...) == leader {
+				t.Error("the leader's node coordinates")
+			}
+			time.Sleep(10 * time.Second)
+			k.restart()
+			c.until("all is well", func() bool { return len(c.voters(leader)) == 5 && c.followed(all) })
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// Entries reach a node that was away for long as soon as it is back: its vote may be needed.
+func TestRaftComesBackToWhoWasAwayAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		all := c.three()
+		k := c.coordinator(all...)
+		for _, away := range without(all, k) {
+			for _, cutOff := range []bool{true, false} {
+				if cutOff {
+					c.cut([]*node{away}, without(all, away)...)
+				} else {
+					away.stop()
+				}
+				time.Sleep(10 * time.Minute)
+				k = c.coordinator(without(all, away)...)
+				k.do(setting("stall_timeout", map[bool]string{true: "8s", false: "9s"}[cutOff]))
+				if cutOff {
+					c.heal()
+				} else {
+					away.restart()
+				}
+				has := func() bool { return away.control.raft.LastIndex() == k.control.raft.LastIndex() }
+				if took := c.until("it has all entries", has); took > 3*time.Second || !cutOff && took > 3*redialPause {
+					t.Errorf("it took %v", took)
+				}
+				c.until("all is well", func() bool { return c.followed(all) && c.coordinator(all...) != nil })
+			}
+		}
+	})
+}
+
+func TestNobodyDialsWhoWasRemoved(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		all := c.three()
+		d := c.join("d", all[0])
+		c.until("it is part of Raft", func() bool { return len(c.coordinator(all...).control.raft.GetConfiguration().Configuration().Servers) == 4 })
+		d.kill()
+		k := c.coordinator(all...)
+		k.do(failover.Command{Kind: failover.RemoveCommand, Node: string(d.id)})
+		time.Sleep(10 * time.Second)
+		before := c.refused()
+		time.Sleep(time.Minute)
+		if n := c.refused() - before; n != 0 {
+			t.Errorf("it was tried %d times", n)
+		}
+	})
+}
+
 // Whoever is told that a node is gone may stop it: those that stay must be able to decide without it, though it coordinated.
 func TestClusterShrinksToOneNode(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {

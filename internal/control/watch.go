@@ -29,6 +29,12 @@ func (c *Control) serveWatch(ctx context.Context, m *messages) error {
 	if err := m.receive(&h, watchTimeout); err != nil {
 		return err
 	}
+	err := c.attend(ctx, m, h)
+	c.succeed(ctx, h.From)
+	return err
+}
+
+func (c *Control) attend(ctx context.Context, m *messages, h watchHello) error {
 	w := watchWelcome{Node: c.o.Self, Store: c.self.store}
 	if h.To != c.o.Self {
 		w.Refused = fmt.Sprintf("here is node %s, not %s", c.o.Self, h.To)
