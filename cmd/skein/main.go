@@ -29,6 +29,7 @@ type commands struct {
 	Failover   failoverCommand   `cmd:"" help:"Promote a node although the leader cannot hand over."`
 	Config     configCommand     `cmd:"" help:"Show or change settings of the cluster and of its nodes."`
 	Remove     removeCommand     `cmd:"" help:"Have a node leave the cluster for good."`
+	Vault      vaultCommand      `cmd:"" help:"See and bring back what a node had and its cluster had not."`
 	Gameday    gamedayCommand    `cmd:"" help:"Break a cluster on purpose, round after round, and report what its clients notice."`
 	Verify     verifyCommand     `cmd:"" help:"Read every page on every node and compare them; exits with 1 when something is wrong."`
 	Version    versionCommand    `cmd:"" help:"Show the version."`

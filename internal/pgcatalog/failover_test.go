@@ -138,6 +138,11 @@ func TestWhatANodeCannotKnowIsNull(t *testing.T) {
 	query("SELECT json_extract(skein_overview(), '$.health'), json_extract(skein_overview(), '$.blind')", "unknown|nobody coordinates")
 }
 
+func TestDatabasesHaveNumbers(t *testing.T) {
+	query, _, _ := replicated(t, nil, false)
+	query("SELECT * FROM skein_databases", "2|postgres|postgres|0", "3|other|app|0")
+}
+
 func TestOverviewIsJSON(t *testing.T) {
 	query, _, s := appointed(t, newFakeFailover())
 	_ = query

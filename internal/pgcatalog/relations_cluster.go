@@ -23,6 +23,7 @@ func clusterRelations() []relation {
 		{"pg_stat_wal", 12277, "wal_records int8, wal_fpi int8, wal_bytes numeric, wal_buffers_full int8, wal_write int8, wal_sync int8, wal_write_time float8, wal_sync_time float8, stats_reset timestamptz", statWalRows},
 		{"pg_stat_activity", 12224, "datid oid, datname name, pid int4, leader_pid int4, usesysid oid, usename name, application_name text, client_addr text, client_hostname text, client_port int4, backend_start timestamptz, xact_start timestamptz, query_start timestamptz, state_change timestamptz, wait_event_type text, wait_event text, state text, backend_xid xid, backend_xmin xid, query_id int8, query text, backend_type text", activityRows},
 		{"skein_degradations", 12903, "began timestamptz, ended timestamptz, from_lsn pg_lsn, to_lsn pg_lsn, commits int8, reason text", degradationRows},
+		{"skein_databases", 12906, "id int8, name text, owner text, bytes int8", numberedDatabaseRows},
 		{"pg_timezone_names", 12128, "name text, abbrev text, utc_offset interval, is_dst bool", timezoneRows},
 	}
 }
@@ -73,6 +74,17 @@ func databaseRows(b *rowBuilder) {
 	for _, d := range b.databases() {
 		b.add(ObjectOID(KindDatabase, d.Name), d.Name, b.roleOID(d.Owner), 6, "c", false, true, -1, 0, 0, defaultTablespace,
 			"C.UTF-8", "C.UTF-8", nil, nil, nil)
+	}
+}
+
+// numberedDatabaseRows has the numbers by which the log and the files name databases.
+func numberedDatabaseRows(b *rowBuilder) {
+	c := b.sess().Cluster()
+	if c == nil {
+		return
+	}
+	for _, d := range c.Databases() {
+		b.add(int64(d.ID), d.Name, or(d.Owner, b.bootstrapName()), c.DatabaseSize(d.Name))
 	}
 }
 
