@@ -139,7 +139,7 @@ func TestQuietCluster(t *testing.T) {
 		before, version := c.dials[Watch]+c.dials[Command]+c.dials[Raft], len(c.states)
 		c.mu.Unlock()
 		k := c.coordinator(all...)
-		time.Sleep(10 * time.Minute)
+		time.Sleep(time.Minute)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if after := c.dials[Watch] + c.dials[Command] + c.dials[Raft]; after != before || len(c.states) != version {

@@ -185,7 +185,7 @@ func TestRaftComesBackToWhoWasAwayAtOnce(t *testing.T) {
 				} else {
 					away.stop()
 				}
-				time.Sleep(10 * time.Minute)
+				time.Sleep(time.Minute)
 				k = c.coordinator(without(all, away)...)
 				k.do(setting("stall_timeout", map[bool]string{true: "8s", false: "9s"}[cutOff]))
 				if cutOff {
@@ -207,7 +207,9 @@ func TestNobodyDialsWhoWasRemoved(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		all := c.three()
 		d := c.join("d", all[0])
-		c.until("it is part of Raft", func() bool { return len(c.coordinator(all...).control.raft.GetConfiguration().Configuration().Servers) == 4 })
+		c.until("it is part of Raft", func() bool {
+			return len(c.coordinator(all...).control.raft.GetConfiguration().Configuration().Servers) == 4
+		})
 		d.kill()
 		k := c.coordinator(all...)
 		k.do(failover.Command{Kind: failover.RemoveCommand, Node: string(d.id)})
