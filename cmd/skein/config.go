@@ -13,8 +13,8 @@ type configCommand struct {
 
 type showConfigCommand struct {
 	clusterFlags
-	Node string `placeholder:"NODE" help:"Show its attributes: priority, never_leader, hidden, delay."`
-	JSON bool   `name:"json" help:"For programs."`
+	Node string `env:"-" placeholder:"NODE" help:"Show its attributes: priority, never_leader, hidden, delay."`
+	JSON bool   `env:"-" name:"json" help:"For programs."`
 }
 
 func (c *showConfigCommand) Run(ctx context.Context) error {
@@ -23,7 +23,7 @@ func (c *showConfigCommand) Run(ctx context.Context) error {
 
 type setConfigCommand struct {
 	clusterFlags
-	Node  string `placeholder:"NODE" help:"Change one of its attributes instead: priority, never_leader, hidden."`
+	Node  string `env:"-" placeholder:"NODE" help:"Change one of its attributes instead: priority, never_leader, hidden."`
 	Name  string `arg:"" help:"Such as failover_timeout or synchronous_standby_names."`
 	Value string `arg:"" help:"As in ALTER SYSTEM SET; default is what a new cluster has."`
 }

@@ -11,10 +11,10 @@ import (
 
 type failoverCommand struct {
 	clusterFlags
-	To             string `placeholder:"NODE" help:"Who is to lead."`
-	AcceptDataLoss bool   `help:"Promote it even though acknowledged commits may be lost. What is at stake is shown first, and recorded."`
-	DryRun         bool   `help:"Change nothing; say who would lead, what would be lost, and why the others would not."`
-	Yes            bool   `short:"y" help:"Do not ask."`
+	To             string `env:"-" placeholder:"NODE" help:"Who is to lead."`
+	AcceptDataLoss bool   `env:"-" help:"Promote it even though acknowledged commits may be lost. What is at stake is shown first, and recorded."`
+	DryRun         bool   `env:"-" help:"Change nothing; say who would lead, what would be lost, and why the others would not."`
+	Yes            bool   `env:"-" short:"y" help:"Do not ask."`
 }
 
 func (c *failoverCommand) Validate() error {

@@ -8,7 +8,7 @@ import (
 
 type historyCommand struct {
 	clusterFlags
-	JSON bool `name:"json" help:"For programs."`
+	JSON bool `env:"-" name:"json" help:"For programs."`
 }
 
 func (c *historyCommand) Run(ctx context.Context) error {

@@ -36,14 +36,7 @@ type commands struct {
 }
 
 func main() {
-	parser := kong.Parse(&commands{},
-		kong.Name("skein"),
-		kong.Description("A replicated SQL database: SQLite runs the SQL, PostgreSQL's clients connect to it.\n\nStart with `skein demo`."),
-		kong.UsageOnError(),
-		kong.DefaultEnvars("SKEIN"),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.BindTo(context.Background(), (*context.Context)(nil)),
-	)
+	parser := kong.Parse(&commands{}, options()...)
 	err := parser.Run()
 	switch {
 	case err == nil:
@@ -55,4 +48,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "skein:", err)
 	}
 	os.Exit(1)
+}
+
+// options of the command line. Every flag has an environment variable but those of single orders: these are given each time.
+func options() []kong.Option {
+	return []kong.Option{
+		kong.Name("skein"),
+		kong.Description("A replicated SQL database: SQLite runs the SQL, PostgreSQL's clients connect to it.\n\nStart with `skein demo`."),
+		kong.UsageOnError(),
+		kong.DefaultEnvars("SKEIN"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(context.Background(), (*context.Context)(nil)),
+	}
 }

@@ -8,7 +8,7 @@ import (
 
 type membersCommand struct {
 	clusterFlags
-	JSON bool `name:"json" help:"For programs."`
+	JSON bool `env:"-" name:"json" help:"For programs."`
 }
 
 func (c *membersCommand) Run(ctx context.Context) error {

@@ -23,8 +23,8 @@ func (f clusterFlags) options(json bool) console.Options {
 
 type statusCommand struct {
 	clusterFlags
-	Watch bool `short:"w" help:"Show it again and again, until Ctrl-C."`
-	JSON  bool `name:"json" help:"For programs; with --watch one line for each change."`
+	Watch bool `env:"-" short:"w" help:"Show it again and again, until Ctrl-C."`
+	JSON  bool `env:"-" name:"json" help:"For programs; with --watch one line for each change."`
 }
 
 func (c *statusCommand) Run(ctx context.Context) error {

@@ -11,9 +11,9 @@ import (
 
 type switchoverCommand struct {
 	clusterFlags
-	To     string `placeholder:"NODE" help:"Who is to lead. Without it: whoever fits best."`
-	At     string `placeholder:"TIME" help:"Not now but at 22:30, at \"2006-01-02 22:30\", or in +90m."`
-	Cancel bool   `help:"Give up the one that was asked for."`
+	To     string `env:"-" placeholder:"NODE" help:"Who is to lead. Without it: whoever fits best."`
+	At     string `env:"-" placeholder:"TIME" help:"Not now but at 22:30, at \"2006-01-02 22:30\", or in +90m."`
+	Cancel bool   `env:"-" help:"Give up the one that was asked for."`
 }
 
 func (c *switchoverCommand) Validate() error {

@@ -21,7 +21,7 @@ type vaultFlags struct {
 
 type listVaultCommand struct {
 	vaultFlags
-	JSON bool `name:"json" help:"For programs."`
+	JSON bool `env:"-" name:"json" help:"For programs."`
 }
 
 func (c *listVaultCommand) Run() error {
@@ -31,15 +31,15 @@ func (c *listVaultCommand) Run() error {
 // chosenFlags name transactions.
 type chosenFlags struct {
 	Tail     string   `arg:"" optional:"" help:"Name of a tail as skein vault list has it, or how it begins. Needless where there is only one."`
-	Database string   `placeholder:"NAME" help:"Only those of this database."`
-	Entry    []string `placeholder:"LSN" help:"Only this entry, such as 0/1A2B; may be given again."`
+	Database string   `env:"-" placeholder:"NAME" help:"Only those of this database."`
+	Entry    []string `env:"-" placeholder:"LSN" help:"Only this entry, such as 0/1A2B; may be given again."`
 }
 
 type showVaultCommand struct {
 	vaultFlags
 	chosenFlags
 	URL  string `name:"url" placeholder:"URL" help:"A cluster to ask for the names of the databases; without it they have numbers."`
-	JSON bool   `name:"json" help:"For programs."`
+	JSON bool   `env:"-" name:"json" help:"For programs."`
 }
 
 func (c *showVaultCommand) Run(ctx context.Context) error {
@@ -50,9 +50,9 @@ type applyVaultCommand struct {
 	clusterFlags
 	vaultFlags
 	chosenFlags
-	DryRun bool `help:"Only show what would come of it."`
-	Force  bool `help:"Apply also what contradicts the database as it is now; without it that is left out."`
-	Yes    bool `short:"y" help:"Do not ask."`
+	DryRun bool `env:"-" help:"Only show what would come of it."`
+	Force  bool `env:"-" help:"Apply also what contradicts the database as it is now; without it that is left out."`
+	Yes    bool `env:"-" short:"y" help:"Do not ask."`
 }
 
 func (c *applyVaultCommand) Run(ctx context.Context) error {
