@@ -122,7 +122,7 @@ func (c Command) join(d *decision) error {
 		if old.Name != m.Name {
 			continue
 		}
-		if d.up(d.facts.look(old.ID)) {
+		if o := d.facts.look(old.ID); d.up(o) || d.unknown(o) {
 			return fmt.Errorf("there is a node %s already, and it is running: give this one another name", m.Name)
 		}
 		d.Members[i].Name = d.freeName(m.Name + "-lost")
