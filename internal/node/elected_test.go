@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -276,4 +277,28 @@ func TestTheHistoryTellsWhatANodeGaveUp(t *testing.T) {
 		}
 		return errors.New("it does not")
 	})
+}
+
+// What is damaged here is all that there is: it stays where it is, and somebody is told.
+func TestTheOnlyCopyIsNotSetAside(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a")
+	a := c.leader()
+	a.stop()
+	delete(c.nodes, "a")
+	segments, err := filepath.Glob(filepath.Join(a.options.Dir, "log", "*.log"))
+	if err != nil || len(segments) == 0 {
+		t.Fatal(err, "or no log")
+	}
+	if err := os.Remove(segments[0]); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Open(Options{Dir: a.options.Dir, Name: "a", PGAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Bootstrap: true})
+	if err == nil {
+		_ = n.closeListeners()
+		t.Fatal("it waits for a copy that nobody has")
+	}
+	if _, err := os.Stat(filepath.Join(a.options.Dir, "log")); err != nil {
+		t.Error(err)
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -152,7 +153,7 @@ func (n *Node) openStorage() error {
 // vault as it is.
 func (n *Node) setAside(err error) error {
 	damaged := errors.Is(err, pagestore.ErrDamaged) || errors.Is(err, replog.ErrDamaged)
-	if !damaged || n.leadsByHand() {
+	if !damaged || n.leadsByHand() || n.isOnlyCopy() {
 		return err
 	}
 	n.reread = true
@@ -166,6 +167,16 @@ func (n *Node) setAside(err error) error {
 		return err
 	}
 	return errors.Join(replog.SyncDir(vault), replog.SyncDir(n.options.Dir))
+}
+
+// isOnlyCopy says whether no other member holds data: what is here, damaged as it is, is then all that there is.
+func (n *Node) isOnlyCopy() bool {
+	a, ok := n.cluster.(*appointed)
+	if !ok {
+		return false
+	}
+	c := n.control.Load()
+	return c == nil || !slices.ContainsFunc(c.State().Members, func(m failover.Member) bool { return !m.Witness && m.ID != a.self() })
 }
 
 func (n *Node) listen() (err error) {
