@@ -194,7 +194,7 @@ func (n *Node) mayFound() bool {
 		l := n.link()
 		_, err := l.Identify(asking, address)
 		stop()
-		if err == nil {
+		if err == nil || errors.As(err, new(*replication.Refused)) {
 			return false
 		}
 	}

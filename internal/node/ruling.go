@@ -232,16 +232,24 @@ func (r recorder) RecordDegraded(ctx context.Context, from history.LSN, reason s
 	if err := r.goAlone(ctx); err != nil {
 		return err
 	}
-	return r.next().RecordDegraded(ctx, from, reason)
+	err := r.next().RecordDegraded(ctx, from, reason)
+	if err != nil { // it does not go on alone, so that nobody would ever say that it does not any more
+		r.goBack()
+	}
+	return err
 }
 
 // RecordRestored asks the cluster for the old rule again, which is in force already.
 func (r recorder) RecordRestored(ctx context.Context, first, last history.LSN, commits int64) error {
+	r.goBack()
+	return r.next().RecordRestored(ctx, first, last, commits)
+}
+
+func (r *ruling) goBack() {
 	r.mu.Lock()
 	r.alone = false
 	r.mu.Unlock()
 	r.cluster.tell()
-	return r.next().RecordRestored(ctx, first, last, commits)
 }
 
 func (r *ruling) goAlone(ctx context.Context) error {
@@ -249,6 +257,9 @@ func (r *ruling) goAlone(ctx context.Context) error {
 	defer r.mu.Unlock()
 	if r.members == nil {
 		return nil
+	}
+	if r.rule.ID == 0 { // the next leadership must not begin by asking for this
+		return errDeposed
 	}
 	r.alone = true
 	r.cluster.tell()

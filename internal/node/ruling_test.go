@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 
 	"skein/internal/commit"
 	"skein/internal/failover"
+	"skein/internal/history"
 )
 
 // ruled is a leader whose followers are made up.
@@ -89,6 +91,45 @@ func TestALeaderIsBoundByARuleThatCountsOnOthers(t *testing.T) {
 		if c, _ := r.pipeline.Sync(); c.Bound == alone || c.Names.Empty() {
 			t.Errorf("under %+v: %+v", rule, c)
 		}
+	}
+}
+
+// degradations fail to be written.
+type degradations struct{ err error }
+
+func (d degradations) RecordDegraded(context.Context, history.LSN, string) error { return d.err }
+func (d degradations) RecordRestored(context.Context, history.LSN, history.LSN, int64) error {
+	return d.err
+}
+
+// Whoever asks to go on alone and then does not must not be taken to do so for ever: nobody else could be promoted.
+func TestALeaderThatDoesNotGoOnAloneAfterAllDoesNotAskForIt(t *testing.T) {
+	r := rule(t, "ANY 1 (*)")
+	s := failover.State{Members: r.members, Rules: []failover.Rule{{ID: 7, Leader: "1", Members: []failover.NodeID{"2", "3"}, K: 1}}}
+	wants := func() *failover.Rule {
+		return r.want(s, "1", func(failover.NodeID) bool { return true })
+	}
+	broken := recorder{r.ruling, func() commit.Recorder { return degradations{errors.New("no space left")} }}
+	r.begin()
+	if err := broken.RecordDegraded(t.Context(), 1, ""); !errors.Is(err, errDeposed) {
+		t.Error(err)
+	}
+	r.enforce(s.Rules[0])
+	if w := wants(); w != nil {
+		t.Errorf("asked before this leadership, it asks for %+v", w)
+	}
+	r.enforce(failover.Rule{ID: 8, Leader: "1"})
+	if err := broken.RecordDegraded(t.Context(), 1, ""); err == nil {
+		t.Error("it was not written down, and nobody heard of that")
+	}
+	if w := wants(); w != nil {
+		t.Errorf("it could not write that down, and asks for %+v", w)
+	}
+	if err := (recorder{r.ruling, func() commit.Recorder { return degradations{} }}).RecordDegraded(t.Context(), 1, ""); err != nil {
+		t.Error(err)
+	}
+	if w := wants(); w == nil || !isAlone(*w) {
+		t.Errorf("alone, it asks for %+v", w)
 	}
 }
 
