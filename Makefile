@@ -28,7 +28,8 @@ fuzz:
 	  done; \
 	done
 
-# Long runs: kill -9 at random points for CRASHTEST_TIME, random faults of a cluster for CLUSTERTEST_TIME, and CRASHTEST_CUTS power cuts of an ext4 file system (root only).
+# Long runs: kill -9 at random points for CRASHTEST_TIME, random faults of a cluster for CLUSTERTEST_TIME, random histories of failovers for
+# FAILOVER_TIME, and CRASHTEST_CUTS power cuts of an ext4 file system (root only).
 soak:
 	$(GO) test -tags soak -run Soak -timeout 0 -v ./internal/...
 

@@ -44,7 +44,7 @@ const (
 	// switchoverWait is for how long a switchover waits for its target, unless whoever asks says until when.
 	switchoverWait = time.Minute
 	// forceWait is for how long an operator's choice goes before the rules again.
-	forceWait = 30 * time.Second
+	forceWait = 10 * time.Second
 )
 
 // Apply gives the State in which the command is carried out, or is being carried out. The State is s, with its Version, if there is
@@ -90,6 +90,14 @@ func (c Command) apply(d *decision) error {
 	return c.switchover(d, m)
 }
 
+func (d *decision) change(id NodeID, f func(*Member)) {
+	for i := range d.Members {
+		if d.Members[i].ID == id {
+			f(&d.Members[i])
+		}
+	}
+}
+
 // find gives the member of that name or ID.
 func (d *decision) find(node string) (Member, error) {
 	for _, m := range d.Members {
@@ -128,9 +136,6 @@ func (c Command) join(d *decision) error {
 		d.Members[i].Name = d.freeName(m.Name + "-lost")
 		d.Members[i].Leaving = true
 		d.happened(MemberEvent, old.ID, "what was %s is now called %s, and leaves: another node came under its name", m.Name, d.Members[i].Name)
-		if !d.needs(old.ID) {
-			d.remove(d.Members[i])
-		}
 		break
 	}
 	d.Members = append(d.Members, m)
@@ -167,11 +172,7 @@ func (c Command) rejoin(d *decision, old, m Member) error {
 	if now == old {
 		return nil
 	}
-	for i := range d.Members {
-		if d.Members[i].ID == m.ID {
-			d.Members[i] = now
-		}
-	}
+	d.change(m.ID, func(m *Member) { *m = now })
 	d.happened(MemberEvent, m.ID, "%s is at %s", m.Name, m.PeerAddr)
 	return nil
 }
@@ -199,13 +200,8 @@ func (c Command) remove(d *decision, m Member) error {
 				r.K, m.Name, staying)
 		}
 	}
-	for i := range d.Members {
-		if d.Members[i].ID == m.ID {
-			d.Members[i].Leaving = true
-			m = d.Members[i]
-		}
-	}
-	if !d.needs(m.ID) {
+	d.change(m.ID, func(m *Member) { m.Leaving = true })
+	if !d.needs(m.ID) && d.leads() {
 		d.remove(m)
 		return nil
 	}
@@ -255,11 +251,10 @@ func (c Command) alter(d *decision, m Member) error {
 	if now == m {
 		return nil
 	}
-	for i := range d.Members {
-		if d.Members[i].ID == m.ID {
-			d.Members[i] = now
-		}
+	if now.NeverLeader && !m.NeverLeader && m.ID == d.Leader {
+		return fmt.Errorf("%s leads: have another node lead first, with skein switchover", m.Name)
 	}
+	d.change(m.ID, func(m *Member) { *m = now })
 	d.happened(MemberEvent, m.ID, "%s: %s", m.Name, listed(c.Values))
 	return nil
 }
@@ -397,6 +392,7 @@ func (c Command) cancel(d *decision) error {
 // force has the cluster elect a node that an operator names. Without DataLoss it has to be provable, now and when it is
 // elected, that nothing is lost.
 func (c Command) force(d *decision, m Member) error {
+	d.change(m.ID, func(m *Member) { m.Leaving = false })
 	if why := d.unfit(m.ID); why != "" && !(c.DataLoss && d.onlyTainted(m)) {
 		return fmt.Errorf("%s: it cannot be promoted", why)
 	}
@@ -429,5 +425,5 @@ func (c Command) force(d *decision, m Member) error {
 // onlyTainted says whether nothing but what it may lack speaks against a node.
 func (d *decision) onlyTainted(m Member) bool {
 	o := d.facts.look(m.ID)
-	return !m.Leaving && d.up(o) && o.Disk == m.Disk && o.Ready && o.Stalled <= d.Settings.FailoverTimeout
+	return d.up(o) && o.Disk == m.Disk && o.Ready && o.Stalled <= d.Settings.FailoverTimeout
 }

@@ -11,7 +11,7 @@ import (
 func (d *decision) watch() {
 	leader := d.facts.look(d.Leader)
 	m, _ := d.member(d.Leader)
-	leads := d.up(leader) && leader.Disk == m.Disk && leader.Leading == d.Epoch
+	leads := d.leads()
 	switch {
 	case leads && !d.Began.IsZero():
 		d.finish(leader)
@@ -31,6 +31,13 @@ func (d *decision) watch() {
 		return
 	}
 	d.letGo()
+}
+
+// leads says whether the appointed leader does, as far as the coordinator hears.
+func (d *decision) leads() bool {
+	m, _ := d.member(d.Leader)
+	o := d.facts.look(d.Leader)
+	return d.Phase == Leading && d.up(o) && o.Disk == m.Disk && o.Leading == d.Epoch
 }
 
 // finish ends an election: its leader leads.

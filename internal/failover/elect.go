@@ -136,7 +136,7 @@ func (d *decision) whyNot(a Observation) string {
 		return "its disk has not answered for " + short(a.Stalled)
 	case asked:
 		return ""
-	case m.NeverLeader:
+	case m.NeverLeader && m.ID != d.Leader:
 		return "it is never to lead"
 	case m.Delay > 0:
 		return "it is delayed on purpose"
@@ -161,8 +161,8 @@ func (d *decision) inSyncSet(id NodeID) bool {
 
 // better says whether a is to lead rather than b: it has more, or as much and is asked for, or as much and a higher priority.
 func (d *decision) better(a, b Observation) bool {
-	if a.Position.Less(b.Position) || b.Position.Less(a.Position) {
-		return b.Position.Less(a.Position)
+	if higher(a, b) || higher(b, a) {
+		return higher(a, b)
 	}
 	if d.Switchover != nil && d.Switchover.Paused {
 		for _, id := range []NodeID{d.Switchover.To, d.Leader, d.before()} {
@@ -186,10 +186,14 @@ func (d *decision) before() NodeID {
 	return ""
 }
 
+// higher says whether a has more than b: the later epoch, and within one the later entry. However many entries of an older
+// epoch a node has, they cannot all have been acknowledged if a later epoch began without them.
+func higher(a, b Observation) bool { return b.Position.Less(a.Position) }
+
 func highest(answers []Observation) Observation {
 	var best Observation
 	for _, a := range answers {
-		if best.Position.Less(a.Position) {
+		if higher(a, best) {
 			best = a
 		}
 	}
@@ -199,7 +203,7 @@ func highest(answers []Observation) Observation {
 // decideOn appoints to, or has it first copy what only source has.
 func (d *decision) decideOn(to, source Observation, answers []Observation) {
 	lossless := d.lossless(answers)
-	if to.Position.Less(source.Position) {
+	if higher(source, to) {
 		d.Phase, d.Candidate, d.Source, d.Goal = CatchingUp, to.Node, source.Node, source.Position
 		if !lossless {
 			d.Losses = append(d.Losses, d.Epoch)
@@ -215,7 +219,7 @@ func (d *decision) decideOn(to, source Observation, answers []Observation) {
 func (d *decision) because(to Observation, answers []Observation) string {
 	var reasons []string
 	for _, a := range answers {
-		if to.Position.Less(a.Position) {
+		if higher(a, to) {
 			if why := d.whyNot(a); why != "" {
 				reasons = append(reasons, d.name(a.Node)+": "+why)
 			}

@@ -68,11 +68,7 @@ type Prospect struct {
 func Explain(s State, f Facts) Explanation {
 	d := newDecision(s, f)
 	leader := f.look(s.Leader)
-	m, _ := s.member(s.Leader)
-	e := Explanation{
-		Leader: s.Leader, WouldLose: -1,
-		Leads: s.Phase == Leading && s.up(leader) && leader.Disk == m.Disk && leader.Leading == s.Epoch,
-	}
+	e := Explanation{Leader: s.Leader, WouldLose: -1, Leads: d.leads()}
 	e.Mode = d.mode(e.Leads)
 	if r, ok := s.newest(); ok {
 		e.Rule = s.words(r)
@@ -205,7 +201,7 @@ func (d *decision) prospect() Prospect {
 		return p
 	}
 	p.Winner = to.Node
-	if source := highest(answers); to.Position.Less(source.Position) {
+	if source := highest(answers); higher(source, to) {
 		p.Source = source.Node
 	}
 	p.Why = d.name(to.Node) + " holds the most of those that may lead"
