@@ -14,7 +14,8 @@ func TestMemberWhoseVoteCountsDoesNotGoYet(t *testing.T) {
 		voters  []NodeID
 		members int
 	}{{[]NodeID{"a", "b"}, 2}, {[]NodeID{"a"}, 1}, {nil, 1}} {
-		next, _, err := remove.Apply(s, Facts{Voters: test.voters})
+		leader := Observation{Report: Report{Node: "a", Incarnation: 1, Leading: s.Epoch}}
+		next, _, err := remove.Apply(s, Facts{Voters: test.voters, Nodes: []Observation{leader}})
 		if err != nil || len(next.Members) != test.members {
 			t.Errorf("while %v vote, the members are %v, %v", test.voters, next.Members, err)
 		}
