@@ -25,7 +25,7 @@ type commands struct {
 	Status     statusCommand     `cmd:"" help:"Show how the cluster stands: exits with 0 when all is well, 1 when something is wrong, 2 when that cannot be told."`
 	Members    membersCommand    `cmd:"" help:"List the nodes of the cluster."`
 	History    historyCommand    `cmd:"" help:"Show every election, promotion, switchover and change of members, with its reason."`
-	Switchover switchoverCommand `cmd:"" help:"Have another node lead, in order: writes wait for a moment, nothing fails."`
+	Switchover switchoverCommand `cmd:"" help:"Have another node lead, in order: transactions end first, nothing is lost."`
 	Failover   failoverCommand   `cmd:"" help:"Promote a node although the leader cannot hand over."`
 	Config     configCommand     `cmd:"" help:"Show or change settings of the cluster and of its nodes."`
 	Remove     removeCommand     `cmd:"" help:"Have a node leave the cluster for good."`

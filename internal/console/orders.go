@@ -79,7 +79,7 @@ func plain(err error) error {
 
 func (o *order) say(format string, args ...any) { fmt.Fprintf(o.Out, format+"\n", args...) }
 
-// Switchover has another node lead, in order: writes wait for a moment, nothing fails and nothing is lost. at is "" for now.
+// Switchover has another node lead, in order: transactions end first, and nothing is lost. at is "" for now.
 func Switchover(ctx context.Context, options Options, to, at string) error {
 	o, err := begin(ctx, options)
 	if err != nil {
@@ -228,7 +228,7 @@ func (s style) stake(o overview.Overview, f FailoverOptions) string {
 	var b strings.Builder
 	switch {
 	case o.Leads:
-		fmt.Fprintf(&b, "%s leads epoch %d and answers. skein switchover --to %s hands over without failing a statement.\n", o.Leader, o.Epoch, f.To)
+		fmt.Fprintf(&b, "%s leads epoch %d and answers. skein switchover --to %s hands over in order.\n", o.Leader, o.Epoch, f.To)
 	case o.Leader != "":
 		fmt.Fprintf(&b, "%s led last, in epoch %d.\n", o.Leader, o.Epoch)
 	}
