@@ -302,3 +302,18 @@ func TestTheOnlyCopyIsNotSetAside(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// P5: the appointed leader has lost the end of its log, and with it all of its epoch, before anybody has noticed.
+func TestATaintedNodeDoesNotBeginItsEpoch(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a")
+	a := c.leader().current.Load()
+	a.pipeline.StepDown()
+	if err := a.pipeline.Taint("the end of its log is gone"); err != nil {
+		t.Fatal(err)
+	}
+	d := failover.Duty{Epoch: a.pipeline.Promised() + 1, Role: failover.Lead}
+	if err := (&role{term: a}).begin(t.Context(), d); !errors.Is(err, errTainted) || a.pipeline.Leading() {
+		t.Errorf("%v; it leads: %v", err, a.pipeline.Leading())
+	}
+}

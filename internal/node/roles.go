@@ -22,6 +22,10 @@ const refusedPause = time.Second
 // clearTime is how long following waits for clients of a leadership that is over to be gone.
 const clearTime = time.Second
 
+// errTainted keeps a node from leading that was honest when it was appointed. A leader whose disk has lost the end of the log, with
+// all of its epoch, would begin that anew, and others would take back what it had acknowledged.
+var errTainted = errors.New("this node may lack commits that it has acknowledged")
+
 // roles carries out one duty after the other until ctx is done, or the node's copy cannot be continued.
 func (t *term) roles(ctx context.Context) error {
 	r := &role{term: t}
@@ -176,6 +180,9 @@ func (r *role) begin(ctx context.Context, d failover.Duty) error {
 	}
 	if d.DespiteTaint {
 		t.pipeline.Regain(0)
+	}
+	if why := t.pipeline.Tainted(); why != "" {
+		return fmt.Errorf("%w: %s", errTainted, why)
 	}
 	if err := t.pipeline.Lead(ctx, d.Epoch); err != nil {
 		return err
