@@ -87,6 +87,8 @@ type fault struct {
 	gone bool
 	// well: it could be elected again.
 	well bool
+	// unheard: but another one would do better, since the followers do not hear it.
+	unheard bool
 }
 
 // fault finds the reason to replace the leader, if there is one. A leader that enough followers hear is not replaced
@@ -101,7 +103,7 @@ func (d *decision) fault(m Member, leader Observation) (f fault, ok bool) {
 	case leader.heard() && leader.Disk != m.Disk:
 		return fault{cause: name + " came back with another disk", gone: true}, true
 	case d.seen(leader) && leader.Failed != "" && leader.Leading != d.Epoch:
-		return fault{cause: name + " stopped leading: " + leader.Failed, gone: true, well: true}, true
+		return fault{cause: name + " stopped leading: " + leader.Failed, gone: true, well: true, unheard: len(ears.deaf) > rule.K}, true
 	case d.restarted(leader):
 		return fault{cause: name + " restarted", gone: true, well: true}, true
 	case leader.Refused && ears.streams == 0:
@@ -113,6 +115,8 @@ func (d *decision) fault(m Member, leader Observation) (f fault, ok bool) {
 			short(leader.Silence), ears.hear, rule.K)}, true
 	case rule.K > 0 && ears.hear < rule.K && len(ears.deaf) > rule.K:
 		return fault{cause: fmt.Sprintf("%s is there, but %s hear nothing from it", name, strings.Join(d.nameAll(ears.deaf), " and "))}, true
+	case rule.K > 0 && d.up(leader) && leader.Deaf >= timeout && ears.up > rule.K:
+		return fault{cause: fmt.Sprintf("%s has heard too few of its standbys for %s, and they are there", name, short(leader.Deaf))}, true
 	case d.up(leader) && leader.Stalled >= d.Settings.StallTimeout:
 		return fault{cause: fmt.Sprintf("the disk of %s has not answered for %s", name, short(leader.Stalled))}, true
 	}
@@ -124,6 +128,7 @@ type ears struct {
 	hear    int      // have heard it within FailoverTimeout, or could have for all that is known
 	streams int      // are connected to it, or could be
 	deaf    []NodeID // have heard it once and do not any more
+	up      int      // are there
 }
 
 // listen asks the followers that the newest rule counts; all of them if it counts none.
@@ -146,7 +151,13 @@ func (d *decision) listen() ears {
 				e.hear++
 			}
 			continue
-		case !d.up(o) || o.Upstream != d.Leader:
+		case !d.up(o):
+			continue
+		}
+		if counts {
+			e.up++
+		}
+		if o.Upstream != d.Leader {
 			continue
 		}
 		if o.Streaming {
@@ -172,14 +183,13 @@ func (d *decision) depose(f fault) {
 	if since := d.facts.Now.Sub(d.LastFailover); !f.gone && since >= 0 && since < d.Settings.FailoverPause {
 		return
 	}
-	var without []NodeID
-	if !f.well {
-		without = []NodeID{d.Leader}
+	without := []NodeID{d.Leader}
+	if f.well && (!f.unheard || !d.couldElect(without)) {
+		without = nil
 	}
-	if !d.couldElect(without) {
-		return
+	if d.couldElect(without) {
+		d.begin(f.cause, without...)
 	}
-	d.begin(f.cause, without...)
 }
 
 // couldElect says whether those that are up could elect somebody.

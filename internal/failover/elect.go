@@ -49,6 +49,7 @@ func (d *decision) elect() {
 	if !d.mayChoose(answers) || d.mayStillBeAcknowledging() {
 		return
 	}
+	answers = d.withoutTried(answers)
 	to, ok := d.choose(answers)
 	if !ok {
 		d.tryAgain(answers)
@@ -57,6 +58,16 @@ func (d *decision) elect() {
 	if d.impatient(answers, to) {
 		d.decideOn(to, highest(answers), answers)
 	}
+}
+
+// withoutTried leaves out who was tried, if the others prove enough without: a leader that nobody hears any more can be ahead of
+// them by what it never acknowledged, and they would wait in vain to copy that.
+func (d *decision) withoutTried(answers []Observation) []Observation {
+	others := slices.DeleteFunc(slices.Clone(answers), func(a Observation) bool { return slices.Contains(d.Tried, a.Node) })
+	if _, ok := d.choose(others); ok && d.lossless(others) {
+		return others
+	}
+	return answers
 }
 
 // mayChoose says whether the answers prove enough for what is asked: by an operator, or by the rules.
@@ -295,8 +306,13 @@ func (d *decision) catchUp() {
 		d.abandon(name+" cannot lead: "+c.Failed, d.Candidate)
 	case !d.up(source) && !d.unknown(source):
 		d.abandon(d.name(d.Source) + " fell silent while " + name + " copied from it")
-	case d.facts.Electing >= d.Settings.StallTimeout && !(c.Upstream == d.Source && c.Streaming):
-		d.abandon(name+" could not copy from "+d.name(d.Source), d.Candidate)
+	case d.facts.Electing >= 2*d.Settings.FailoverTimeout && !(c.Upstream == d.Source && c.Streaming):
+		// One of the two is to blame: first the source, without which the others may do.
+		blame := d.Source
+		if slices.Contains(d.Tried, d.Source) {
+			blame = d.Candidate
+		}
+		d.abandon(name+" could not copy from "+d.name(d.Source), blame)
 	}
 }
 

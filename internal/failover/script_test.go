@@ -126,6 +126,7 @@ func (w *world) run(words []string) error {
 
 // members makes a cluster that has never had a leader: name, or name:attribute,attribute.
 func (w *world) members(args []string) error {
+	*w = *newWorld()
 	for _, arg := range args {
 		name, attributes, _ := strings.Cut(arg, ":")
 		m := Member{ID: NodeID(name), Name: name, Disk: "disk-" + name, PeerAddr: name + ":7432", PGAddr: name + ":5432"}
@@ -239,6 +240,8 @@ func (w *world) report(args []string) error {
 			o.Ready = value == "yes"
 		case "stalled":
 			o.Stalled = d
+		case "deaf":
+			o.Deaf = d
 		case "heard":
 			o.Heard = d
 		case "streaming":

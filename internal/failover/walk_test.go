@@ -12,7 +12,7 @@ var (
 	seed    = flag.Uint64("seed", 1, "of the first of them")
 	tally   = flag.Bool("tally", false, "TestWalks goes on after a violation and counts them")
 	healing = flag.Bool("heal", true, "TestWalks mends everything in the end and waits for a leader")
-	tracing = flag.String("trace", "", "file for what happened in the walk that was in violation")
+	story   = flag.String("story", "", "file for what happened in the walk that was in violation")
 )
 
 const steps = 600
@@ -20,7 +20,7 @@ const steps = 600
 // walk tries one random history and says what was violated, "" if nothing was.
 func walk(seed uint64) (wrong string, m *model) {
 	m = newModel(seed)
-	m.tracing = *tracing != ""
+	m.tracing = *story != ""
 	defer func() {
 		switch v := recover().(type) {
 		case nil:
@@ -55,8 +55,8 @@ func TestWalks(t *testing.T) {
 		if first == 0 {
 			first = i + 1
 			t.Errorf("-seed %d: %s", *seed+uint64(i), wrong)
-			if *tracing != "" {
-				if err := os.WriteFile(*tracing, []byte(strings.Join(m.trace, "\n")), 0o644); err != nil {
+			if *story != "" {
+				if err := os.WriteFile(*story, []byte(strings.Join(m.trace, "\n")), 0o644); err != nil {
 					t.Error(err)
 				}
 			}
