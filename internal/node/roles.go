@@ -147,6 +147,9 @@ func (r *role) lead(ctx context.Context, d failover.Duty) error {
 			return nil // said already; the cluster will elect anew
 		}
 		r.endCopying()
+		if r.departing() != nil {
+			return nil // await comes back when they are gone, or when there is another duty
+		}
 		if err := r.begin(ctx, d); err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -160,6 +163,20 @@ func (r *role) lead(ctx context.Context, d failover.Duty) error {
 	return nil
 }
 
+// departing is closed when the clients of the last leadership are gone that this node has to lead without; nil if it
+// waits for none.
+func (r *role) departing() <-chan struct{} {
+	if r.leaving == nil || r.duty.Role != failover.Lead || r.term.pipeline.Leading() {
+		return nil
+	}
+	select {
+	case <-r.leaving.gone:
+		return nil
+	default:
+		return r.leaving.gone
+	}
+}
+
 // fail ends a leadership, or the attempt at one, and has the cluster elect anew: an epoch does not begin twice.
 func (r *role) fail(why string) {
 	r.term.failed.Store(&why)
@@ -171,13 +188,6 @@ func (r *role) fail(why string) {
 // clients may write. They are acknowledged once the followers have that entry, too.
 func (r *role) begin(ctx context.Context, d failover.Duty) error {
 	t, began := r.term, time.Now()
-	if r.leaving != nil {
-		select {
-		case <-r.leaving.gone:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 	if d.DespiteTaint {
 		t.pipeline.Regain(0)
 	}
@@ -300,6 +310,10 @@ func (r *role) await(ctx context.Context, version uint64) error {
 	}()
 	select {
 	case <-news:
+		return nil
+	case <-r.departing():
+		stop()
+		<-news
 		return nil
 	case i := <-r.term.cutOff:
 		if i.epoch != 0 && i.epoch == r.term.pipeline.Leads() {
