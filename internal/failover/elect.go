@@ -252,6 +252,9 @@ func (d *decision) appoint(to NodeID, lossless bool, answers []Observation) {
 	d.Rules = slices.DeleteFunc(d.Rules, func(r Rule) bool { return r.neverUsed(answers) })
 	d.Rules = append(d.Rules, rule)
 	first := d.Leader == ""
+	if d.Began.IsZero() { // of a new cluster
+		d.Began = d.facts.Now
+	}
 	d.Phase, d.Leader, d.Settings.Longest = Leading, to, 0
 	d.Candidate, d.Source, d.Goal = "", "", history.Position{}
 	if !first && d.Forced == nil && (d.Switchover == nil || !d.Switchover.Paused) {

@@ -425,7 +425,7 @@ func (w *world) obey(args []string) error {
 func (w *world) carryOut(o *Observation, duty Duty) {
 	o.Seen, o.Silence, o.Refused = w.state.Version, 0, false
 	if duty.Epoch > o.Promise {
-		o.Promise, o.Leading, o.Paused = duty.Epoch, 0, false
+		o.Promise, o.Leading, o.Paused, o.Failed = duty.Epoch, 0, false, ""
 	}
 	if duty.Role != Follow {
 		o.Upstream, o.Streaming, o.Heard = "", false, -1
