@@ -194,13 +194,15 @@ func (g *game) switchover(ctx context.Context, leader node, r *Round) error {
 	if _, err := conn.Exec(asking, "SELECT skein_switchover()"); err != nil {
 		r.Said = err.Error() // the session may end with the leadership that it was part of
 	}
-	now, err := g.whole(ctx)
+	now, err := g.whole(asking)
+	for err == nil && now.Name == leader.Name && asking.Err() == nil { // the leader answers before its leadership ends
+		sleep(asking, pollPace)
+		now, err = g.whole(asking)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s was to hand over: %s %w", leader.Name, r.Said, err)
 	}
-	if r.Successor, r.Epoch = now.Address, now.epoch; now.Name == leader.Name {
-		return fmt.Errorf("%s still leads: %s", leader.Name, r.Said)
-	}
+	r.Successor, r.Epoch = now.Address, now.epoch
 	if _, err := g.writers.AwaitFrom(asking, g.writers.Since()); err != nil {
 		return err
 	}
