@@ -325,12 +325,25 @@ func (d *decision) abandon(cause string, tried ...NodeID) {
 	d.begin(cause, tried...)
 }
 
-// giveUpForce ends an operator's wish that could not be fulfilled without loss.
+// giveUpForce ends an operator's order that is not going to be carried out: its node is leaving, or it has not led for too long,
+// dead or without a proof that nothing would be lost. The rules decide again.
 func (d *decision) giveUpForce() bool {
-	if d.Forced == nil || d.Forced.DataLoss || d.facts.Now.Before(d.Forced.Till) {
+	if d.Forced == nil {
 		return false
 	}
-	d.happened(ForcedEvent, d.Forced.To, "%s is not promoted: it could not be shown that nothing would be lost", d.name(d.Forced.To))
+	m, ok := d.member(d.Forced.To)
+	late := !d.facts.Now.Before(d.Forced.Till) || d.facts.Electing >= 2*forceWait
+	if ok && !m.Leaving && !late {
+		return false
+	}
+	why := "it is leaving the cluster"
+	switch {
+	case ok && !m.Leaving && d.Forced.DataLoss:
+		why = "it could not lead"
+	case ok && !m.Leaving:
+		why = "it could not be shown that nothing would be lost"
+	}
+	d.happened(ForcedEvent, d.Forced.To, "%s is not promoted: %s", d.name(d.Forced.To), why)
 	d.Forced = nil
 	return true
 }

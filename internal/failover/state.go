@@ -98,7 +98,7 @@ type Switchover struct {
 type Forced struct {
 	To NodeID
 	By string
-	// DataLoss: whatever the rules say. Otherwise it is given up after Till unless it can be proved that nothing is lost.
+	// DataLoss: whatever the rules say. Otherwise only if it can be proved that nothing is lost. Till ends either.
 	DataLoss bool
 	Till     time.Time
 	// Stake says, as far as it could be known when the order was given, what may be lost.
