@@ -46,6 +46,7 @@ type members struct {
 	listed  map[uint32]uint32 // children that written pages have: which of them
 	root    map[uint32]uint32 // of the written pages that are of a table now
 	removed map[uint32]uint32 // pages that are no more of the table with this root, because what led to them was removed
+	moved   map[uint32]bool   // pages that a written one has for a child and that had another parent, which was not written
 	gone    map[uint32]bool   // roots of tables that are no more
 	long    map[uint32]bool   // leaves with a row that goes on at a page that was written
 	budget  int               // pages that removed may still take
@@ -58,7 +59,7 @@ type members struct {
 func (d *database) members(over layer, before, after state, was, is *schema) *members {
 	m := &members{
 		database: d, before: before, after: after, was: was, is: is, over: over, touched: slices.Sorted(maps.Keys(over)),
-		left: map[uint32]uint32{}, listed: map[uint32]uint32{}, root: map[uint32]uint32{}, removed: map[uint32]uint32{},
+		left: map[uint32]uint32{}, listed: map[uint32]uint32{}, root: map[uint32]uint32{}, removed: map[uint32]uint32{}, moved: map[uint32]bool{},
 		gone: map[uint32]bool{}, long: map[uint32]bool{}, budget: maxSubtree,
 	}
 	for root, t := range was.roots {
@@ -101,26 +102,25 @@ func (m *members) rootAfter(no uint32) uint32 {
 	return root
 }
 
-// climb goes up from a page over pages that were not written, to a root, or to one whose parent was written. That one is of a table if
-// a written page has it for a child.
-func (m *members) climb(no uint32) (root, below uint32) {
+// climb goes up from a page over pages that were not written, to a root, or to one that a written page has for a child. Where it comes to
+// neither, because that is not known yet, the page is of a table if one of those that it has passed is.
+func (m *members) climb(no uint32) (root uint32, passed []uint32) {
 	for range maxDepth {
 		if m.written(no) {
-			return m.root[no], no
+			return m.root[no], nil
 		}
 		if m.is.roots[no] != nil && !m.gone[no] {
-			return no, no
+			return no, nil
 		}
 		if parent := m.listed[no]; parent != 0 {
-			return m.root[parent], no
+			return m.root[parent], nil
 		}
-		parent := m.parent[no]
-		if parent == 0 || m.written(parent) {
-			return 0, no
+		passed = append(passed, no)
+		if no = m.parent[no]; no == 0 || m.written(no) {
+			break
 		}
-		no = parent
 	}
-	return 0, no
+	return 0, passed
 }
 
 // descend finds which written pages are of which table now, and their children.
@@ -132,7 +132,7 @@ func (m *members) descend() {
 			queue = append(queue, no)
 		}
 	}
-	waiting := map[uint32][]uint32{} // written pages, by the page above them, or themselves, whose parent was written too
+	waiting := map[uint32][]uint32{} // written pages, by the pages above them that were not
 	for _, no := range m.touched {
 		if m.is.roots[no] != nil {
 			enqueue(no, no)
@@ -142,11 +142,12 @@ func (m *members) descend() {
 		if parent == 0 || m.written(parent) {
 			continue // if a written page has it for a child, that page says so
 		}
-		root, below := m.climb(parent)
+		root, passed := m.climb(parent)
 		if root != 0 {
 			enqueue(no, root)
-		} else {
-			waiting[below] = append(waiting[below], no)
+		}
+		for _, above := range passed {
+			waiting[above] = append(waiting[above], no)
 		}
 	}
 	for len(queue) > 0 {
@@ -167,7 +168,11 @@ func (m *members) descend() {
 
 // remove follows what a table has lost, down to where it goes on elsewhere in the table.
 func (m *members) remove(no, root uint32, depth int) {
-	if m.listed[no] != 0 || m.removed[no] != 0 || m.is.roots[no] != nil || depth == 0 {
+	if m.listed[no] != 0 {
+		m.moved[no] = true
+		return
+	}
+	if m.removed[no] != 0 || m.is.roots[no] != nil || depth == 0 {
 		return
 	}
 	if m.budget--; m.budget < 0 {
@@ -259,7 +264,7 @@ func (s *set) all(t *Table, tell func(child, parent uint32)) error {
 }
 
 // sets gives the pages of a table, before and after, between which all rows differ that the transaction has changed. A page
-// that was not written has rows that only moved, unless the table has lost it.
+// that was not written has rows that only moved, unless the table has lost it, or it is new there.
 func (m *members) sets(old, now *Table) (before, after set, err error) {
 	before, after = set{state: m.before}, set{state: m.after}
 	if old == nil {
@@ -295,5 +300,40 @@ func (m *members) sets(old, now *Table) (before, after set, err error) {
 			}
 		}
 	}
+	for _, no := range slices.Sorted(maps.Keys(m.listed)) {
+		if m.root[m.listed[no]] == now.root && m.isNew(no) {
+			if err := m.join(&after, no, now, maxDepth); err != nil {
+				return before, after, err
+			}
+		}
+	}
 	return before, after, nil
+}
+
+// isNew says whether a page that has come to a table was not written for that: it had what it was to hold, from when it was last
+// used.
+func (m *members) isNew(no uint32) bool {
+	_, had := m.left[no]
+	return !had && !m.moved[no] && !m.written(no)
+}
+
+// join takes in a page that isNew says this of, and what is below it.
+func (m *members) join(s *set, no uint32, t *Table, depth int) error {
+	if m.budget--; m.budget < 0 || depth == 0 {
+		return errAbsent
+	}
+	if err := s.add(no, t); err != nil {
+		return err
+	}
+	n, err := s.node(no)
+	if err != nil {
+		return err
+	}
+	return n.children(func(child uint32) error {
+		if !m.isNew(child) {
+			return nil
+		}
+		m.listed[child] = no
+		return m.join(s, child, t, depth-1)
+	})
 }
