@@ -38,12 +38,12 @@ func (p past) decide(o offer) (verdict, *Refused) {
 	if fork+1 < p.first {
 		return v.snapshot(fork < o.Head.LSN, "the log no longer holds what comes after %d", fork)
 	}
-	low, high := p.proven(o, fork)
+	low, high, proven := p.proven(o, fork)
 	if high-low > 1 {
 		v.Action, v.Ask = actCompare, p.ask(o, fork, low, high)
 		return v, nil
 	}
-	if low+1 < p.first {
+	if !proven {
 		return v.snapshot(true, "nothing proves that the two logs have a past in common")
 	}
 	var err error
@@ -70,11 +70,12 @@ func (v verdict) snapshot(diverged bool, format string, args ...any) (verdict, *
 }
 
 // proven gives the highest entry that is known to be common, and the lowest that is known not to be, or is
-// above every possible fork. With nothing known to be common, low is two before the log's first entry.
-func (p past) proven(o offer, fork history.LSN) (low, high history.LSN) {
-	low, high = max(p.first, 2)-2, fork+1
-	if p.first <= 1 && fork == 0 {
-		return 0, 1 // before the first entry all logs are equal
+// above every possible fork. With nothing known to be common ok is false, and low is the highest entry that cannot be compared:
+// one of the two logs begins behind it. That says nothing about whether it was common.
+func (p past) proven(o offer, fork history.LSN) (low, high history.LSN, ok bool) {
+	low, high, ok = max(p.first, 2)-2, fork+1, p.first <= 1
+	if ok && fork == 0 {
+		return 0, 1, true // before the first entry all logs are equal
 	}
 	known := append(slices.Clone(o.Past), o.Head)
 	slices.SortFunc(known, func(a, b history.Position) int { return int(int64(a.LSN) - int64(b.LSN)) })
@@ -82,13 +83,18 @@ func (p past) proven(o offer, fork history.LSN) (low, high history.LSN) {
 		if theirs.LSN < low || theirs.LSN >= high {
 			continue
 		}
-		if mine, err := p.at(theirs.LSN); err == nil && mine == theirs {
-			low = theirs.LSN
-		} else if theirs.LSN > low {
+		mine, err := p.at(theirs.LSN)
+		switch gone := theirs.Epoch == 0; {
+		case err == nil && mine == theirs:
+			low, ok = theirs.LSN, true
+		case theirs.LSN == low:
+		case err != nil || gone:
+			low, ok = theirs.LSN, false
+		default:
 			high = theirs.LSN
 		}
 	}
-	return low, high
+	return low, high, ok
 }
 
 // ask chooses entries to compare, between low and high. At first they are near the latest possible fork
