@@ -54,7 +54,7 @@ func TestLeasesAreOverBeforeAnybodyReliesOnIt(t *testing.T) {
 		}
 		leader.do(setting("failover", "manual")) // so that nobody else is given one
 		long := leader.do(setting("failover_timeout", "5s")).Settings
-		c.until("a long lease is given", func() bool { return leader.control.LeaseUntil() > c.boottime()+4*time.Second })
+		c.until("a long lease is given", func() bool { return leader.control.LeaseUntil() > c.boottime()+3*time.Second })
 		all[1].do(setting("failover_timeout", "300ms"))
 		old := c.coordinator(all...)
 		old.stop() // the next has to wait for a lease that it knows nothing of

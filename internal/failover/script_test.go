@@ -149,6 +149,7 @@ func (w *world) members(args []string) error {
 		}
 		if w.state.Version == 0 {
 			w.state = NewCluster(m)
+			w.state.Settings.FailoverTimeout = 500 * time.Millisecond // what the stories' times are told by
 		} else {
 			w.state.Members = append(w.state.Members, m)
 		}

@@ -119,18 +119,19 @@ type Settings struct {
 	Longest time.Duration
 }
 
-// DefaultSettings are those of a new cluster.
+// DefaultSettings are those of a new cluster. A process that stands still for a third of a second, on a machine that is short of
+// processors besides, is not taken for dead; one that is dead is known at once by its machine's refusing connections.
 func DefaultSettings() Settings {
-	return Settings{FailoverTimeout: 500 * time.Millisecond, FailoverPause: time.Minute, StallTimeout: 5 * time.Second}
+	return Settings{FailoverTimeout: 700 * time.Millisecond, FailoverPause: time.Minute, StallTimeout: 5 * time.Second}
 }
 
 // Lease is for how long a leader that was heard may acknowledge on its own, and Guard how long the coordinator
 // waits before it relies on that being over. The clocks of two machines may run one per cent apart.
-func (s Settings) Lease() time.Duration { return s.FailoverTimeout * 6 / 5 * 99 / 100 }
+func (s Settings) Lease() time.Duration { return s.FailoverTimeout * 4 / 5 * 99 / 100 }
 
 // Guard is described with Lease.
 func (s Settings) Guard() time.Duration {
-	return max(s.FailoverTimeout, s.Longest)*6/5*101/100 + 1
+	return max(s.FailoverTimeout, s.Longest)*4/5*101/100 + 1
 }
 
 // Report is what a node says of itself at one moment.

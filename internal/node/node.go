@@ -240,13 +240,13 @@ func (n *Node) serve(ctx context.Context) error {
 	if err := n.enter(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
-		n.handOver(running)
+		n.handOver(serving)
 		stop()
 	})()
-	group, running := errgroup.WithContext(running)
+	group, running := errgroup.WithContext(serving)
 	n.door = replication.NewDoor(n.link())
 	if n.peers.Listener != nil {
 		group.Go(func() error { return n.door.Serve(running, n.peers.again()) })
