@@ -83,7 +83,7 @@ var parameters = indexParameters([]parameter{
 	// Without a cluster that appoints its leader nobody is promoted by itself.
 	{name: "skein.automatic_failover", value: "off", kind: "bool", agreed: true},
 	{name: "skein.failover_pause", value: "60000", kind: "ms", agreed: true},
-	{name: "skein.failover_timeout", value: "500", kind: "ms", agreed: true},
+	{name: "skein.failover_timeout", value: "700", kind: "ms", agreed: true},
 	{name: "skein.min_apply_delay", value: "0", kind: "ms", node: true},
 	{name: "skein.on_sync_timeout", value: "wait", kind: "enum", choices: []string{"wait", "degrade"}, node: true},
 	{name: "skein.stall_timeout", value: "5000", kind: "ms", agreed: true},
