@@ -326,7 +326,10 @@ func TestControlStoreStaysSmall(t *testing.T) {
 		}
 		time.Sleep(time.Minute) // a snapshot is looked for now and then
 		for range 2 {
-			if n := len(a.control.store.entries); n > trailing+10 {
+			a.control.store.mu.Lock()
+			n := len(a.control.store.entries)
+			a.control.store.mu.Unlock()
+			if n > trailing+10 {
 				t.Errorf("the log has %d entries", n)
 			}
 			dirs, err := os.ReadDir(filepath.Join(a.dir, "snapshots"))

@@ -155,7 +155,9 @@ func (s *sender) judge(o offer) (at history.LSN, done bool, err error) {
 	}
 	switch v.Action {
 	case actStream:
+		s.mu.Lock()
 		s.target, s.base = mine.head.LSN, v.At.LSN
+		s.mu.Unlock()
 		return v.At.LSN, true, nil
 	case actSnapshot:
 		return 0, false, fmt.Errorf("it needs a snapshot: %s", v.Reason)
