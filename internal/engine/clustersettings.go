@@ -261,7 +261,7 @@ func checkStored(v *dialect.Variable) error {
 	switch v.Name {
 	case "all":
 		return nil
-	case "role", "session_authorization", "transaction_isolation", "transaction_read_only", "transaction_deferrable":
+	case "role", "session_authorization", "transaction_isolation", "transaction_read_only", "transaction_deferrable", "skein.transaction_token":
 		return sqlstate.New(sqlstate.CantChangeRuntimeParam, "parameter %q cannot be changed", v.Name)
 	}
 	if v.Default {

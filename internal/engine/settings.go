@@ -21,6 +21,9 @@ type setting struct {
 	present     bool
 }
 
+// maxNameBytes bounds what clients call their own: causality keys and transaction tokens.
+const maxNameBytes = 200
+
 // parameter describes a run-time parameter. The names and defaults are PostgreSQL's.
 type parameter struct {
 	name     string // as SHOW ALL and ParameterStatus spell it
@@ -82,12 +85,24 @@ var parameters = indexParameters([]parameter{
 	{name: "session_replication_role", value: "origin", kind: "string"},
 	// Without a cluster that appoints its leader nobody is promoted by itself.
 	{name: "skein.automatic_failover", value: "off", kind: "bool", agreed: true},
+	{name: "skein.causality_key", kind: "string"},
 	{name: "skein.failover_pause", value: "60000", kind: "ms", agreed: true},
 	{name: "skein.failover_timeout", value: "700", kind: "ms", agreed: true},
+	{name: "skein.failover_wait", value: "10000", kind: "ms"},
+	{name: "skein.last_commit", kind: "string", report: true, readOnly: true},
+	{name: "skein.max_staleness", value: "1000", kind: "ms"},
 	{name: "skein.min_apply_delay", value: "0", kind: "ms", node: true},
 	{name: "skein.on_sync_timeout", value: "wait", kind: "enum", choices: []string{"wait", "degrade"}, node: true},
+	{name: "skein.provenance", kind: "string", readOnly: true},
+	{name: "skein.read_consistency", value: "session", kind: "enum", choices: []string{"eventual", "session", "bounded", "strong"}},
+	{name: "skein.read_wait", value: "100", kind: "ms"},
+	{name: "skein.read_your_writes_window", value: "0", kind: "ms"},
+	{name: "skein.report_provenance", value: "off", kind: "bool"},
 	{name: "skein.stall_timeout", value: "5000", kind: "ms", agreed: true},
 	{name: "skein.sync_timeout", value: "10000", kind: "ms", node: true},
+	{name: "skein.transaction_token", kind: "string"},
+	{name: "skein.transaction_token_retention", value: "86400", kind: "s", node: true},
+	{name: "skein.wait_for", kind: "string"},
 	{name: "standard_conforming_strings", value: "on", kind: "enum", choices: []string{"on"}, report: true},
 	{name: "statement_timeout", value: "0", kind: "ms"},
 	{name: "synchronize_seqscans", value: "on", kind: "bool"},
@@ -159,7 +174,8 @@ func checked(name, value string) (string, error) {
 	if p == nil {
 		if strings.HasPrefix(name, "skein.") {
 			return "", sqlstate.New(sqlstate.InvalidName, "invalid configuration parameter name %q", name).
-				WithDetail("\"skein\" is a reserved prefix.")
+				WithDetail("\"skein\" is a reserved prefix.").
+				WithHint("A session may set %s.", strings.Join(ownParameters(), ", "))
 		}
 		if strings.Contains(name, ".") { // a setting of some extension or application
 			return value, nil
@@ -172,7 +188,7 @@ func checked(name, value string) (string, error) {
 	invalid := sqlstate.New(sqlstate.InvalidParameterValue, "invalid value for parameter %q: %q", p.name, value)
 	switch p.kind {
 	case "bool":
-		return boolValue(value, invalid)
+		return boolValue(value, invalid.WithHint("Available values: on, off."))
 	case "integer":
 		if _, err := strconv.Atoi(value); err != nil {
 			return "", invalid
@@ -193,6 +209,16 @@ func checked(name, value string) (string, error) {
 		}
 	}
 	return checkedSpecial(name, value, invalid)
+}
+
+// ownParameters are Skein's own that a session may set.
+func ownParameters() (names []string) {
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		if p := parameters[name]; strings.HasPrefix(name, "skein.") && !p.readOnly && !p.node && !p.agreed {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // checkedForSession refuses what holds for the whole cluster, too.
@@ -216,6 +242,17 @@ func checkedSpecial(name, value string, invalid *sqlstate.Error) (string, error)
 			return "", invalid.WithHint("Skein writes dates in ISO style only.")
 		}
 		return "ISO, MDY", nil
+	case "skein.causality_key", "skein.transaction_token":
+		if len(value) > maxNameBytes {
+			return "", invalid.WithHint("It has at most %d bytes, as in 'user:42'.", maxNameBytes)
+		}
+	case "skein.wait_for":
+		if value == "" {
+			return "", nil
+		}
+		if checkPosition(value) != nil {
+			return "", invalid.WithHint("%s", positionHint)
+		}
 	case "synchronous_standby_names":
 		if _, err := commit.ParseStandbyNames(value); err != nil {
 			return "", invalid.WithDetail("%v", err)
@@ -329,6 +366,22 @@ func timeZone(name string) (*time.Location, error) {
 type replaced struct {
 	setting
 	local bool
+}
+
+// Told sets a parameter that only the server sets, as skein.last_commit, whatever transaction is open. The
+// client hears of it if it is one of those that are reported.
+func (s *Session) Told(name, value string) {
+	if s.settings.get(name) != value {
+		s.settings.put(name, value)
+		s.applied(name)
+	}
+}
+
+// Setting gives a parameter's value, in its own unit and without it; "" for one that does not exist. The name is in
+// lower case.
+func (s *Session) Setting(name string) string {
+	value, _ := s.lookup(name)
+	return value
 }
 
 // undoSettings puts back what the transaction has set after its first n changes.
