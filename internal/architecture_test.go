@@ -35,6 +35,7 @@ var layers = [][]string{
 	{"router"},
 	{"node"},
 	{"claims"},
+	{"guarantees"},
 	{"nodetest", "shell"},
 	{"clustertest", "console", "crashtest", "demo", "gameday"},
 }
