@@ -177,6 +177,9 @@ func TempDir(dir string) string { return filepath.Join(dir, "tmp") }
 // Store gives the databases.
 func (p *Pipeline) Store() *pagestore.Store { return p.store }
 
+// Cluster is the beginning of the cluster's id, as bookmarks have it.
+func (p *Pipeline) Cluster() [4]byte { return [4]byte(p.options.Cluster[:4]) }
+
 // Log gives the log.
 func (p *Pipeline) Log() *replog.Log { return p.log }
 

@@ -58,6 +58,8 @@ type Storage interface {
 	Checkpoint() error
 	// Leads is the epoch that the node leads; 0 while it follows another: then only what arrives from there is written.
 	Leads() history.Epoch
+	// Cluster is the beginning of the cluster's id, as bookmarks have it.
+	Cluster() [4]byte
 	// Configure gives the rule by which a commit is acknowledged; it holds at once.
 	Configure(commit.SyncConfig)
 }
@@ -71,6 +73,9 @@ type Options struct {
 	// lower case, durations in milliseconds, sizes in bytes, with its default where one was not set. It
 	// is called by Open and with every change, one call at a time, and must not call the engine.
 	OnSettings func(map[string]string)
+	// OnCommit is told of a commit that was made under a causality key, once that is acknowledged and before its client
+	// hears of it; nil: nobody asks. It is called by many sessions at once.
+	OnCommit func(key string, lsn history.LSN)
 	// Replication is what the catalog shows of the streaming between nodes; nil: this node stands alone.
 	Replication pgcatalog.Replication
 	// Failover is the cluster that appoints its leader; nil: the leader is set by configuration.

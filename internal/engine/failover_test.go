@@ -109,6 +109,9 @@ func TestSessionsStayWhenTheirNodeIsPromoted(t *testing.T) {
 	if code, _ := run(t, idle, "INSERT INTO t VALUES (2, 2)"); code != "" {
 		t.Errorf("a write after the promotion: %q", code)
 	}
+	if b, err := history.ParseBookmark(idle.ParameterStatus("skein.last_commit")); err != nil || b.Epoch != r.pipeline.Leads() || b.LSN != r.pipeline.Log().Received() {
+		t.Errorf("the client is told of position %v: %v", b, err)
+	}
 	if code, _ := run(t, block, "INSERT INTO t VALUES (3, 3)"); code != "25006" {
 		t.Errorf("a block that began on a follower writes: %q", code)
 	}

@@ -45,6 +45,7 @@ type rig struct {
 	settings map[string]string // by OnSettings
 	rule     commit.SyncConfig // by Configure
 	calls    int               // of OnSettings
+	commits  []string          // by OnCommit
 }
 
 // complaint fails the test: errors are logged for what must not happen, a panic above all.
@@ -102,7 +103,7 @@ func (r *rig) start() {
 // serve opens the engine and lets clients in.
 func (r *rig) serve(ctx context.Context, log *slog.Logger) {
 	r.t.Helper()
-	e, err := Open(ctx, rigStorage{r.pipeline, r.vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings})
+	e, err := Open(ctx, rigStorage{r.pipeline, r.vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings, OnCommit: r.onCommit})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -278,6 +279,20 @@ func (r *rig) arrive(database, sql string) {
 		r.t.Fatal(sql, err)
 	}
 	r.engine.Replicated(d.ID, lsn)
+}
+
+// keys gives the commits under causality keys that the node was told of, and forgets them.
+func (r *rig) keys() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer func() { r.commits = nil }()
+	return r.commits
+}
+
+func (r *rig) onCommit(key string, lsn history.LSN) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.commits = append(r.commits, fmt.Sprintf("%s %s", key, lsn.PgLSN()))
 }
 
 func (r *rig) onSettings(all map[string]string) {

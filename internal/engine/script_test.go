@@ -46,6 +46,8 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	NAME has WHAT             a follower says that it has received, flushed or applied all there is
 //	restored                  waits until the leader does not go on without followers any more
 //	arrive DATABASE SQL       a change of this database, or of "system", arrives from another node
+//	keys                      shows the commits under causality keys that the node below was told of since
+//	positions                 shows skein.last_commit, too, whenever a client is told of it
 //	node                      shows the settings that the node below was told last
 //	restart                   stops the node, reads what that means for each session, and starts it again
 //
@@ -99,6 +101,7 @@ type script struct {
 	out     bytes.Buffer
 
 	where         string
+	positions     bool
 	got, expected []string
 }
 
@@ -148,6 +151,10 @@ func (s *script) line(line string) {
 		s.rig.restored()
 	case "arrive":
 		s.rig.arrive(words[1], strings.Join(words[2:], " "))
+	case "keys":
+		s.got = append(s.got, s.rig.keys()...)
+	case "positions":
+		s.positions = true
 	case "node":
 		s.got = append(s.got, s.rig.told()...)
 	case "appointed":
@@ -246,6 +253,9 @@ func (s *script) read(c *client, until ...string) string {
 		name := strings.TrimPrefix(fmt.Sprintf("%T", m), "*pgproto3.")
 		if k, ok := m.(*pgproto3.BackendKeyData); ok {
 			c.key = append(binary.BigEndian.AppendUint32(nil, k.ProcessID), k.SecretKey...)
+		}
+		if p, ok := m.(*pgproto3.ParameterStatus); ok && p.Name == "skein.last_commit" && !s.positions {
+			continue
 		}
 		s.got = append(s.got, strings.Split(describe(name, m), "\n")...)
 		for _, u := range until {

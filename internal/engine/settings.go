@@ -250,7 +250,7 @@ func checkedSpecial(name, value string, invalid *sqlstate.Error) (string, error)
 		if value == "" {
 			return "", nil
 		}
-		if checkPosition(value) != nil {
+		if _, err := parsePosition(value); err != nil {
 			return "", invalid.WithHint("%s", positionHint)
 		}
 	case "synchronous_standby_names":

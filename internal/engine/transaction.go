@@ -276,7 +276,8 @@ func (s *Session) finish() {
 // error the transaction is over too.
 func (s *Session) commit(ctx context.Context) error {
 	s.closePortals(0)
-	lsn, err := s.commitSchema(ctx)
+	key := s.settings.get("skein.causality_key") // SET LOCAL counts
+	lsn, wrote, err := s.commitSchema(ctx)
 	level := s.level()
 	if err != nil {
 		s.undoSettings(0)
@@ -288,7 +289,22 @@ func (s *Session) commit(ctx context.Context) error {
 	if lsn == 0 {
 		return nil
 	}
-	return s.await(ctx, lsn, level)
+	if err := s.await(ctx, lsn, level); err != nil {
+		return err
+	}
+	if wrote {
+		s.committed(lsn, key)
+	}
+	return nil
+}
+
+// committed tells the client, and those who ask for its causality key, of an entry that it has written.
+func (s *Session) committed(lsn history.LSN, key string) {
+	if key != "" && s.engine.options.OnCommit != nil {
+		s.engine.options.OnCommit(key, lsn)
+	}
+	e := s.engine
+	s.Told("skein.last_commit", history.Bookmark{Cluster: e.storage.Cluster(), Epoch: history.Epoch(e.epoch.Load()), LSN: lsn}.String())
 }
 
 // level is what the session's commits wait for.
@@ -301,31 +317,31 @@ func (s *Session) level() commit.Level {
 }
 
 // commitSchema commits, and if the schema has changed says since when.
-func (s *Session) commitSchema(ctx context.Context) (history.LSN, error) {
+func (s *Session) commitSchema(ctx context.Context) (lsn history.LSN, wrote bool, err error) {
 	if !s.tx.ddl {
 		return s.commitSQLite(ctx)
 	}
 	before := s.db.schema.Swap(uint64(changing))
-	lsn, err := s.commitSQLite(ctx)
+	lsn, wrote, err = s.commitSQLite(ctx)
 	if err != nil {
 		s.db.schema.Store(before)
 	} else {
 		s.db.schema.Store(max(before, uint64(lsn)))
 	}
-	return lsn, err
+	return lsn, wrote, err
 }
 
 // commitSQLite commits on the connection. It gives the LSN that must be committed before the client
-// may hear of success: the transaction's own or, if it changed nothing, what it has seen.
-func (s *Session) commitSQLite(ctx context.Context) (lsn history.LSN, err error) {
+// may hear of success: what it wrote or, if it changed nothing, what it has seen.
+func (s *Session) commitSQLite(ctx context.Context) (lsn history.LSN, wrote bool, err error) {
 	t := &s.tx
 	if t.conn == nil || t.lost {
-		return 0, nil
+		return 0, false, nil
 	}
 	c := t.conn
 	if t.write && s.following() {
 		s.rollbackSQLite()
-		return 0, errCeasedToLead
+		return 0, false, errCeasedToLead
 	}
 	c.begin(ctx, s)
 	err = s.guard(c, func() error {
@@ -335,15 +351,16 @@ func (s *Session) commitSQLite(ctx context.Context) (lsn history.LSN, err error)
 		if err := c.exec("COMMIT"); err != nil {
 			return err
 		}
-		lsn = max(lsn, c.file.TakeCommit())
+		own := c.file.TakeCommit()
+		lsn, wrote = max(lsn, own), own != 0
 		return nil
 	})
 	if err == nil {
-		return lsn, nil
+		return lsn, wrote, nil
 	}
 	err = s.translate(err)
 	s.rollbackSQLite()
-	return 0, err
+	return 0, false, err
 }
 
 // await waits until an entry has reached the level.

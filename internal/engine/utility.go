@@ -410,7 +410,11 @@ func (s *Session) vacuum(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.await(ctx, lsn, s.level())
+	if err := s.await(ctx, lsn, s.level()); err != nil {
+		return err
+	}
+	s.committed(lsn, s.settings.get("skein.causality_key"))
+	return nil
 }
 
 // vacuumed gives the entry that VACUUM has made.

@@ -19,7 +19,10 @@ type Bookmark struct {
 
 // String spells a bookmark: 0/1A2B@7-5f3c9a1e is entry 0/1A2B, of epoch 7, in cluster 5f3c9a1e….
 func (b Bookmark) String() string {
-	return fmt.Sprintf("%s@%d-%x", b.LSN.PgLSN(), uint64(b.Epoch), b.Cluster)
+	var room [48]byte // more than the longest: every commit makes one
+	text := append(b.LSN.appendPgLSN(room[:0]), '@')
+	text = append(strconv.AppendUint(text, uint64(b.Epoch), 10), '-')
+	return string(hex.AppendEncode(text, b.Cluster[:]))
 }
 
 var errBadBookmark = errors.New("not a bookmark: want an LSN, an epoch and a cluster, as in 0/1A2B@7-5f3c9a1e")

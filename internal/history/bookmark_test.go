@@ -2,6 +2,7 @@ package history
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 )
 
@@ -108,5 +109,17 @@ func TestABookmarkOfAnotherCluster(t *testing.T) {
 	var other *OtherClusterError
 	if !errors.As(err, &other) || other.Bookmark != b || other.Here != [4]byte{2} {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestAPositionIsSpelledAsPrintfWould(t *testing.T) {
+	for _, lsn := range []LSN{0, 1, 0xF, 0x10, 0x1A2B, 0xFFFFFFFF, 1 << 32, 0x123456789ABCDEF0, 1<<64 - 1} {
+		if got, want := lsn.PgLSN(), fmt.Sprintf("%X/%X", uint64(lsn)>>32, uint32(lsn)); got != want {
+			t.Errorf("%d is spelled %s, not %s", lsn, got, want)
+		}
+	}
+	b := Bookmark{Cluster: [4]byte{0x5F, 0x3C, 0, 0xFF}, Epoch: 1<<64 - 1, LSN: 1<<64 - 1}
+	if n := testing.AllocsPerRun(100, func() { _ = b.String() }); n > 1 {
+		t.Errorf("the spelling of a bookmark allocates %v times", n)
 	}
 }

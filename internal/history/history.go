@@ -7,6 +7,7 @@ package history
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"strings"
 )
@@ -45,7 +46,24 @@ func (p Position) Less(o Position) bool {
 }
 
 // PgLSN spells an LSN the way tools expect pg_lsn: two hexadecimal halves.
-func (l LSN) PgLSN() string { return fmt.Sprintf("%X/%X", uint64(l)>>32, uint32(l)) }
+func (l LSN) PgLSN() string {
+	var room [17]byte
+	return string(l.appendPgLSN(room[:0]))
+}
+
+func (l LSN) appendPgLSN(text []byte) []byte {
+	text = append(appendHex(text, uint32(l>>32)), '/')
+	return appendHex(text, uint32(l))
+}
+
+// appendHex writes n as %X does.
+func appendHex(text []byte, n uint32) []byte {
+	const digits = "0123456789ABCDEF"
+	for shift := max(bits.Len32(n)-1, 0) / 4 * 4; shift >= 0; shift -= 4 {
+		text = append(text, digits[n>>shift&15])
+	}
+	return text
+}
 
 var errBadLSN = errors.New("not an LSN: want two hexadecimal numbers, as in 0/1A2B")
 
