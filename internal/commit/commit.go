@@ -186,6 +186,15 @@ func (p *Pipeline) Log() *replog.Log { return p.log }
 // Visible is what a new reader sees: the LSN up to which transactions are committed and are here.
 func (p *Pipeline) Visible() history.LSN { return p.visible.Load() }
 
+// Await returns once Visible has reached lsn, or with the error of ctx.
+func (p *Pipeline) Await(ctx context.Context, lsn history.LSN) error { return p.visible.Wait(ctx, lsn) }
+
+// Flushed is the newest entry that is on this node's disk.
+func (p *Pipeline) Flushed() history.LSN { return p.log.Flushed.Load() }
+
+// Epochs says where each leadership began whose entries the log has, or has had.
+func (p *Pipeline) Epochs() history.Epochs { return p.log.Epochs() }
+
 // VisibleMark is Visible, to wait on.
 func (p *Pipeline) VisibleMark() *watermark.Watermark { return &p.visible }
 

@@ -411,7 +411,7 @@ func FuzzParse(f *testing.F) {
 		"with r as (select 1) select case when x then 'y' end, array[1,2][1], trim(both 'x' from y), a at time zone 'utc' from r, lateral unnest(z) w(q)",
 		"copy (select 1) to stdout with (format csv, header, null '')", "set time zone interval '1' hour", "E'\\x41' U&\"\\0041\" $a$b$a$",
 		"create trigger t after insert on x begin select 1; end; attach 'x' as y; pragma user_version",
-		"\x01<\x80\x80\x81 select '1' + 2", "execute p(1)", "delete from a using b where a.x = b.x",
+		"\x01<\x80\x80\x81 select '1' + 2", "execute p(1)", "wait for lsn '0/1A2B@7-5f3c9a1e' with (mode standby_flush, timeout -1.5, no_throw false)", "delete from a using b where a.x = b.x",
 	} {
 		f.Add(sql)
 	}

@@ -64,6 +64,7 @@ const (
 	AlterRebuild  // Rebuild: a change of a table that SQLite's ALTER TABLE lacks
 	CreateTableAs // CreateAs, Table: CREATE TABLE … AS and SELECT … INTO
 	Pragma        // one of SQLite's read-only pragmas; SQL
+	Wait          // Wait: WAIT FOR LSN
 	NoOp          // accepted and without effect; Notice says so
 )
 
@@ -102,6 +103,7 @@ type Statement struct {
 	Role     *RoleStmt
 	Rebuild  *TableEdit
 	CreateAs *CreateAsStmt
+	Wait     *WaitStmt
 	View     *ViewStmt
 	Index    *IndexStmt
 
@@ -245,6 +247,14 @@ type CreateAsStmt struct {
 	IfNotExists bool
 	NoData      bool
 	Query       *Statement
+}
+
+// WaitStmt is WAIT FOR LSN, as PostgreSQL 19 has it.
+type WaitStmt struct {
+	LSN     string // as written
+	Mode    string // one of WaitModes
+	Timeout string // as written; "" for none
+	NoThrow bool
 }
 
 // ViewStmt is CREATE VIEW. Its text, the last of SQL, is Head and the query's SQL; with Query's Typed

@@ -31,6 +31,8 @@ func (p *parser) utility(word string) {
 		p.grant(word)
 	case "pragma":
 		p.pragma()
+	case "wait":
+		p.wait()
 	default:
 		p.syntaxError()
 	}

@@ -53,6 +53,12 @@ type Storage interface {
 	// At the level Off it does not wait, but has the entry made durable soon.
 	Wait(ctx context.Context, lsn history.LSN, level commit.Level) (alone bool, err error)
 	Visible() history.LSN
+	// Await returns once Visible has reached an entry, or with the error of ctx.
+	Await(ctx context.Context, lsn history.LSN) error
+	// Flushed is the newest entry that is on the disk.
+	Flushed() history.LSN
+	// Epochs says where each leadership began whose entries the log has.
+	Epochs() history.Epochs
 	// Head is the newest entry of the log, committed or not.
 	Head() history.LSN
 	Checkpoint() error

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"strings"
 
 	"skein/internal/history"
+	"skein/internal/sqlstate"
 )
 
 // positionHint shows what parsePosition takes.
@@ -23,4 +25,31 @@ func parsePosition(s string) (p position, err error) {
 	p.bare = true
 	p.LSN, err = history.ParseLSN(s)
 	return p, err
+}
+
+// reachedBy says whether a log has come to p that goes up to an LSN: nil, history.ErrAhead, or why it never will.
+func (p position) reachedBy(up history.LSN, storage Storage) error {
+	switch {
+	case !p.bare:
+		return storage.Epochs().Locate(p.Bookmark, storage.Cluster(), up)
+	case p.LSN > up:
+		return history.ErrAhead
+	}
+	return nil
+}
+
+// PositionError is what a client is told of a position that cannot be waited for.
+func PositionError(err error) error {
+	var cut *history.CutError
+	if errors.As(err, &cut) {
+		return sqlstate.New(sqlstate.NotInRequiredState, "%v", cut).
+			WithDetail("The leader that wrote it was replaced before enough nodes had it, or its loss was accepted.").
+			WithHint("Look whether its changes are there, and go on from a newer position.")
+	}
+	var other *history.OtherClusterError
+	if errors.As(err, &other) {
+		return sqlstate.New(sqlstate.InvalidParameterValue, "%v", other).
+			WithHint("A position holds in the cluster alone that has given it.")
+	}
+	return err
 }

@@ -38,7 +38,7 @@ type rig struct {
 	served  chan error
 
 	following atomic.Bool  // the node follows another
-	waits     atomic.Int64 // sessions that wait for a commit
+	waits     atomic.Int64 // sessions that wait for a commit, or for a position to be seen
 	written   func()       // called once, between the next commit and its wait
 
 	mu       sync.Mutex
@@ -328,6 +328,12 @@ func (s rigStorage) Wait(ctx context.Context, lsn history.LSN, level commit.Leve
 		fn()
 	}
 	return s.Pipeline.Wait(ctx, lsn, level)
+}
+
+func (s rigStorage) Await(ctx context.Context, lsn history.LSN) error {
+	s.rig.waits.Add(1)
+	defer s.rig.waits.Add(-1)
+	return s.Pipeline.Await(ctx, lsn)
 }
 
 func (s rigStorage) Head() history.LSN { return s.Log().Head().LSN }

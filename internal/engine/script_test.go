@@ -42,7 +42,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	drop NAME                 drops the connection of a session that waits, and will not notice yet
 //	follow, lead              has the node follow another from now on, or not any more
 //	appointed                 has the leader appointed by the cluster from now on, rather than by configuration
-//	waiting N                 waits until N sessions wait for their commit
+//	waiting N                 waits until N sessions wait for their commit, or for a position to be seen
 //	NAME has WHAT             a follower says that it has received, flushed or applied all there is
 //	restored                  waits until the leader does not go on without followers any more
 //	arrive DATABASE SQL       a change of this database, or of "system", arrives from another node

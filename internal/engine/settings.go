@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -296,6 +297,8 @@ var units = map[string][]unit{
 	"MB": {{"TB", 1 << 20}, {"GB", 1 << 10}, {"MB", 1}, {"kB", 1.0 / (1 << 10)}, {"B", 1.0 / (1 << 20)}},
 }
 
+var errOutOfRange = errors.New("out of range")
+
 // quantity reads "500", "500ms", "1.5s", "2min", "64MB" in the units of a kind.
 func quantity(value, kind string) (int64, error) {
 	value = strings.TrimSpace(value)
@@ -317,7 +320,7 @@ func quantity(value, kind string) (int64, error) {
 		size = units[kind][i].size
 	}
 	if n *= size; math.Abs(n) > math.MaxInt32 {
-		return 0, fmt.Errorf("out of range: %q", value)
+		return 0, errOutOfRange
 	}
 	return int64(math.Round(n)), nil
 }

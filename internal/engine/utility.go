@@ -31,6 +31,8 @@ func utilityFields(s *Session, st *dialect.Statement) []pgwire.Field {
 		return []pgwire.Field{textField(name)}
 	case dialect.Explain:
 		return []pgwire.Field{textField("QUERY PLAN")}
+	case dialect.Wait:
+		return []pgwire.Field{textField("status")}
 	case dialect.Fetch:
 		if c := s.cursors[st.Cursor.Name]; c != nil && c.plan != nil {
 			return c.plan.fields
@@ -82,6 +84,8 @@ func (p *portal) utility(ctx context.Context) (string, error) {
 		return st.Tag, p.runShow(st.Set.Name)
 	case dialect.Explain:
 		return st.Tag, p.runExplain(ctx)
+	case dialect.Wait:
+		return st.Tag, p.runWait(ctx, st.Wait)
 	case dialect.SetConstraints:
 		return st.Tag, s.runSetConstraints(ctx, st.Deferred)
 	case dialect.Copy:
