@@ -37,6 +37,7 @@ type Conn struct {
 	row          int        // where the open DataRow begins in out; -1: none is open
 	message      int        // where the open message's length stands in out
 	err          error      // the first error of a write: nothing is written after it
+	sent         int64      // bytes
 	env          Env
 	pid          uint32
 	minor        uint16 // protocol 3.minor
@@ -236,6 +237,9 @@ func state(err error) *sqlstate.Error {
 	return sqlstate.New(sqlstate.InternalError, "%s", err)
 }
 
+// canceled says whether a client is told of err that its statement was cancelled.
+func canceled(err error) bool { return state(err).Code == sqlstate.QueryCanceled }
+
 func (c *Conn) report(kind byte, severity string, e *sqlstate.Error) {
 	c.begin(kind)
 	c.errorField('S', severity)
@@ -325,6 +329,7 @@ func (c *Conn) flush() error {
 		return nil
 	}
 	c.extendDeadline()
+	c.sent += int64(len(c.out))
 	if _, err := c.net.Write(c.out); err != nil {
 		c.err = err
 		c.terminate(sqlstate.New(sqlstate.ConnectionFailure, "could not send data to client: %s", err))

@@ -1,7 +1,6 @@
 package pgwire
 
 import (
-	"context"
 	"errors"
 	"unicode/utf8"
 
@@ -18,8 +17,9 @@ const keptParams = 128
 type loop struct {
 	conn     *Conn
 	session  Session
-	skipping bool // an extended-protocol message failed, and its Sync has not come
-	flushing bool // what is buffered should not wait: write it before the next read
+	relay    Relay // the session, if it is one
+	skipping bool  // an extended-protocol message failed, and its Sync has not come
+	flushing bool  // what is buffered should not wait: write it before the next read
 
 	// Reused from message to message, so that the common ones allocate nothing.
 	bind  Bind
@@ -83,6 +83,11 @@ func (l *loop) settle() error {
 
 // message handles one message. An error ends the connection.
 func (l *loop) message(kind byte, body []byte) error {
+	if l.relayed(kind) {
+		if taken, err := l.take(kind, body); taken || err != nil {
+			return err
+		}
+	}
 	f := fields{rest: body}
 	switch kind {
 	case 'X':
@@ -118,7 +123,7 @@ func (l *loop) message(kind byte, body []byte) error {
 	}
 	l.session.Fail()
 	l.skipping, l.flushing = true, true
-	return l.report(failed)
+	return l.conn.Report(failed)
 }
 
 // extended handles a message of the extended protocol. failed is reported and starts the skipping;
@@ -158,28 +163,18 @@ func (l *loop) sync(f *fields) error {
 
 // finish reports err, if any, and that the session is ready.
 func (l *loop) finish(err error) error {
+	if errors.Is(err, ErrAnswered) {
+		l.flushing = false
+		return l.conn.flush()
+	}
 	if err != nil {
-		if err := l.report(err); err != nil {
+		if err := l.conn.Report(err); err != nil {
 			return err
 		}
 	}
 	l.conn.readyForQuery(l.session.Status())
 	l.flushing = false
 	return l.conn.flush()
-}
-
-// report sends an error of the session. When the connection must end, that is what the client has to
-// hear, as the last thing and without ReadyForQuery, which would look like success; an error that is
-// only its consequence is left out.
-func (l *loop) report(err error) error {
-	end := l.conn.ended()
-	if end == nil || !errors.Is(err, end) && !errors.Is(err, context.Canceled) && state(err).Code != sqlstate.QueryCanceled {
-		l.conn.fail("ERROR", err)
-	}
-	if end != nil {
-		return end
-	}
-	return nil
 }
 
 func (l *loop) functionCall() error {

@@ -150,6 +150,16 @@ func (s *Server) leave() {
 	s.unauthenticated--
 }
 
+// Answer serves one connection that somebody else has accepted, until it or ctx ends; then the session gets 57P01, or
+// what ctx's cause says. It closes the connection.
+func (s *Server) Answer(ctx context.Context, nc net.Conn) {
+	if !s.enter() {
+		_ = nc.Close()
+		return
+	}
+	s.serve(ctx, nc)
+}
+
 // serve runs one connection to its end.
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	c := newConn(ctx, nc, s.options.WriteTimeout, &s.large)
@@ -198,6 +208,7 @@ func (s *Server) converse(c *Conn) (err error) {
 	c.backendKeyData(r.key)
 	c.readyForQuery(session.Status())
 	l := loop{conn: c, session: session, flushing: true}
+	l.relay, _ = session.(Relay)
 	return l.run()
 }
 

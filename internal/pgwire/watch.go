@@ -42,27 +42,40 @@ func (c *Conn) WatchClient(interval time.Duration) (stop func()) {
 // hasGone says whether the other side has closed or lost the connection. What it has sent before that hides
 // it, as it does from PostgreSQL's client_connection_check_interval.
 func hasGone(nc net.Conn) bool {
+	n, err := peek(nc)
+	return n == 0 && err == nil || err != nil && !nothingYet(err)
+}
+
+// readable says whether a read would return at once, be it with the end of the connection.
+func readable(nc net.Conn) bool {
+	_, err := peek(nc)
+	return !nothingYet(err)
+}
+
+// nothingYet is the answer of a connection that is open and quiet.
+func nothingYet(err error) bool {
+	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) || errors.Is(err, errors.ErrUnsupported)
+}
+
+// peek looks for one byte without waiting: 0 is the end. A connection that cannot be looked at is unsupported.
+func peek(nc net.Conn) (n int, err error) {
 	if wrapped, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		nc = wrapped.NetConn()
 	}
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
-		return false
+		return -1, errors.ErrUnsupported
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return true
+		return -1, err
 	}
 	var one [1]byte
-	n := -1
 	var peeked error
 	if err := raw.Control(func(fd uintptr) {
 		n, _, peeked = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	}); err != nil {
-		return true
+		return -1, err
 	}
-	if peeked != nil {
-		return !errors.Is(peeked, syscall.EAGAIN) && !errors.Is(peeked, syscall.EINTR)
-	}
-	return n == 0
+	return n, peeked
 }

@@ -47,6 +47,12 @@ func (c *byteConn) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
+// Buffered counts bytes that have come and can be read without waiting, as far as that is known.
+func (c *byteConn) Buffered() int { return len(c.left) + c.w.in.Buffered() }
+
+// NetConn gives what the frames travel on, for those who look whether it is still open.
+func (c *byteConn) NetConn() net.Conn { return c.w.conn }
+
 func (c *byteConn) Close() error                       { return c.w.close() }
 func (c *byteConn) LocalAddr() net.Addr                { return c.w.conn.LocalAddr() }
 func (c *byteConn) RemoteAddr() net.Addr               { return c.w.conn.RemoteAddr() }

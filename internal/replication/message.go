@@ -58,10 +58,13 @@ const (
 	ToRaft
 	ToWatch
 	ToCommand
+
+	// ToForward carries the statements of another node's clients, in PostgreSQL's protocol.
+	ToForward
 )
 
 // carriesBytes says whether what follows the handshake is somebody else's; see Link.Open.
-func (p Purpose) carriesBytes() bool { return p >= ToRaft && p <= ToCommand }
+func (p Purpose) carriesBytes() bool { return p >= ToRaft }
 
 // Identity is how a node introduces itself.
 type Identity struct {

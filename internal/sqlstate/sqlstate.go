@@ -90,7 +90,10 @@ const (
 	IOError                   Code = "58030"
 	SnapshotTooOld            Code = "72000"
 	InternalError             Code = "XX000"
-	DataCorrupted             Code = "XX001"
+
+	// NotLeader is between nodes: what was asked has had no effect, since this node does not lead.
+	NotLeader     Code = "SK001"
+	DataCorrupted Code = "XX001"
 )
 
 // Error is what a client is told. The zero value of every field but Code and Message means absent.
