@@ -53,6 +53,7 @@ func (a asked) TransactionID() int64 {
 // AdvisoryLock is pg_advisory_lock and its kin.
 func (a asked) AdvisoryLock(key int64, shared, try, xact bool) (bool, error) {
 	a.lockedForTransaction = a.lockedForTransaction || xact
+	a.locked = a.locked || !xact
 	if a.engine.locks.try(a.Session, key, shared, xact) == nil {
 		return true, nil
 	}

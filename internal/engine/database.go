@@ -217,7 +217,7 @@ func (d *Database) takeTurn(ctx context.Context, s *Session) error {
 	d.writing.Store(s.out.PID())
 	if s.following() { // it has waited while the leader changed
 		d.writer.give()
-		return errCeasedToLead
+		return s.notHere(errCeasedToLead)
 	}
 	return nil
 }

@@ -205,6 +205,19 @@ func (e *Engine) Close(ctx context.Context) error {
 
 // Connect opens a session.
 func (e *Engine) Connect(_ context.Context, out *pgwire.Conn, st pgwire.Startup) (pgwire.Session, error) {
+	s, err := e.connect(out, st)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Open is Connect for those who need to know more of a session.
+func (e *Engine) Open(out *pgwire.Conn, st pgwire.Startup) (*Session, error) {
+	return e.connect(out, st)
+}
+
+func (e *Engine) connect(out *pgwire.Conn, st pgwire.Startup) (*Session, error) {
 	r, ok := e.role(st.User)
 	if !e.begun() {
 		return nil, errNoCopy
@@ -260,7 +273,7 @@ func (s *Session) startupSettings(params map[string]string) error {
 			}
 			continue
 		}
-		if parameters[name] == nil {
+		if parameters[name] == nil && !strings.Contains(name, ".") {
 			continue // PostgreSQL's poolers and drivers send settings of their own
 		}
 		if err := s.startupSetting(name, value); err != nil {

@@ -68,7 +68,11 @@ func (s *Session) refuseWrite() error {
 	case dialect.Vacuum, dialect.Analyze, dialect.Reindex, dialect.Lock:
 		err = sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s during recovery", st.Tag)
 	}
-	return err.WithHint("%s", toTheLeader)
+	err = err.WithHint("%s", toTheLeader)
+	if s.tx.open() && s.tx.readOnly && !s.tx.unasked || !s.tx.open() && s.ReadsOnly() {
+		return err // it is what the client has asked for
+	}
+	return s.notHere(err)
 }
 
 // begun says whether the system database has been read.

@@ -22,6 +22,10 @@ type Session struct {
 	startup map[string]first
 	standby bool // the client was told that this node follows another
 
+	forwarded *forwarded // nil unless another node's router uses the session
+	changes   int        // of settings, so far
+	locked    bool       // has asked for advisory locks that last
+
 	settings             settings
 	statements           map[string]*prepared
 	portals              map[string]*portal
@@ -130,6 +134,7 @@ func (s *Session) endSimple(ctx context.Context) error {
 	if err := s.endImplicit(ctx); err != nil {
 		return err
 	}
+	s.tellRouter()
 	if tag != "" {
 		s.out.CommandComplete(tag)
 	}
@@ -351,11 +356,14 @@ func (s *Session) Sync(ctx context.Context) error {
 		s.closePortals(0)
 	}
 	if !s.tx.implicit {
+		s.tellRouter()
 		return nil
 	}
 	ctx, done := s.run(ctx)
 	defer done()
-	return s.endImplicit(ctx)
+	err := s.endImplicit(ctx)
+	s.tellRouter()
+	return err
 }
 
 // Fail says that a message failed.

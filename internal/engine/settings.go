@@ -458,10 +458,14 @@ func (s *Session) replace(with setting, local bool) {
 
 // applied tells the client and the value formats of a changed setting.
 func (s *Session) applied(name string) {
+	s.changes++
 	value, _ := s.show(name)
 	s.applyToEnv(name, s.settings.get(name))
-	if p := parameters[name]; p != nil && p.report {
+	switch p := parameters[name]; {
+	case p != nil && (p.report || s.forwarded != nil):
 		s.out.ParameterStatus(p.name, value)
+	case s.forwarded != nil:
+		s.out.ParameterStatus(name, value)
 	}
 }
 

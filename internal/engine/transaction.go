@@ -22,6 +22,7 @@ type transaction struct {
 
 	isolation string
 	readOnly  bool
+	unasked   bool // only because the node followed another when it began
 	started   time.Time
 	id        int64
 
@@ -57,7 +58,8 @@ func (t *transaction) start(s *Session, implicit bool) {
 	*t = transaction{
 		block: !implicit, implicit: implicit, started: s.began, id: s.engine.nextTransaction(),
 		isolation: s.settings.get("default_transaction_isolation"),
-		readOnly:  s.settings.get("default_transaction_read_only") == "on" || s.following(),
+		readOnly:  s.ReadsOnly() || s.following(),
+		unasked:   !s.ReadsOnly(),
 	}
 }
 
@@ -511,7 +513,7 @@ func (s *Session) setModes(o *dialect.TxnOptions) error {
 	}
 	switch o.ReadOnly {
 	case dialect.On:
-		s.tx.readOnly = true
+		s.tx.readOnly, s.tx.unasked = true, false
 	case dialect.Off:
 		if s.following() {
 			return errReadWriteInRecovery

@@ -108,6 +108,9 @@ type Error struct {
 	Column     string
 	DataType   string
 	Constraint string
+
+	// NotHere says that nothing has been done, and that another node can do it. The client is not told.
+	NotHere bool
 }
 
 // New makes an Error with a formatted message.

@@ -1,0 +1,240 @@
+package engine
+
+import (
+	"context"
+	"maps"
+
+	"skein/internal/dialect"
+	"skein/internal/history"
+	"skein/internal/oid"
+	"skein/internal/pgwire"
+	"skein/internal/sqlstate"
+)
+
+// What a router needs of a session beside running its messages: that it can tell what belongs elsewhere, and
+// that what a client has set up can be taken to another engine.
+
+// Parse gives the statements of a text.
+func (e *Engine) Parse(sql string) ([]*dialect.Statement, error) { return e.parse(sql) }
+
+// Leads says whether this engine takes writes.
+func (e *Engine) Leads() bool { return !e.follows() }
+
+// Forwarded opens sessions that another node's router uses for its clients, who have proved who they are there. They report
+// every setting that changes, how far they have seen, and what they hold.
+type Forwarded struct{ *Engine }
+
+// Connect opens one.
+func (f Forwarded) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Startup) (pgwire.Session, error) {
+	if !f.Leads() {
+		return nil, errNotLeader
+	}
+	s, err := f.connect(out, st)
+	if err != nil {
+		return nil, err
+	}
+	s.forwarded = &forwarded{}
+	return s, nil
+}
+
+// forwarded is what a router has been told of a session.
+type forwarded struct {
+	seen history.LSN
+	held string
+}
+
+// The parameters that only routers are told.
+const (
+	SeenParameter = "skein.seen" // LSN that the session has seen, as pg_lsn
+	HeldParameter = "skein.held" // what cannot be made anew elsewhere: "", HeldTables or HeldLocks
+	HeldTables    = "temp"
+	HeldLocks     = "locks"
+)
+
+// errNotLeader is for routers: what they asked had no effect.
+var errNotLeader = &sqlstate.Error{
+	Code: sqlstate.NotLeader, Message: "this node does not lead", NotHere: true,
+}
+
+// tellRouter reports, before the client may send again, what a router keeps of a session.
+func (s *Session) tellRouter() {
+	f := s.forwarded
+	if f == nil {
+		return
+	}
+	if seen := max(s.floor, s.engine.storage.Visible()); seen != f.seen {
+		f.seen = seen
+		s.out.ParameterStatus(SeenParameter, seen.PgLSN())
+	}
+	if held := s.held(); held != f.held {
+		f.held = held
+		s.out.ParameterStatus(HeldParameter, held)
+	}
+}
+
+// held names what the session has that nobody can make anew elsewhere.
+func (s *Session) held() string {
+	switch {
+	case s.own != nil:
+		return HeldTables
+	case s.locked:
+		return HeldLocks
+	}
+	return ""
+}
+
+// notHere marks the refusal of a statement before it, or anything else of its transaction, has had an effect: the leader may
+// run it. Between nodes it has a code of its own.
+func (s *Session) notHere(e *sqlstate.Error) error {
+	if !s.untouched() {
+		return e
+	}
+	if s.forwarded != nil {
+		return errNotLeader
+	}
+	moved := *e
+	moved.NotHere = true
+	return &moved
+}
+
+// untouched says that the transaction, if one is open, has neither read nor written anything.
+func (s *Session) untouched() bool {
+	t := &s.tx
+	return t.conn == nil && len(t.savepoints) == 0 && len(t.changes) == 0 && !t.failed
+}
+
+// Untouched says that nothing but BEGIN has run in the block that is open.
+func (s *Session) Untouched() bool { return s.tx.block && s.untouched() }
+
+// Portable says that a session opened elsewhere with this one's Luggage would be as good.
+func (s *Session) Portable() bool {
+	return s.held() == "" && len(s.cursors) == 0 && (!s.tx.open() || s.Untouched())
+}
+
+// Luggage is what a client has set up.
+type Luggage struct {
+	settings   map[string]string
+	startup    map[string]first
+	statements map[string]*prepared
+	floor      history.LSN
+}
+
+// Luggage gives it. The session must not be used any more, but for Close.
+func (s *Session) Luggage() *Luggage {
+	return &Luggage{s.settings.values, s.startup, s.statements, s.floor}
+}
+
+// Resume opens a session that goes on where another one with this luggage was, outside of any transaction. The client
+// is told what has changed.
+func (e *Engine) Resume(out *pgwire.Conn, st pgwire.Startup, l *Luggage) (*Session, error) {
+	s, err := e.connect(out, st)
+	if err != nil {
+		return nil, err
+	}
+	s.settings.values, s.startup, s.floor = l.settings, l.startup, l.floor
+	for name, p := range l.statements {
+		s.statements[name] = &prepared{text: p.text, statement: p.statement, declared: p.declared}
+	}
+	for name := range s.settings.values {
+		s.applyToEnv(name, s.settings.get(name))
+	}
+	s.applied("in_hot_standby")
+	return s, nil
+}
+
+// Prepared is a named statement, as its client has prepared it.
+type Prepared struct {
+	Text      string
+	Statement *dialect.Statement // nil for an empty text
+	Declared  []oid.OID
+	which     *prepared // of those that had the name
+}
+
+// Same says whether two are one and not only alike.
+func (p Prepared) Same(q Prepared) bool { return p.which == q.which }
+
+// Prepared gives a named statement.
+func (s *Session) Prepared(name string) (Prepared, bool) {
+	p := s.statements[name]
+	if p == nil {
+		return Prepared{}, false
+	}
+	text := p.text
+	if text == "" && p.statement != nil { // of SQL's PREPARE
+		text = p.statement.Text
+	}
+	return Prepared{text, p.statement, p.declared, p}, true
+}
+
+// Note keeps a statement that was prepared elsewhere. Here it is analysed when it is first used.
+func (s *Session) Note(name, text string, st *dialect.Statement, declared []oid.OID) {
+	s.statements[name] = &prepared{text: text, statement: st, declared: append([]oid.OID(nil), declared...)}
+}
+
+// Repeat does here what a statement has done elsewhere to the session's own things: it forgets prepared statements.
+func (s *Session) Repeat(st *dialect.Statement) {
+	switch st.Kind {
+	case dialect.Deallocate:
+		_ = s.runDeallocate(st.Name)
+	case dialect.Discard:
+		_ = s.runDiscard(st.Name)
+	case dialect.Prepare:
+		s.Note(st.Prepare.Name, "", st.Prepare.Query, st.Prepare.Types)
+	}
+}
+
+// ReadsOnly says whether a transaction that begins now may not write, as the client has asked.
+func (s *Session) ReadsOnly() bool { return s.settings.get("default_transaction_read_only") == "on" }
+
+// Own gives the session's own settings by which it differs from others of the same role and database.
+func (s *Session) Own() map[string]string {
+	own := maps.Clone(s.settings.values)
+	maps.DeleteFunc(own, func(name, _ string) bool { return !carried(name) })
+	return own
+}
+
+// carried says whether a setting is taken along with the session.
+func carried(name string) bool {
+	switch name {
+	case "session_authorization", "role", "idle_session_timeout", "default_transaction_read_only":
+		return false
+	}
+	p := parameters[name]
+	return p == nil || !p.readOnly && !p.node && !p.agreed
+}
+
+// Changes counts changes of Own.
+func (s *Session) Changes() int { return s.changes }
+
+// Adopt takes over a setting that a statement of this session has changed elsewhere. It goes through no transaction.
+func (s *Session) Adopt(name, value string) {
+	if value, err := checked(name, value); err == nil && carried(name) && s.settings.get(name) != value {
+		s.settings.put(name, value)
+		s.applied(name)
+	}
+}
+
+// Floor is the oldest LSN that the session may still read: it never goes back.
+func (s *Session) Floor() history.LSN { return s.floor }
+
+// Raise raises Floor. Who calls it waits for the LSN to be visible before the session reads.
+func (s *Session) Raise(lsn history.LSN) { s.floor = max(s.floor, lsn) }
+
+// Standing says that the open transaction reads one state, which it has chosen already.
+func (s *Session) Standing() bool { return s.tx.conn != nil && s.tx.conn.file.SnapshotLSN() > 0 }
+
+// Block gives the session a transaction block that has failed: what it did is gone with a leader.
+func (s *Session) Block() {
+	s.tx.start(s, false)
+	s.fail()
+}
+
+// Awake and Rest enclose what is done for the session elsewhere: it is not idle meanwhile.
+func (s *Session) Awake() { s.awake() }
+
+// Rest ends what Awake began. inBlock says that a block is open elsewhere, whose node looks after its idleness.
+func (s *Session) Rest(inBlock bool) {
+	if !inBlock {
+		s.wait()
+	}
+}
