@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"maps"
+	"time"
 
 	"skein/internal/dialect"
 	"skein/internal/history"
@@ -106,10 +108,8 @@ func (s *Session) untouched() bool {
 // Untouched says that nothing but BEGIN has run in the block that is open.
 func (s *Session) Untouched() bool { return s.tx.block && s.untouched() }
 
-// Portable says that a session opened elsewhere with this one's Luggage would be as good.
-func (s *Session) Portable() bool {
-	return s.held() == "" && len(s.cursors) == 0 && (!s.tx.open() || s.Untouched())
-}
+// Carriable says that a session opened elsewhere with this one's Luggage would be as good, but for what is open.
+func (s *Session) Carriable() bool { return s.held() == "" }
 
 // Luggage is what a client has set up.
 type Luggage struct {
@@ -152,6 +152,19 @@ type Prepared struct {
 
 // Same says whether two are one and not only alike.
 func (p Prepared) Same(q Prepared) bool { return p.which == q.which }
+
+// Pending says that nobody has answered for the statement yet.
+func (p Prepared) Pending() bool { return p.which == nil }
+
+// Message gives the body of the Parse message that prepares it.
+func (p Prepared) Message(name string) []byte {
+	body := append(append([]byte(name), 0), p.Text...)
+	body = binary.BigEndian.AppendUint16(append(body, 0), uint16(len(p.Declared)))
+	for _, t := range p.Declared {
+		body = binary.BigEndian.AppendUint32(body, uint32(t))
+	}
+	return body
+}
 
 // Prepared gives a named statement.
 func (s *Session) Prepared(name string) (Prepared, bool) {
@@ -228,6 +241,27 @@ func (s *Session) Block() {
 	s.tx.start(s, false)
 	s.fail()
 }
+
+// Abandon rolls back whatever is open.
+func (s *Session) Abandon() { s.abandon() }
+
+// Engine is whose session it is.
+func (s *Session) Engine() *Engine { return s.engine }
+
+// Leads says whether the session takes writes.
+func (s *Session) Leads() bool { return !s.following() }
+
+// Interrupt ends what runs now, and only that, with an error; it comes from any goroutine, as Cancel does.
+func (s *Session) Interrupt(why *sqlstate.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel(why)
+	}
+}
+
+// Duration gives a setting that is one.
+func (s *Session) Duration(name string) time.Duration { return s.settings.duration(name) }
 
 // Awake and Rest enclose what is done for the session elsewhere: it is not idle meanwhile.
 func (s *Session) Awake() { s.awake() }

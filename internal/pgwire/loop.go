@@ -20,6 +20,7 @@ type loop struct {
 	relay    Relay // the session, if it is one
 	skipping bool  // an extended-protocol message failed, and its Sync has not come
 	flushing bool  // what is buffered should not wait: write it before the next read
+	quiet    bool  // nothing is written to the network
 
 	// Reused from message to message, so that the common ones allocate nothing.
 	bind  Bind
@@ -174,6 +175,9 @@ func (l *loop) finish(err error) error {
 	}
 	l.conn.readyForQuery(l.session.Status())
 	l.flushing = false
+	if l.quiet {
+		return nil
+	}
 	return l.conn.flush()
 }
 

@@ -3,6 +3,8 @@ package pgwire
 import (
 	"context"
 	"errors"
+
+	"skein/internal/sqlstate"
 )
 
 // Relay is a Session that may have messages answered by another server.
@@ -56,6 +58,29 @@ func (c *Conn) Pass(kind byte, body []byte) error {
 
 // ReadyForQuery ends a relay's answer.
 func (c *Conn) ReadyForQuery(status byte) { c.readyForQuery(status) }
+
+// Ended gives the error with which the connection must end now, or nil.
+func (c *Conn) Ended() *sqlstate.Error { return c.ended() }
+
+// Replayer has a Session run messages that did not come from the client just now.
+type Replayer struct{ loop }
+
+// NewReplayer makes one that answers to c.
+func NewReplayer(c *Conn, s Session) *Replayer { return &Replayer{loop{conn: c, session: s}} }
+
+// Message runs one. A silent one, whose answer must be short, is not answered. An error ends the connection.
+func (r *Replayer) Message(kind byte, body []byte, silent bool) error {
+	at := len(r.conn.out)
+	r.quiet = silent
+	err := r.message(kind, body)
+	if silent && err == nil {
+		r.conn.out = r.conn.out[:at]
+	}
+	return err
+}
+
+// Skipping says whether a message failed and its Sync has not come.
+func (r *Replayer) Skipping() bool { return r.skipping }
 
 // Flush writes what is buffered.
 func (c *Conn) Flush() error { return c.flush() }

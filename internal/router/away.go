@@ -1,0 +1,604 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"skein/internal/dialect"
+	"skein/internal/engine"
+	"skein/internal/pgwire"
+	"skein/internal/sqlstate"
+)
+
+const (
+	// window bounds what is sent before the answers to it are read, so that the two sides never wait for each other to
+	// read: it fits the buffers between them.
+	window = 64 << 10
+
+	// retryPause is how long a node that is named leader and does not lead yet is let be.
+	retryPause = 10 * time.Millisecond
+
+	// cancelTime is for how long a leader is tried to be told of a cancel request.
+	cancelTime = 5 * time.Second
+
+	// watchInterval is how often a session that waits for a leader looks whether its client is there.
+	watchInterval = time.Second
+)
+
+// forward has a message answered by the leader. It is sent with the Sync or Flush that follows.
+func (s *Session) forward(ctx context.Context, kind byte, body []byte) error {
+	c := &s.cycle
+	switch {
+	case c.skips && kind != 'S':
+		return nil
+	case c.long && !c.away:
+		return s.fail(kind, errMixed)
+	case c.away:
+		s.notes(kind, body)
+	}
+	c.away = true
+	c.add(kind, body)
+	switch {
+	case kind == 'Q', kind == 'S', kind == 'H':
+		return s.exchange(ctx)
+	case len(c.raw)-c.sent >= window:
+		c.add('H', nil)
+		return s.exchange(ctx)
+	}
+	return nil
+}
+
+// exchange sends what has gathered and passes the answers on, as often as it takes and is allowed.
+func (s *Session) exchange(ctx context.Context) error {
+	s.here.Awake()
+	defer s.out.WatchClient(watchInterval)()
+	deadline := time.Now().Add(s.patience())
+	for {
+		err := s.attempt(ctx, deadline)
+		if err == nil {
+			return nil
+		}
+		s.router.options.Logger.Debug("forwarding failed", "error", err)
+		if ended := s.out.Ended(); ended != nil {
+			return ended
+		}
+		open := s.away != nil && s.away.status != 'I'
+		if s.away != nil {
+			s.drop()
+		}
+		if !s.again(err, open) || !time.Now().Before(deadline) {
+			return s.giveUp(ctx, err, open)
+		}
+		s.cycle.sent = 0
+		rest(ctx, retryPause)
+	}
+}
+
+// again says whether the cycle may be sent once more. open is whether a block was open at the leader.
+func (s *Session) again(err error, open bool) bool {
+	c := &s.cycle
+	if !c.repeatable() {
+		return false
+	}
+	if open || c.began != 'I' {
+		if len(s.opening) == 0 {
+			return false
+		}
+		s.reopen = true
+	}
+	var fatal *fatalError
+	var lost *lostError
+	switch {
+	case errors.As(err, &fatal):
+		return false
+	case errors.As(err, &lost):
+		return !c.writes || s.reopen && !c.commits
+	}
+	return true
+}
+
+// giveUp tells the client what is known of a cycle that was not answered to its end.
+func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
+	c := &s.cycle
+	var fatal *fatalError
+	var lost *lostError
+	var told *sqlstate.Error
+	s.reopen = false
+	switch {
+	case errors.As(err, &fatal):
+		return fatal.Error
+	case (open || c.began != 'I') && !c.commits:
+		told = errLostBlock
+		s.here.Block()
+	case errors.As(err, &lost) && c.writes:
+		told = sqlstate.New(sqlstate.TransactionUnknown, "the outcome of the transaction is unknown: %v", err).
+			WithDetail("It was sent to the leader, and whether it was committed there was not learnt.").
+			WithHint("Look whether its changes are there before you repeat it, or name transactions with skein.transaction_token.")
+	case errors.As(err, &told):
+	case open || c.began != 'I':
+		told = errLostBlock
+	default:
+		told = sqlstate.New(sqlstate.CannotConnectNow, "there is no leader to run this statement: %v", err).
+			WithDetail("Nothing of it has been done. It waited for skein.failover_wait (%v).", s.patience()).
+			WithHint("Reads go on. See skein status for what keeps the cluster from having a leader.")
+	}
+	s.opening = s.opening[:0]
+	c.away = false
+	if err := s.fail(c.last, told); err != nil {
+		return err
+	}
+	s.here.Rest(false)
+	return nil
+}
+
+// attempt sends the cycle's messages from the first on that was not sent, and reads until all of them are answered.
+func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
+	if err := s.connect(ctx, deadline); err != nil {
+		return err
+	}
+	if s.away == nil {
+		return s.replay(ctx)
+	}
+	l, c := s.away, &s.cycle
+	if l.status == 'I' {
+		l.set(s.here)
+	}
+	if s.reopen {
+		s.send(s.opening, 0, len(s.opening))
+	}
+	s.send(c.raw, c.sent, -1)
+	if err := l.up.Flush(); err != nil {
+		return errUnsent
+	}
+	c.sent = len(c.raw)
+	if len(c.raw) > maxKept {
+		c.raw, c.sent, c.long = c.raw[:0], 0, true
+	}
+	s.mu.Lock()
+	s.answering, s.canceled = l, false
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { _ = l.up.Close() })
+	err := s.pump(l)
+	stop()
+	s.mu.Lock()
+	s.answering = nil
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.reopen = false
+	if c.synced {
+		return s.finish(ctx)
+	}
+	return nil
+}
+
+// connect finds the leader, and sees that the link is to it; without one if that is this node.
+func (s *Session) connect(ctx context.Context, deadline time.Time) error {
+	if err := s.attach(ctx); err != nil {
+		return err
+	}
+	if l := s.away; l != nil {
+		if s.alive(l) {
+			return nil
+		}
+		return errUnsent
+	}
+	ctx, stop := context.WithDeadline(ctx, deadline)
+	defer stop()
+	for {
+		changed := s.router.options.Cluster.Changed()
+		to, ok := s.router.options.Cluster.Leader()
+		switch {
+		case ok && to.Here && s.here.Leads():
+			return nil
+		case ok && !to.Here:
+			l, err := s.dial(ctx, to)
+			if err == nil {
+				s.away = l
+				return nil
+			}
+			s.router.options.Logger.Debug("the leader cannot be reached", "leader", to.Name, "error", err)
+		}
+		select {
+		case <-changed:
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return errors.Join(errUnsent, ctx.Err())
+		}
+		if err := s.attach(ctx); err != nil { // what this node's engine is may have changed as well
+			return err
+		}
+	}
+}
+
+// alive reads what the leader has said meanwhile: it may have sent this node away.
+func (s *Session) alive(l *link) bool {
+	if now, ok := s.router.options.Cluster.Leader(); ok && now.Epoch > l.leader.Epoch {
+		return false
+	}
+	for l.up.Pending() {
+		kind, body, err := l.up.Next()
+		if err != nil || kind == 'E' {
+			return false
+		}
+		s.aside(l, kind, body)
+	}
+	return true
+}
+
+// send sends messages of a cycle, from one offset on. silent is up to which offset the client waits for no answer; -1 is as
+// many messages as the client has been answered.
+func (s *Session) send(raw []byte, from, silent int) {
+	l := s.away
+	for at, n := 0, 0; at < len(raw); n++ {
+		kind, body, end := next(raw, at)
+		if at >= from {
+			d := due{kind: kind, counts: silent < 0, silent: at < silent || silent < 0 && n < s.cycle.answered}
+			s.provide(kind, body, d.silent)
+			l.up.Send(kind, body)
+			if s.expect(&d, body) {
+				l.due = append(l.due, d)
+			}
+		}
+		at = end
+	}
+}
+
+// expect fills in what an answer will mean. It is false for a message that gets none.
+func (s *Session) expect(d *due, body []byte) bool {
+	switch d.kind {
+	case 'H', 'd', 'c', 'f':
+		return false
+	case 'Q':
+		delete(s.away.prepared, "")
+	case 'P':
+		name, rest := cut(body)
+		sql, types := cut(rest)
+		d.name, d.text, d.types = string(name), string(sql), bytes.Clone(types)
+		s.away.prepared[d.name] = engine.Prepared{Text: d.text}
+	case 'C':
+		if len(body) > 0 && body[0] == 'S' {
+			d.name = text(body[1:])
+		}
+	}
+	return true
+}
+
+// provide has the leader know the prepared statements that a message is about.
+func (s *Session) provide(kind byte, body []byte, silent bool) {
+	switch kind {
+	case 'P':
+		if name, _ := cut(body); len(name) > 0 {
+			if _, mine := s.here.Prepared(string(name)); mine && !silent {
+				s.prepare(string(name)) // so that it refuses the name
+			} else {
+				s.forget(string(name))
+			}
+		}
+	case 'B':
+		_, rest := cut(body)
+		s.prepare(text(rest))
+	case 'D', 'C':
+		if kind == 'D' && len(body) > 0 && body[0] == 'S' {
+			s.prepare(text(body[1:]))
+		}
+	case 'Q':
+		for _, st := range s.statements(kind, body) {
+			if st != nil && st.Kind == dialect.Execute && s.prepare(st.Prepare.Name) {
+				s.away.up.Send('S', nil)
+				s.away.due = append(s.away.due, due{kind: 'S', silent: true})
+			}
+		}
+	}
+}
+
+// forget closes a statement of which the client has none any more.
+func (s *Session) forget(name string) {
+	l := s.away
+	if _, has := l.prepared[name]; has {
+		delete(l.prepared, name)
+		l.up.Send('C', append(append([]byte{'S'}, name...), 0))
+		l.due = append(l.due, due{kind: 'C', silent: true})
+	}
+}
+
+// prepare has the leader prepare a statement of the client's that it does not have.
+func (s *Session) prepare(name string) (sent bool) {
+	l := s.away
+	p, ok := s.here.Prepared(name)
+	if has, there := l.prepared[name]; there && (has.Pending() || ok && has.Same(p)) || !ok {
+		return false
+	}
+	if name != "" {
+		s.forget(name)
+	}
+	l.prepared[name] = p
+	l.up.Send('P', p.Message(name))
+	l.due = append(l.due, due{kind: 'P', silent: true, name: name})
+	return true
+}
+
+// pump passes answers on until none is due.
+func (s *Session) pump(l *link) error {
+	for len(l.due) > 0 {
+		kind, body, err := l.up.Next()
+		if err != nil {
+			return &lostError{err}
+		}
+		if err := s.answer(l, kind, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answer takes one message of the leader.
+func (s *Session) answer(l *link, kind byte, body []byte) error {
+	if s.aside(l, kind, body) {
+		return nil
+	}
+	d := &l.due[0]
+	switch kind {
+	case 'E':
+		return s.refusal(l, d, body)
+	case 'G':
+		return s.copyIn(l, body)
+	case 'Z':
+		if len(body) > 0 {
+			l.status = body[0]
+		}
+	}
+	if !d.silent && kind != 'Z' {
+		if d.kind == 'E' || d.kind == 'Q' {
+			s.cycle.ran = true
+		}
+		if err := s.out.Pass(kind, body); err != nil {
+			return err
+		}
+	}
+	if !d.ends(kind) {
+		return nil
+	}
+	s.done(l, d, kind)
+	return nil
+}
+
+// done ends an answer.
+func (s *Session) done(l *link, d *due, kind byte) {
+	if d.counts && !d.silent {
+		s.cycle.answered++
+		s.cycle.synced = s.cycle.synced || kind == 'Z'
+	}
+	switch {
+	case d.kind == 'P' && d.text != "":
+		s.noted(l, d)
+	case d.kind == 'C' && d.name != "" && d.counts:
+		_ = s.here.CloseStatement(d.name)
+		delete(l.prepared, d.name)
+	}
+	l.due = slices.Delete(l.due, 0, 1)
+}
+
+// noted keeps here what the client has prepared there.
+func (s *Session) noted(l *link, d *due) {
+	if !d.silent {
+		list, err := s.here.Engine().Parse(d.text)
+		if err != nil || len(list) > 1 {
+			return
+		}
+		var st *dialect.Statement
+		if len(list) == 1 {
+			st = list[0]
+		}
+		s.here.Note(d.name, d.text, st, oids(d.types))
+	}
+	if p, ok := s.here.Prepared(d.name); ok {
+		l.prepared[d.name] = p
+	}
+}
+
+// aside takes what may come at any time. It is false for everything else.
+func (s *Session) aside(l *link, kind byte, body []byte) bool {
+	switch kind {
+	case 'S':
+		name, rest := cut(body)
+		s.parameter(l, string(name), text(rest))
+	case 'N':
+		if len(l.due) > 0 && !l.due[0].silent {
+			_ = s.out.Pass(kind, body)
+		}
+	case 'A':
+		_ = s.out.Pass(kind, body)
+	case 'K':
+		l.cancel = bytes.Clone(body)
+	case 'R', 'v':
+	default:
+		return false
+	}
+	return true
+}
+
+// parameter takes a setting that a statement has changed there. What a new session begins with is known.
+func (s *Session) parameter(l *link, name, value string) {
+	if l.cancel == nil || l.told(s, name, value) {
+		return
+	}
+	if name == lastCommit {
+		s.here.Told(name, value)
+		return
+	}
+	same := l.changes == s.here.Changes()
+	s.here.Adopt(name, value)
+	name = strings.ToLower(name)
+	l.settings[name] = s.here.Setting(name)
+	if same {
+		l.changes = s.here.Changes()
+	}
+}
+
+// refusal takes an ErrorResponse.
+func (s *Session) refusal(l *link, d *due, body []byte) error {
+	switch e := errorFields(body); {
+	case e.Code == sqlstate.NotLeader:
+		return errMoved
+	case e.fatal && l.cancel == nil: // there is no session yet: the client's own may go on
+		return &e.Error
+	case e.fatal:
+		return &fatalError{&e.Error}
+	}
+	if !d.silent || d.kind != 'Q' {
+		s.cycle.ran = true
+		if err := s.out.Pass('E', body); err != nil {
+			return err
+		}
+	}
+	if d.kind == 'Q' || d.kind == 'S' {
+		return nil
+	}
+	// The leader skips what comes before the next Sync, and so does the client.
+	i := slices.IndexFunc(l.due, func(d due) bool { return d.kind == 'S' || d.kind == 'Q' })
+	if i < 0 {
+		i = len(l.due)
+		s.cycle.skips = true
+	}
+	for _, skipped := range l.due[:i] {
+		if skipped.kind == 'P' {
+			delete(l.prepared, skipped.name)
+		}
+	}
+	l.due = slices.Delete(l.due, 0, i)
+	return nil
+}
+
+// copyIn passes the client's data on until it says that this was all.
+func (s *Session) copyIn(l *link, body []byte) error {
+	s.cycle.ran = true
+	if err := s.out.Pass('G', body); err != nil {
+		return err
+	}
+	if err := s.out.Flush(); err != nil {
+		return err
+	}
+	// What was sent along behind it the leader takes for a part of the data and passes over.
+	l.due = l.due[:1]
+	for {
+		kind, body, err := s.out.Receive()
+		if err != nil {
+			_ = l.up.Close() // or what came might pass for all of it
+			return err
+		}
+		if kind == 'X' {
+			_ = l.up.Close()
+			return &lostError{errors.New("the client has gone")}
+		}
+		l.up.Send(kind, body)
+		if kind == 'c' || kind == 'f' || l.up.Buffered() >= window/2 {
+			if err := l.up.Flush(); err != nil {
+				return &lostError{err}
+			}
+		}
+		if kind == 'c' || kind == 'f' {
+			return nil
+		}
+	}
+}
+
+// finish ends a cycle that was away.
+func (s *Session) finish(ctx context.Context) error {
+	c, l := &s.cycle, s.away
+	switch {
+	case l.status == 'I':
+		s.opening = s.opening[:0]
+	case c.began == 'I' && c.opening && !c.long:
+		s.opening = append(s.opening[:0], c.raw...)
+	case c.ran:
+		s.opening = s.opening[:0]
+	}
+	s.repeatHere()
+	if err := s.here.Sync(ctx); err != nil { // portals that were made here before
+		return err
+	}
+	s.end()
+	s.here.Rest(l.status != 'I')
+	return nil
+}
+
+// repeatHere does here what the cycle has done away to the session's own things.
+func (s *Session) repeatHere() {
+	for at := 0; at < len(s.cycle.raw); {
+		kind, body, end := next(s.cycle.raw, at)
+		if kind == 'Q' {
+			_ = s.here.CloseStatement("")
+			for _, st := range s.statements(kind, body) {
+				s.here.Repeat(st)
+			}
+		}
+		at = end
+	}
+}
+
+// replay runs the cycle here: this node has become the leader.
+func (s *Session) replay(ctx context.Context) error {
+	c := &s.cycle
+	c.away = false
+	h := pgwire.NewReplayer(s.out, s.here)
+	if s.reopen {
+		s.reopen = false
+		for at := 0; at < len(s.opening); {
+			kind, body, end := next(s.opening, at)
+			if err := h.Message(kind, body, true); err != nil {
+				return err
+			}
+			at = end
+		}
+	}
+	kind := byte(0)
+	for at, n := 0, 0; at < len(c.raw); n++ {
+		var body []byte
+		var end int
+		kind, body, end = next(c.raw, at)
+		if err := h.Message(kind, body, n < c.answered); err != nil {
+			return err
+		}
+		at = end
+	}
+	if kind == 'S' || kind == 'Q' {
+		s.endHere()
+		return nil
+	}
+	c.failed = h.Skipping()
+	return nil
+}
+
+// cancel asks a leader to interrupt what a session of this router runs there.
+func (r *Router) cancel(l *link) {
+	ctx, stop := context.WithTimeout(context.Background(), cancelTime)
+	defer stop()
+	if l.cancel == nil {
+		return
+	}
+	conn, err := r.options.Cluster.Dial(ctx, l.leader)
+	if err != nil {
+		return
+	}
+	up := pgwire.NewUpstream(conn)
+	if up.Cancel(l.cancel) == nil {
+		_, _, _ = up.Next() // its end
+	}
+	_ = up.Close()
+}
+
+// rest waits, or gives up with ctx.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

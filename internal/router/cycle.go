@@ -1,0 +1,66 @@
+package router
+
+import (
+	"encoding/binary"
+
+	"skein/internal/dialect"
+)
+
+// maxKept bounds how much of a cycle is kept for being sent again.
+const maxKept = 64 << 10
+
+// cycle is what the client has sent since ReadyForQuery.
+type cycle struct {
+	raw      []byte // its messages as they came, from the first on unless it is long
+	long     bool   // it was too much to be kept
+	answered int    // how many of its messages have been answered
+	ran      bool   // rows, or the end of a statement, are among the answers
+	away     bool   // it runs there
+	sent     int    // how much of raw is on its way
+	synced   bool   // the leader is ready for the next
+	skips    bool   // the leader has refused something and skips what comes before the next Sync
+	failed   bool   // and so does this node
+	began    byte   // the transaction status that it began with
+	last     byte   // kind of its newest message
+
+	writes  bool // something in it belongs to the leader
+	commits bool // a COMMIT is in it
+	opening bool // there is nothing in it but BEGIN
+}
+
+func (c *cycle) reset(status byte) {
+	*c = cycle{raw: c.raw[:0], began: status, opening: true}
+	if cap(c.raw) > maxKept {
+		c.raw = nil
+	}
+}
+
+// add keeps a message.
+func (c *cycle) add(kind byte, body []byte) {
+	c.last = kind
+	if c.long && !c.away || !c.away && len(c.raw)+len(body) > maxKept {
+		c.long = true
+		return
+	}
+	c.raw = append(c.raw, kind)
+	c.raw = binary.BigEndian.AppendUint32(c.raw, uint32(len(body)+4))
+	c.raw = append(c.raw, body...)
+}
+
+// note takes a statement of the cycle into account.
+func (c *cycle) note(st *dialect.Statement, writes bool) {
+	c.writes = c.writes || writes
+	if st != nil {
+		c.commits = c.commits || st.Kind == dialect.Commit || st.Kind == dialect.Rollback
+		c.opening = c.opening && opens(st.Kind)
+	}
+}
+
+// repeatable says whether the client would not notice if the cycle began anew somewhere else.
+func (c *cycle) repeatable() bool { return !c.ran && !c.long }
+
+// next takes the message at an offset apart.
+func next(raw []byte, at int) (kind byte, body []byte, end int) {
+	end = at + 1 + int(binary.BigEndian.Uint32(raw[at+1:]))
+	return raw[at], raw[at+5 : end], end
+}

@@ -1,0 +1,152 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"skein/internal/engine"
+	"skein/internal/history"
+	"skein/internal/pgwire"
+	"skein/internal/sqlstate"
+)
+
+// link is a session at a leader.
+type link struct {
+	leader Leader
+	up     *pgwire.Upstream
+	status byte   // its last ReadyForQuery
+	held   string // what it has that another could not have
+	cancel []byte // its pid and key
+
+	prepared map[string]engine.Prepared // statements that it has, by name, and of which of the client's they were
+	settings map[string]string          // as they were sent or told
+	changes  int                        // engine.Session.Changes of that
+	due      []due                      // answers, in order
+
+	once sync.Once
+}
+
+// due is an answer that is awaited.
+type due struct {
+	kind   byte // of the message
+	silent bool // the client does not wait for it
+	counts bool // the message is one of the cycle's
+	name   string
+	text   string
+	types  []byte
+}
+
+// ends says whether a message is the last one of the answer.
+func (d *due) ends(kind byte) bool {
+	switch d.kind {
+	case 'P':
+		return kind == '1'
+	case 'B':
+		return kind == '2'
+	case 'C':
+		return kind == '3'
+	case 'D':
+		return kind == 'T' || kind == 'n'
+	case 'E':
+		return kind == 'C' || kind == 'I' || kind == 's'
+	}
+	return kind == 'Z'
+}
+
+var (
+	// errMoved is the answer of a node that does not lead: nothing has been done.
+	errMoved = errors.New("that node does not lead")
+	// errUnsent means that not all of a cycle has left this node.
+	errUnsent = errors.New("the leader was not reached")
+)
+
+// lostError is a connection that ended before the answer came.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string {
+	return fmt.Sprintf("the connection to the leader ended: %v", e.err)
+}
+func (e *lostError) Unwrap() error { return e.err }
+
+// fatalError is the leader's last word to a client that it sends away.
+type fatalError struct{ *sqlstate.Error }
+
+// dial opens a session like s at a leader. The startup is on its way; nothing of the answer has been read.
+func (s *Session) dial(ctx context.Context, to Leader) (*link, error) {
+	conn, err := s.router.options.Cluster.Dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	own := s.here.Own()
+	l := &link{
+		leader: to, up: pgwire.NewUpstream(conn), status: 'I', prepared: map[string]engine.Prepared{},
+		settings: own, changes: s.here.Changes(),
+	}
+	l.up.Startup(s.start.User, s.start.Database, own)
+	l.due = append(l.due, due{kind: 'Z', silent: true})
+	s.router.keep(l)
+	return l, nil
+}
+
+func (l *link) close(r *Router) {
+	l.once.Do(func() {
+		r.drop(l)
+		_ = l.up.Close()
+	})
+}
+
+// set has the link's session get the settings that have changed here.
+func (l *link) set(here *engine.Session) {
+	if l.changes == here.Changes() {
+		return
+	}
+	l.changes = here.Changes()
+	now := here.Own()
+	for name, value := range now {
+		if old, ok := l.settings[name]; ok && old == value {
+			continue
+		}
+		l.query("SELECT pg_catalog.set_config(" + literal(name) + ", " + literal(value) + ", false)")
+	}
+	for name := range l.settings {
+		if _, ok := now[name]; !ok {
+			l.query("SELECT pg_catalog.set_config(" + literal(name) + ", " + literal(here.Setting(name)) + ", false)")
+		}
+	}
+	l.settings = now
+}
+
+// query sends a text whose answer nobody waits for.
+func (l *link) query(sql string) {
+	l.up.Send('Q', append([]byte(sql), 0))
+	l.due = append(l.due, due{kind: 'Q', silent: true})
+	delete(l.prepared, "")
+}
+
+func literal(s string) string {
+	quoted := []byte{'\''}
+	for i := range len(s) {
+		if s[i] == '\'' {
+			quoted = append(quoted, '\'')
+		}
+		quoted = append(quoted, s[i])
+	}
+	return string(append(quoted, '\''))
+}
+
+// told takes a ParameterStatus that is for the router. It is false for one that is the client's.
+func (l *link) told(s *Session, name, value string) bool {
+	switch name {
+	case engine.SeenParameter:
+		if lsn, err := history.ParseLSN(value); err == nil {
+			s.here.Raise(lsn)
+		}
+	case engine.HeldParameter:
+		l.held = value
+	default:
+		return false
+	}
+	return true
+}

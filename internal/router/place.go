@@ -1,0 +1,44 @@
+package router
+
+import (
+	"skein/internal/dialect"
+)
+
+// writes says whether a statement belongs to the leader. named finds prepared statements; readOnly is whether a
+// transaction that does not say so may not write.
+func writes(st *dialect.Statement, named func(string) *dialect.Statement, readOnly bool) bool {
+	if st == nil {
+		return false
+	}
+	switch st.Kind {
+	case dialect.Select:
+		return st.ForUpdate
+	case dialect.Explain:
+		return st.Explain.Analyze && writes(st.Explain.Query, named, readOnly)
+	case dialect.Begin:
+		return !readOnly && (st.Txn == nil || st.Txn.ReadOnly != dialect.On) || st.Txn != nil && st.Txn.ReadOnly == dialect.Off
+	case dialect.Prepare:
+		return writes(st.Prepare.Query, named, readOnly)
+	case dialect.Execute:
+		return writes(named(st.Prepare.Name), named, readOnly)
+	case dialect.Copy:
+		return st.Copy.From || writes(st.Copy.Query, named, readOnly)
+	}
+	return !local(st.Kind)
+}
+
+// local lists the kinds that change nothing but their session, or nothing at all. An ALTER SYSTEM may be of those settings
+// that any node can change; otherwise the engine refuses it.
+func local(k dialect.Kind) bool {
+	switch k {
+	case dialect.Commit, dialect.Rollback, dialect.Savepoint, dialect.Release, dialect.RollbackTo,
+		dialect.SetTransaction, dialect.SetConstraints, dialect.Set, dialect.Reset, dialect.Show, dialect.Deallocate, dialect.Discard,
+		dialect.DeclareCursor, dialect.Fetch, dialect.Move, dialect.CloseCursor, dialect.Listen, dialect.Unlisten, dialect.Notify,
+		dialect.Checkpoint, dialect.Comment, dialect.Grant, dialect.Revoke, dialect.Pragma, dialect.NoOp, dialect.AlterSystem:
+		return true
+	}
+	return false
+}
+
+// opens says whether a statement does nothing but begin a block, or say how.
+func opens(k dialect.Kind) bool { return k == dialect.Begin || k == dialect.SetTransaction }

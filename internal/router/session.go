@@ -1,0 +1,481 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"skein/internal/dialect"
+	"skein/internal/engine"
+	"skein/internal/oid"
+	"skein/internal/pgwire"
+	"skein/internal/sqlstate"
+)
+
+// Session is a client's session. It implements pgwire.Relay.
+type Session struct {
+	router *Router
+	out    *pgwire.Conn
+	start  pgwire.Startup
+
+	here      *engine.Session // nil between two engines
+	luggage   *engine.Luggage // while here is nil
+	away      *link           // nil while there is none
+	cycle     cycle
+	opening   []byte // the cycle that began the block that is open, while nothing else has run in it
+	untouched bool   // before the message that runs here, nothing else had run in the block
+	reopen    bool   // that block has to be begun again
+	lost      lost
+	reads     reads
+
+	mu        sync.Mutex
+	running   *engine.Session // what Cancel is for: one of the two
+	answering *link
+	canceled  bool // answering was asked already
+}
+
+// lost is what a session has lost with a leader, and its client was not told of.
+type lost int
+
+const (
+	nothing  lost = iota
+	pipeline      // what came before Sync
+	block         // a failed one takes its place
+)
+
+var errLostBlock = sqlstate.New(sqlstate.SerializationFailure, "the transaction was rolled back: its leader does not lead any more").
+	WithHint("Repeat the transaction.")
+
+// adopt takes an engine's session.
+func (s *Session) adopt(here *engine.Session) {
+	s.here = here
+	s.cycle.reset(here.Status())
+	s.mu.Lock()
+	s.running = here
+	s.mu.Unlock()
+}
+
+// attach has the session use the node's present engine.
+func (s *Session) attach(ctx context.Context) error {
+	for {
+		if s.here != nil && s.here.Engine() == s.router.engine.Load() {
+			return nil
+		}
+		if s.here != nil {
+			s.detach(errNoEngine)
+		}
+		e, err := s.router.current(ctx, s.patience())
+		if err != nil {
+			return err
+		}
+		if !s.router.attach(s, e) {
+			continue
+		}
+		here, err := e.Resume(s.out, s.start, s.luggage)
+		if err != nil {
+			s.router.detach(s)
+			return err
+		}
+		s.luggage = nil
+		kept := s.cycle
+		s.adopt(here)
+		if len(kept.raw) > 0 || kept.away {
+			s.cycle = kept
+		}
+		return nil
+	}
+}
+
+// detach gives the engine's session back. A client that has what cannot be taken along is sent away.
+func (s *Session) detach(why *sqlstate.Error) {
+	if s.here == nil {
+		return
+	}
+	defer s.router.detach(s)
+	s.abandon()
+	if !s.here.Carriable() {
+		s.out.Terminate(why)
+	}
+	s.mu.Lock()
+	s.running = nil
+	s.mu.Unlock()
+	s.luggage = s.here.Luggage()
+	s.here.Close()
+	s.here = nil
+}
+
+// abandon gives up what is under way here, so that it can be begun anew, or is known to be lost.
+func (s *Session) abandon() {
+	c := &s.cycle
+	switch status := s.here.Status(); {
+	case s.reopen || s.away != nil && s.away.status != 'I':
+	case status != 'I' && len(s.opening) > 0 && s.untouched && c.repeatable():
+		s.reopen = true
+	case status != 'I':
+		s.lost = block
+	case c.ran && c.last != 0:
+		s.lost = pipeline
+	}
+	c.away = c.away || c.last != 0 && s.lost == nothing
+	s.here.Abandon()
+}
+
+// interrupt ends what runs here, from any goroutine.
+func (s *Session) interrupt(why *sqlstate.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		s.running.Interrupt(why)
+	}
+}
+
+// patience is for how long the session waits for a leader.
+func (s *Session) patience() time.Duration {
+	if s.here == nil {
+		return connectTime
+	}
+	return s.here.Duration("skein.failover_wait")
+}
+
+// Take decides where a message belongs. Those that belong here it leaves to the engine.
+func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error) {
+	if s.here == nil || s.here.Engine() != s.router.engine.Load() {
+		if err := s.attach(ctx); err != nil {
+			return false, err
+		}
+	}
+	if s.router.options.Cluster == nil {
+		return false, nil
+	}
+	c := &s.cycle
+	if s.away != nil && s.here.Leads() {
+		s.hangUp()
+	}
+	switch {
+	case c.failed:
+		return true, s.skip(ctx, kind)
+	case s.lost != nothing:
+		return true, s.mourn(kind)
+	case c.away:
+		return true, s.forward(ctx, kind, body)
+	case s.belongsAway(kind, body):
+		if c.ran {
+			return true, s.fail(kind, errMixed)
+		}
+		return true, s.forward(ctx, kind, body)
+	}
+	if kind == 'Q' || kind == 'E' {
+		fresh, err := s.freshen(ctx, kind, body)
+		if err != nil {
+			return true, s.fail(kind, err)
+		}
+		if !fresh && !c.ran {
+			return true, s.forward(ctx, kind, body)
+		}
+	}
+	c.add(kind, body)
+	return false, nil
+}
+
+// errMixed: the implicit transaction has read on this node already.
+var errMixed = sqlstate.New(sqlstate.FeatureNotSupported, "a pipeline that has begun by reading on a follower cannot write").
+	WithHint("Begin it with BEGIN, or send Sync before the write.")
+
+// belongsAway says whether a message does.
+func (s *Session) belongsAway(kind byte, body []byte) bool {
+	if s.reopen {
+		return true
+	}
+	if s.here.Leads() {
+		s.noteHere(kind, body)
+		return false
+	}
+	if l := s.away; l != nil && (l.status != 'I' || l.held == engine.HeldTables) {
+		s.notes(kind, body)
+		return true
+	}
+	if s.here.Status() != 'I' {
+		return false // a block that only reads, or has failed
+	}
+	away := s.notes(kind, body)
+	if !away && kind == 'P' && !s.cycle.ran && len(s.cycle.raw) == 0 {
+		away = s.ahead()
+	}
+	return away
+}
+
+// noteHere keeps of a leader's own cycle whether it may begin a block.
+func (s *Session) noteHere(kind byte, body []byte) {
+	if kind == 'Q' || kind == 'P' {
+		s.notes(kind, body)
+	} else if kind == 'B' {
+		s.cycle.opening = s.cycle.opening && len(s.cycle.raw) > 0
+	}
+}
+
+// ahead looks whether the pipeline that begins here comes to write.
+func (s *Session) ahead() (away bool) {
+	s.out.Ahead(func(kind byte, body []byte) bool {
+		if kind == 'S' || kind == 'H' {
+			return false
+		}
+		away = s.notes(kind, body)
+		return !away
+	})
+	return away
+}
+
+// notes looks at the statements of a message and says whether one of them writes. A text that cannot be read is refused
+// here.
+func (s *Session) notes(kind byte, body []byte) (away bool) {
+	for _, st := range s.statements(kind, body) {
+		w := writes(st, s.named, s.here.ReadsOnly())
+		s.cycle.note(st, w)
+		away = away || w
+	}
+	return away
+}
+
+func (s *Session) named(name string) *dialect.Statement {
+	p, _ := s.here.Prepared(name)
+	return p.Statement
+}
+
+// statements are those that a message is about.
+func (s *Session) statements(kind byte, body []byte) []*dialect.Statement {
+	switch kind {
+	case 'Q':
+		list, _ := s.here.Engine().Parse(text(body))
+		return list
+	case 'P':
+		_, rest := cut(body)
+		list, _ := s.here.Engine().Parse(text(rest))
+		return list
+	case 'B':
+		_, rest := cut(body)
+		return []*dialect.Statement{s.named(text(rest))}
+	case 'D':
+		if len(body) > 0 && body[0] == 'S' {
+			return []*dialect.Statement{s.named(text(body[1:]))}
+		}
+	}
+	return nil
+}
+
+// cut takes a string that ends in NUL off a message's body.
+func cut(body []byte) (s, rest []byte) {
+	s, rest, _ = bytes.Cut(body, []byte{0})
+	return s, rest
+}
+
+func text(body []byte) string {
+	s, _ := cut(body)
+	return string(s)
+}
+
+// fail answers a message with an error. What comes before the next Sync is skipped.
+func (s *Session) fail(kind byte, err error) error {
+	if err := s.out.Report(err); err != nil {
+		return err
+	}
+	s.here.Fail()
+	if kind == 'Q' || kind == 'S' {
+		return s.ready(context.WithoutCancel(context.Background()))
+	}
+	s.cycle.failed = true
+	return nil
+}
+
+// skip waits for the Sync after an error.
+func (s *Session) skip(ctx context.Context, kind byte) error {
+	if kind != 'S' {
+		return nil
+	}
+	return s.ready(ctx)
+}
+
+// ready ends a cycle that nobody else ends.
+func (s *Session) ready(ctx context.Context) error {
+	if err := s.here.Sync(ctx); err != nil {
+		if err := s.out.Report(err); err != nil {
+			return err
+		}
+	}
+	s.end()
+	return nil
+}
+
+// end tells the client that it may go on.
+func (s *Session) end() {
+	s.out.ReadyForQuery(s.Status())
+	s.cycle.reset(s.Status())
+}
+
+// mourn tells the client that its block is lost; here there is a failed one in its place.
+func (s *Session) mourn(kind byte) error {
+	if s.lost == block {
+		s.here.Block()
+	}
+	s.lost, s.opening = nothing, s.opening[:0]
+	return s.fail(kind, errLostBlock)
+}
+
+// hangUp ends the link. A block that was open there is lost.
+func (s *Session) hangUp() {
+	if s.away == nil {
+		return
+	}
+	if s.away.status != 'I' {
+		s.lost = block
+	}
+	s.drop()
+}
+
+func (s *Session) drop() {
+	s.away.close(s.router)
+	s.away = nil
+}
+
+// refused says whether a statement was refused before it had an effect, by an engine that does not lead.
+func refused(err error) bool {
+	var e *sqlstate.Error
+	return errors.As(err, &e) && e.NotHere
+}
+
+// Parameters are those of the engine.
+func (s *Session) Parameters() [][2]string { return s.here.Parameters() }
+
+// Simple runs a Query message here; what is refused goes away.
+func (s *Session) Simple(ctx context.Context, sql string) error {
+	before := s.out.Written()
+	s.untouched = s.here.Untouched()
+	err := s.here.Simple(ctx, sql)
+	if err != nil && refused(err) && s.out.Written() == before && s.moves() {
+		if err := s.exchange(ctx); err != nil {
+			return err
+		}
+		return pgwire.ErrAnswered
+	}
+	s.endHere()
+	return err
+}
+
+// endHere ends a cycle that ran here.
+func (s *Session) endHere() {
+	c := &s.cycle
+	status := s.here.Status()
+	switch {
+	case status == 'I':
+		s.opening = s.opening[:0]
+	case c.began == 'I' && c.opening && !c.long:
+		s.opening = append(s.opening[:0], c.raw...)
+	}
+	c.reset(status)
+}
+
+// moves has a cycle that was refused here run away, if it can.
+func (s *Session) moves() bool {
+	if s.router.options.Cluster == nil || !s.cycle.repeatable() {
+		return false
+	}
+	s.cycle.writes = true
+	s.abandon()
+	return s.lost == nothing
+}
+
+// Parse prepares a statement here.
+func (s *Session) Parse(ctx context.Context, name, sql string, params []oid.OID) error {
+	return s.count(s.here.Parse(ctx, name, sql, params))
+}
+
+// Bind makes a portal here.
+func (s *Session) Bind(ctx context.Context, b *pgwire.Bind) error {
+	return s.count(s.here.Bind(ctx, b))
+}
+
+// DescribeStatement describes a statement that is here.
+func (s *Session) DescribeStatement(ctx context.Context, name string) ([]oid.OID, []pgwire.Field, error) {
+	params, fields, err := s.here.DescribeStatement(ctx, name)
+	return params, fields, s.count(err)
+}
+
+// DescribePortal describes a portal that is here.
+func (s *Session) DescribePortal(ctx context.Context, name string) ([]pgwire.Field, error) {
+	fields, err := s.here.DescribePortal(ctx, name)
+	return fields, s.count(err)
+}
+
+func (s *Session) count(err error) error {
+	if err == nil {
+		s.cycle.answered++
+	}
+	return err
+}
+
+// Execute runs a portal here; what is refused goes away.
+func (s *Session) Execute(ctx context.Context, portal string, maxRows int) error {
+	before := s.out.Written()
+	s.untouched = s.here.Untouched()
+	err := s.here.Execute(ctx, portal, maxRows)
+	if err != nil && refused(err) && s.out.Written() == before && s.moves() {
+		return nil // it is sent with the Sync or Flush that follows
+	}
+	s.cycle.ran = true
+	return s.count(err)
+}
+
+// CloseStatement forgets a prepared statement.
+func (s *Session) CloseStatement(name string) error { return s.count(s.here.CloseStatement(name)) }
+
+// ClosePortal closes a portal.
+func (s *Session) ClosePortal(name string) error { return s.count(s.here.ClosePortal(name)) }
+
+// Sync ends the implicit transaction here.
+func (s *Session) Sync(ctx context.Context) error {
+	err := s.here.Sync(ctx)
+	s.endHere()
+	return err
+}
+
+// Fail says that a message failed.
+func (s *Session) Fail() { s.here.Fail() }
+
+// Status is the transaction status for ReadyForQuery.
+func (s *Session) Status() byte {
+	switch {
+	case s.reopen:
+		return 'T'
+	case s.away != nil && s.away.status != 'I':
+		return s.away.status
+	case s.here == nil:
+		return 'I'
+	}
+	return s.here.Status()
+}
+
+// Cancel interrupts what runs now, here or away.
+func (s *Session) Cancel() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.answering != nil && !s.canceled:
+		s.canceled = true
+		go s.router.cancel(s.answering)
+	case s.answering == nil && s.running != nil:
+		s.running.Cancel()
+	}
+}
+
+// Close ends the session: the client is gone.
+func (s *Session) Close() {
+	if s.away != nil {
+		s.drop()
+	}
+	if s.here != nil {
+		s.here.Close()
+		s.here = nil
+	}
+	s.router.detach(s)
+}
