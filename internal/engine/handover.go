@@ -29,7 +29,7 @@ type Forwarded struct{ *Engine }
 // Connect opens one.
 func (f Forwarded) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Startup) (pgwire.Session, error) {
 	if !f.Leads() {
-		return nil, errNotLeader
+		return nil, ErrNotLeader
 	}
 	s, err := f.connect(out, st)
 	if err != nil {
@@ -53,8 +53,8 @@ const (
 	HeldLocks     = "locks"
 )
 
-// errNotLeader is for routers: what they asked had no effect.
-var errNotLeader = &sqlstate.Error{
+// ErrNotLeader is for routers: what they asked had no effect.
+var ErrNotLeader = &sqlstate.Error{
 	Code: sqlstate.NotLeader, Message: "this node does not lead", NotHere: true,
 }
 
@@ -92,7 +92,7 @@ func (s *Session) notHere(e *sqlstate.Error) error {
 		return e
 	}
 	if s.forwarded != nil {
-		return errNotLeader
+		return ErrNotLeader
 	}
 	moved := *e
 	moved.NotHere = true

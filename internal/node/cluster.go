@@ -78,8 +78,9 @@ type appointed struct {
 	node    *Node
 	version watermark.Watermark // of the state, as far as this node knows
 
-	mu   sync.Mutex
-	seen uint64 // version acted under
+	mu      sync.Mutex
+	seen    uint64        // version acted under
+	changed chan struct{} // closed, and made anew, with every version
 }
 
 func (a *appointed) self() failover.NodeID { return failover.NodeID(a.node.home.Node) }
@@ -150,12 +151,21 @@ func (a *appointed) watch(ctx context.Context) error {
 		}
 		before = s.Members
 		a.version.Advance(history.LSN(s.Version))
+		a.wake()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.node.control.Load().Changed():
 		}
 	}
+}
+
+// wake tells whoever waits for a newer version.
+func (a *appointed) wake() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.changed)
+	a.changed = make(chan struct{})
 }
 
 // forget lets the log go that was kept for a node which is no member any more, as soon as it has hung up.

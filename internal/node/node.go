@@ -123,7 +123,7 @@ func (n *Node) open() error {
 	if err := n.listen(); err != nil {
 		return err
 	}
-	n.cluster = &appointed{node: n}
+	n.cluster = &appointed{node: n, changed: make(chan struct{})}
 	switch {
 	case n.isMember():
 		return n.openMember()

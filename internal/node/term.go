@@ -20,6 +20,7 @@ import (
 	"skein/internal/pagestore"
 	"skein/internal/pgwire"
 	"skein/internal/replication"
+	"skein/internal/router"
 	"skein/internal/sqlitevfs"
 	"skein/internal/sqlstate"
 )
@@ -34,6 +35,7 @@ type term struct {
 	engine   atomic.Pointer[engine.Engine] // another one when this node has ceased to lead
 	peer     *replication.Peer
 	ruling   *ruling
+	router   *router.Router
 
 	sentAway chan *departure        // one slot
 	failed   atomic.Pointer[string] // why this node cannot lead although it was appointed
@@ -223,32 +225,48 @@ func (t *term) answerNodes(ctx context.Context) error {
 	return nil
 }
 
-// serveSQL lets clients in until ctx is done. When this node has ceased to lead those who are there are sent away,
-// and the engine is opened anew: its connections have seen a tail that may be cut.
+// serveSQL lets clients in until ctx is done.
 func (t *term) serveSQL(ctx context.Context) error {
+	n := t.node
+	t.router = router.New(router.Options{Cluster: t.leaders(), Fresh: t.freshness(), Logger: n.options.Logger})
+	server := pgwire.NewServer(t.router, pgwire.Options{
+		MaxConnections: n.options.MaxConnections, Trust: n.options.Trust, Trusts: t.router.Trusts, Logger: n.options.Logger,
+	})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, n.sql.again()) })
+	group.Go(func() error { return t.router.Run(ctx) })
+	group.Go(func() error { return t.serveEngines(ctx) })
+	return group.Wait()
+}
+
+// serveEngines has clients use one engine after the other. When this node has ceased to lead, the engine is opened anew: its
+// connections have seen a tail that may be cut.
+func (t *term) serveEngines(ctx context.Context) error {
 	for {
-		err := t.serveClients(ctx)
+		err := t.serveEngine(ctx)
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-func (t *term) serveClients(ctx context.Context) error {
-	n, e := t.node, t.engine.Load()
-	serving, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	server := pgwire.NewServer(e, pgwire.Options{
-		MaxConnections: n.options.MaxConnections, Trust: n.options.Trust, Trusts: e.Trusts, Logger: n.options.Logger,
-	})
+func (t *term) serveEngine(ctx context.Context) error {
+	e := t.engine.Load()
+	t.router.Enter(e)
+	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(serving, n.sql.again()) }()
+	go func() { served <- t.serveForwarded(serving, e) }()
 	select {
 	case err := <-served:
+		stop(nil)
 		return err
+	case <-ctx.Done():
+		stop(engine.ErrNotLeader)
+		return <-served
 	case d := <-t.sentAway:
 		defer close(d.gone)
-		stop(errNoLonger)
+		stop(engine.ErrNotLeader)
+		t.router.Leave(leaveTime, errNoLonger)
 		if err := <-served; err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -267,7 +285,7 @@ func (t *term) serveClients(ctx context.Context) error {
 	}
 }
 
-// errNoLonger is what sessions of a leadership that is over end with.
+// errNoLonger is what sessions of a leadership that is over end with, if they have what cannot be taken along.
 var errNoLonger = sqlstate.New(sqlstate.AdminShutdown, "terminating connection: this node has ceased to lead").
 	WithHint("Connect again: of several hosts, target_session_attrs=read-write finds the leader.")
 

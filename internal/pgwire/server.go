@@ -27,6 +27,7 @@ type Options struct {
 	WriteTimeout       time.Duration // for one write of up to 32 KB to a client that does not read; 60 s
 	MaxMessageBytes    int           // of an authenticated client; 64 MiB
 	ScramIterations    int           // shown for unknown roles: those of new passwords; 4096
+	FirstPID           uint32        // connections are numbered from the one after it on; 0
 	Trust              bool          // anyone is who they say they are: no password
 	Logger             *slog.Logger  // discards
 
@@ -257,10 +258,11 @@ func (s *Server) place() uint32 {
 		return 0
 	}
 	for {
-		s.lastPID = s.lastPID%(1<<31-1) + 1
-		if _, taken := s.sessions[s.lastPID]; !taken {
-			s.sessions[s.lastPID] = nil // until it is connected, there is nothing to cancel
-			return s.lastPID
+		s.lastPID = s.lastPID%(1<<30-1) + 1
+		pid := s.options.FirstPID + s.lastPID
+		if _, taken := s.sessions[pid]; !taken {
+			s.sessions[pid] = nil // until it is connected, there is nothing to cancel
+			return pid
 		}
 	}
 }

@@ -110,7 +110,7 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	s.reopen = false
 	switch {
 	case errors.As(err, &fatal):
-		return fatal.Error
+		return fatal.last
 	case (open || c.began != 'I') && !c.commits:
 		told = errLostBlock
 		s.here.Block()
@@ -290,6 +290,7 @@ func (s *Session) provide(kind byte, body []byte, silent bool) {
 	case 'Q':
 		for _, st := range s.statements(kind, body) {
 			if st != nil && st.Kind == dialect.Execute && s.prepare(st.Prepare.Name) {
+				s.away.due[len(s.away.due)-1].hidden = true
 				s.away.up.Send('S', nil)
 				s.away.due = append(s.away.due, due{kind: 'S', silent: true})
 			}
@@ -451,7 +452,7 @@ func (s *Session) refusal(l *link, d *due, body []byte) error {
 	case e.fatal:
 		return &fatalError{&e.Error}
 	}
-	if !d.silent || d.kind != 'Q' {
+	if !d.hidden {
 		s.cycle.ran = true
 		if err := s.out.Pass('E', body); err != nil {
 			return err
@@ -536,9 +537,20 @@ func (s *Session) repeatHere() {
 			_ = s.here.CloseStatement("")
 			for _, st := range s.statements(kind, body) {
 				s.here.Repeat(st)
+				s.hasPrepared(st)
 			}
 		}
 		at = end
+	}
+}
+
+// hasPrepared notes that the leader has what SQL's PREPARE has made.
+func (s *Session) hasPrepared(st *dialect.Statement) {
+	if st.Kind != dialect.Prepare {
+		return
+	}
+	if p, ok := s.here.Prepared(st.Prepare.Name); ok {
+		s.away.prepared[st.Prepare.Name] = p
 	}
 }
 

@@ -32,6 +32,7 @@ type link struct {
 type due struct {
 	kind   byte // of the message
 	silent bool // the client does not wait for it
+	hidden bool // and is not told either when it fails
 	counts bool // the message is one of the cycle's
 	name   string
 	text   string
@@ -71,7 +72,9 @@ func (e *lostError) Error() string {
 func (e *lostError) Unwrap() error { return e.err }
 
 // fatalError is the leader's last word to a client that it sends away.
-type fatalError struct{ *sqlstate.Error }
+type fatalError struct{ last *sqlstate.Error }
+
+func (e *fatalError) Error() string { return e.last.Error() }
 
 // dial opens a session like s at a leader. The startup is on its way; nothing of the answer has been read.
 func (s *Session) dial(ctx context.Context, to Leader) (*link, error) {
@@ -121,7 +124,7 @@ func (l *link) set(here *engine.Session) {
 // query sends a text whose answer nobody waits for.
 func (l *link) query(sql string) {
 	l.up.Send('Q', append([]byte(sql), 0))
-	l.due = append(l.due, due{kind: 'Q', silent: true})
+	l.due = append(l.due, due{kind: 'Q', silent: true, hidden: true})
 	delete(l.prepared, "")
 }
 

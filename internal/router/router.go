@@ -209,6 +209,10 @@ func (r *Router) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Startu
 
 // Run ends links to leaders that are leaders no more, until ctx is done: an answer from there may never come.
 func (r *Router) Run(ctx context.Context) error {
+	if r.options.Cluster == nil {
+		<-ctx.Done()
+		return nil
+	}
 	for {
 		changed := r.options.Cluster.Changed()
 		if now, ok := r.options.Cluster.Leader(); ok {
