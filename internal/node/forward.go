@@ -77,6 +77,24 @@ func (f fixedLeader) Dial(ctx context.Context, l router.Leader) (net.Conn, error
 	return f.node.forward(ctx, l.Address)
 }
 
+// pass connects a node that follows this one with the node that this one follows.
+func (f fixedLeader) pass(ctx context.Context, conn net.Conn, _ replication.Identity) {
+	up, err := f.node.forward(ctx, f.address)
+	if err != nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = up.Close() })
+	defer stop()
+	var copying sync.WaitGroup
+	copying.Go(func() {
+		_, _ = io.Copy(up, conn)
+		_ = up.Close()
+	})
+	_, _ = io.Copy(conn, up)
+	_, _ = up.Close(), conn.Close()
+	copying.Wait()
+}
+
 // forward connects to another node's engine.
 func (n *Node) forward(ctx context.Context, address string) (net.Conn, error) {
 	l := n.link()
@@ -161,6 +179,9 @@ func (c *handed) Close() error {
 func (t *term) serveForwarded(ctx context.Context, e *engine.Engine) error {
 	h := newHandoff()
 	t.node.door.Handle(replication.ToForward, h.take)
+	if f, ok := t.leaders().(fixedLeader); ok {
+		t.node.door.Handle(replication.ToForward, f.pass)
+	}
 	defer t.node.door.Handle(replication.ToForward, nil)
 	server := pgwire.NewServer(engine.Forwarded{Engine: e}, pgwire.Options{
 		MaxConnections: forwardedSessions * max(t.node.options.MaxConnections, 100), FirstPID: forwardedPIDs, Trust: true, Logger: t.node.options.Logger,

@@ -3,9 +3,9 @@ package router
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
+	"skein/internal/engine"
 	"skein/internal/history"
 	"skein/internal/sqlstate"
 )
@@ -133,16 +133,9 @@ func (s *Session) awaitNamed(ctx context.Context, named string) error {
 
 // positionError is what a client is told whose position cannot be waited for.
 func positionError(err error, named string) error {
-	var cut *history.CutError
-	var other *history.OtherClusterError
-	switch {
-	case errors.As(err, &cut):
-		return sqlstate.New(sqlstate.NotInRequiredState, "%s", cut).
-			WithHint("That commit was lost in a failover; see skein vault list. RESET skein.wait_for to go on without it.")
-	case errors.As(err, &other):
-		return sqlstate.New(sqlstate.InvalidParameterValue, "%s", other).
-			WithHint("RESET skein.wait_for to go on without it.")
+	if known := engine.PositionError(err); !errors.Is(known, err) {
+		return known
 	}
-	return sqlstate.New(sqlstate.QueryCanceled, "position %s has not become visible on this node: %s", named, fmt.Sprint(err)).
+	return sqlstate.New(sqlstate.QueryCanceled, "position %s has not become visible on this node: %v", named, err).
 		WithHint("The node lags, or is cut off; see skein status.")
 }

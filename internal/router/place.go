@@ -34,7 +34,7 @@ func local(k dialect.Kind) bool {
 	case dialect.Commit, dialect.Rollback, dialect.Savepoint, dialect.Release, dialect.RollbackTo,
 		dialect.SetTransaction, dialect.SetConstraints, dialect.Set, dialect.Reset, dialect.Show, dialect.Deallocate, dialect.Discard,
 		dialect.DeclareCursor, dialect.Fetch, dialect.Move, dialect.CloseCursor, dialect.Listen, dialect.Unlisten, dialect.Notify,
-		dialect.Checkpoint, dialect.Comment, dialect.Grant, dialect.Revoke, dialect.Pragma, dialect.NoOp, dialect.AlterSystem:
+		dialect.Checkpoint, dialect.Comment, dialect.Grant, dialect.Revoke, dialect.Pragma, dialect.NoOp, dialect.AlterSystem, dialect.Wait:
 		return true
 	}
 	return false
