@@ -524,6 +524,11 @@ type overviewed struct {
 	Health      string
 	Coordinator string
 	Problems    []struct{ What, Do string }
+	Members     []struct {
+		Name  string
+		Votes *bool // now; nil: the node that was asked cannot know
+		Voter bool  // it should
+	}
 }
 
 func (e *elected) awaitOverview(m *member, what string, is func(overviewed) error) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"skein/internal/nodetest"
 )
@@ -201,12 +200,20 @@ func (e *elected) drop(m *member) {
 	e.arranged()
 	m.Kill()
 	e.remove(m)
+	e.lead().await(fmt.Sprintf("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '%s'", m.name), "0")
 }
 
-// arranged waits until those vote who should.
+// arranged waits until those vote who should, and nobody else does.
 func (e *elected) arranged() {
 	e.t.Helper()
-	time.Sleep(3 * time.Second)
+	e.awaitOverview(e.lead(), "says that those vote who should", func(o overviewed) error {
+		for _, m := range o.Members {
+			if m.Votes == nil || *m.Votes != m.Voter {
+				return fmt.Errorf("%+v", o)
+			}
+		}
+		return nil
+	})
 }
 
 // becomes waits until a node has a role.

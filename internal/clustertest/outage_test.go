@@ -251,7 +251,15 @@ func (e *elected) witness() *member {
 	m := e.join("--witness")
 	e.remove(m)
 	m.launch("")
-	time.Sleep(3 * time.Second)
+	e.awaitOverview(e.lead(), "says that "+m.name+" votes", func(o overviewed) error {
+		for _, w := range o.Members {
+			if w.Name == m.name && w.Votes != nil && *w.Votes {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", o)
+	})
+	e.arranged()
 	e.healthy()
 	return m
 }

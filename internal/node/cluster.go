@@ -27,8 +27,8 @@ const (
 	// leasePace is how often a commit that waits for a lease looks whether there is one.
 	leasePace = 5 * time.Millisecond
 
-	// forgetTries is how often a node that was removed is waited for to hang up.
-	forgetTries = 30
+	// forgetTries is how often a node that was removed is looked at whether it has hung up, and forgetPause the time between.
+	forgetTries, forgetPause = 600, 50 * time.Millisecond
 
 	// maxNews bounds what a node has to tell the cluster's history.
 	maxNews = 64
@@ -175,7 +175,7 @@ func (a *appointed) forget(ctx context.Context, gone failover.Member) {
 		if t == nil || !errors.Is(t.peer.DropSlot(gone.Name), replication.ErrSlotActive) {
 			return
 		}
-		if rest(ctx, copyPause); ctx.Err() != nil {
+		if rest(ctx, forgetPause); ctx.Err() != nil {
 			return
 		}
 	}
