@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -175,6 +176,39 @@ func (e *elected) logs(lines int) string {
 	return b.String()
 }
 
+// stuck ends a test whose cluster does not go on: with what has happened in it, with what its nodes said, and, where
+// CLUSTERTEST_LOG asks for much of that, with what each of their goroutines is doing.
+func (e *elected) stuck(err error) {
+	e.t.Helper()
+	var events string
+	for _, m := range e.running() {
+		asking, stop := context.WithTimeout(context.Background(), 2*time.Second)
+		conn, err := pgx.Connect(asking, m.URL("skein"))
+		if err == nil {
+			var rows pgx.Rows
+			if rows, err = conn.Query(asking, "SELECT at::text || ' ' || kind || ' ' || event FROM skein_history ORDER BY at DESC LIMIT 20"); err == nil {
+				var all []string
+				all, err = pgx.CollectRows(rows, pgx.RowTo[string])
+				events = strings.Join(all, "\n")
+			}
+			_ = conn.Close(asking)
+		}
+		stop()
+		if err == nil && events != "" {
+			break
+		}
+	}
+	said := e.logs(12)
+	if logLines() > 20 {
+		for _, m := range e.running() {
+			_ = m.Process.Signal(syscall.SIGCONT)
+			_ = m.Process.Signal(syscall.SIGQUIT)
+			_ = m.AwaitEnd(e.t)
+		}
+	}
+	e.t.Fatalf("%v\n%s\n%s", err, events, said)
+}
+
 // caughtUp waits until every running follower streams from the leader.
 func (e *elected) caughtUp() {
 	e.t.Helper()
@@ -232,10 +266,10 @@ func (e *elected) progress(more int) {
 	ctx, cancel := context.WithTimeoutCause(e.t.Context(), progressWait, errors.New("the cluster does not go on"))
 	defer cancel()
 	if _, err := e.claims.AwaitFrom(ctx, e.claims.Since()); err != nil {
-		e.t.Fatalf("%v\n%s", err, e.logs(12))
+		e.stuck(err)
 	}
 	if err := e.claims.AwaitMore(ctx, more); err != nil {
-		e.t.Fatalf("%v\n%s", err, e.logs(12))
+		e.stuck(err)
 	}
 }
 
@@ -250,7 +284,7 @@ func (e *elected) takesOver(before *member, since time.Duration) *member {
 	for {
 		w, err := e.claims.AwaitFrom(ctx, since)
 		if err != nil {
-			e.t.Fatalf("%v\n%s", err, e.logs(12))
+			e.stuck(err)
 		}
 		if w.Leader.Address != before.address {
 			e.t.Logf("%s leads in epoch %d, %.0f ms later", w.Leader.Address, w.Leader.Epoch, float64((w.Told-since).Microseconds())/1000)
@@ -448,7 +482,7 @@ func (e *elected) progressFrom(since time.Duration) {
 	defer cancel()
 	w, err := e.claims.AwaitFrom(ctx, since)
 	if err != nil {
-		e.t.Fatalf("%v\n%s", err, e.logs(12))
+		e.stuck(err)
 	}
 	e.t.Logf("%v acknowledges %.0f ms later", w.Leader, float64((w.Told-since).Microseconds())/1000)
 }

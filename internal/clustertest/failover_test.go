@@ -1,8 +1,10 @@
 package clustertest
 
 import (
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,6 +118,63 @@ func TestFailover_F01_F02_F03_LeaderCutOff(t *testing.T) {
 	}
 }
 
+// F04: the leader and its followers do not reach each other, and all of them reach the coordinator. The leader is replaced by one whose
+// followers hear it.
+func TestFailover_F04_OnlyReplication(t *testing.T) {
+	t.Parallel()
+	for name, broken := range map[string]func(*proxy.Network, ...proxy.Route) (undo func()){
+		"nothing arrives":       (*proxy.Network).Drop,
+		"connections are reset": (*proxy.Network).Sever,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newElected(t, 3, "ANY 1 (*)")
+			e.load()
+			old := e.lead()
+			since := e.claims.Since()
+			broken(e.network, proxy.Around(old.name, proxy.Replication)...)
+			e.takesOver(old, since)
+			e.progress(20)
+			e.network.Heal()
+			e.caughtUp()
+			e.end(true)
+		})
+	}
+}
+
+// F04: where there is only one follower, it could do no better. Nobody is replaced; the status says why commits wait, and they go on
+// when the link is whole.
+func TestFailover_F04_OnlyReplicationOfAPair(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 2, "ANY 1 (*)")
+	e.witness()
+	e.load()
+	old := e.lead()
+	e.stays(func() {
+		e.network.Drop(proxy.Around(old.name, proxy.Replication)...)
+		e.stops(old)
+		e.says(old, "commits wait")
+		e.network.Heal()
+		e.progress(20)
+	})
+	e.end(true)
+}
+
+// F04: an asynchronous leader waits for nobody, and goes on. The status says that nobody follows it.
+func TestFailover_F04_OnlyReplicationAsynchronous(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "")
+	e.load()
+	e.stays(func() {
+		e.network.Sever(proxy.Around(e.leader.name, proxy.Replication)...)
+		e.forLonger(3 * time.Second)
+		e.says(e.leader, "does not stream from the leader")
+		e.network.Heal()
+		e.caughtUp()
+	})
+	e.end(true)
+}
+
 // F05: the leader is cut off from the coordinator, and its followers hear it. A synchronous one goes on.
 func TestFailover_F05_OnlyControl(t *testing.T) {
 	e := newElected(t, 3, "ANY 1 (*)")
@@ -158,6 +217,34 @@ func TestFailover_F06_OneLink(t *testing.T) {
 			e.caughtUp()
 		}
 	})
+	e.end(true)
+}
+
+// F06: five nodes of which each reaches its two neighbours only, so that everybody sees another majority. The leader goes on where it
+// can. When it dies there is another one, or nobody who takes writes; with all links there is one again.
+func TestFailover_F06_Ring(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(seed(t), 1))
+	e := newElected(t, 5, "ANY 2 (*)")
+	e.load()
+	for range 2 {
+		since := e.claims.Since()
+		order := slices.Clone(e.members)
+		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for i, m := range order {
+			far := order[(i+2)%len(order)]
+			e.network.Drop(proxy.Between(m.name, far.name, proxy.Everything)...)
+		}
+		e.progressFrom(since)
+		e.progress(50)
+		old := e.lead()
+		old.Kill()
+		time.Sleep(3 * time.Second) // whatever happens
+		e.network.Heal()
+		e.progressFrom(e.claims.Since())
+		old.start()
+		e.caughtUp()
+	}
 	e.end(true)
 }
 

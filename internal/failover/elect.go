@@ -55,9 +55,17 @@ func (d *decision) elect() {
 		d.tryAgain(answers)
 		return
 	}
-	if d.impatient(answers, to) {
+	if d.impatient(answers, to) && !d.doubtful(answers, to) {
 		d.decideOn(to, highest(answers), answers)
 	}
+}
+
+// doubtful says whether the best would have to copy from a node that was tried, while somebody is late with whom the others may
+// do without that one. A leader that was replaced because its followers do not reach it is ahead of them: half a
+// FailoverTimeout without the second follower, and the first would be sent to copy from there in vain.
+func (d *decision) doubtful(answers []Observation, to Observation) bool {
+	source := highest(answers)
+	return higher(source, to) && slices.Contains(d.Tried, source.Node) && d.someoneIsLate() && d.facts.Electing < 2*d.Settings.FailoverTimeout
 }
 
 // withoutTried leaves out who was tried, if the others prove enough without: a leader that nobody hears any more can be ahead of
@@ -99,7 +107,12 @@ func (d *decision) impatient(answers []Observation, to Observation) bool {
 	if d.Switchover != nil && d.Switchover.To == to.Node && d.leaderAnswered(answers) {
 		return true
 	}
-	return d.facts.Electing >= d.Settings.FailoverTimeout/2 || !slices.ContainsFunc(d.Members, func(m Member) bool {
+	return d.facts.Electing >= d.Settings.FailoverTimeout/2 || !d.someoneIsLate()
+}
+
+// someoneIsLate says whether a node with data is there that has not promised yet.
+func (d *decision) someoneIsLate() bool {
+	return slices.ContainsFunc(d.Members, func(m Member) bool {
 		o := d.facts.look(m.ID)
 		return !m.Witness && (d.unknown(o) || d.up(o) && o.Disk == m.Disk && o.Promise < d.Epoch)
 	})
@@ -255,9 +268,10 @@ func (d *decision) appoint(to NodeID, lossless bool, answers []Observation) {
 	if d.Began.IsZero() { // of a new cluster
 		d.Began = d.facts.Now
 	}
+	again := d.Leader == to // it is no failover, and no reason to be slow with the next if that does not help
 	d.Phase, d.Leader, d.Settings.Longest = Leading, to, 0
 	d.Candidate, d.Source, d.Goal = "", "", history.Position{}
-	if !first && d.Forced == nil && (d.Switchover == nil || !d.Switchover.Paused) {
+	if !first && !again && d.Forced == nil && (d.Switchover == nil || !d.Switchover.Paused) {
 		d.LastFailover = d.facts.Now
 	}
 	d.happened(AppointedEvent, to, "%s is to lead epoch %d: %s", d.name(to), d.Epoch, d.Cause)
