@@ -141,6 +141,9 @@ func Leaders(writes []Write) []string {
 	acked := slices.DeleteFunc(slices.Clone(writes), func(w Write) bool { return w.Outcome != Acknowledged })
 	owner := map[uint64]Write{}
 	for _, w := range acked {
+		if w.Leader.Address == "" {
+			continue
+		}
 		first, known := owner[w.Leader.Epoch]
 		if !known {
 			owner[w.Leader.Epoch] = w

@@ -20,6 +20,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"skein/internal/history"
 )
 
 // DefaultTimeout is how long a client waits for one reply before it connects anew.
@@ -49,7 +51,7 @@ type Write struct {
 	Outcome    Outcome
 	Code       string        // SQLSTATE of the error; "" if there was none or it had none
 	Sent, Told time.Duration // since Start
-	Leader     *Leadership   // whom it was sent to
+	Leader     *Leadership   // who has written it, as far as that was learnt; or whom it was sent to
 }
 
 func (w Write) String() string {
@@ -57,9 +59,9 @@ func (w Write) String() string {
 		w.Number, w.Client, w.Outcome, w.Code, w.Sent.Seconds(), w.Leader, w.Told.Seconds())
 }
 
-// Leadership is a node that takes writes, for as long as its sessions last.
+// Leadership is a node that takes writes, for as long as it leads.
 type Leadership struct {
-	Address string
+	Address string // "" of a leader to whom another node has forwarded
 	Epoch   uint64
 }
 
@@ -232,6 +234,7 @@ func (w *Writers) write(ctx context.Context, client int) {
 			}
 			n++
 			one.Told, one.Outcome, one.Code = w.Since(), OutcomeOf(err), codeOf(err)
+			one.Leader = leader.of(conn)
 			w.note(one)
 			if w.options.Pause > 0 {
 				rest(ctx, w.options.Pause)
@@ -253,7 +256,16 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// connect gives a session and whom it is with. A session does not outlast a leadership.
+// of is who has made the session's last commit. Where its own node does not lead any more, that is another.
+func (l *Leadership) of(conn *pgx.Conn) *Leadership {
+	b, err := history.ParseBookmark(conn.PgConn().ParameterStatus("skein.last_commit"))
+	if err != nil || uint64(b.Epoch) == l.Epoch {
+		return l
+	}
+	return &Leadership{Epoch: uint64(b.Epoch)}
+}
+
+// connect gives a session and whom it is with.
 func (w *Writers) connect(ctx context.Context) (*pgx.Conn, *Leadership, error) {
 	conn, err := Connect(ctx, w.options)
 	if err != nil {

@@ -3,6 +3,7 @@ package clustertest
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -124,17 +125,26 @@ func TestRead_I03_RemoteApplyIsSeen(t *testing.T) {
 	c.end()
 }
 
-// I09: a follower refuses to write, before anything has happened.
-func TestRead_I09_FollowersRefuseWrites(t *testing.T) {
+// I09: what a follower is asked to write is done by the leader, as a whole; in a transaction that is to read only it is refused before
+// anything has happened.
+func TestRead_I09_FollowersForwardWrites(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
 	c.leader.query("CREATE TABLE t (a int)")
 	c.equal()
 	for _, sql := range []string{"INSERT INTO t VALUES (1)", "CREATE TABLE u (a int)", "BEGIN; DELETE FROM t; COMMIT", "CREATE DATABASE d", "ALTER SYSTEM SET work_mem = '8MB'", "VACUUM"} {
 		p := c.members[1].begin(sql)
-		if code := p.code(); code != "25006" {
-			t.Errorf("%s: SQLSTATE %q, want 25006: %v", sql, code, p.err)
+		if code := p.code(); code != "" {
+			t.Errorf("%s on a follower: %v", sql, p.err)
 		}
+		p = c.members[1].begin("BEGIN READ ONLY; " + strings.TrimPrefix(sql, "BEGIN; "))
+		if code := p.code(); code != "25006" && code != "25001" {
+			t.Errorf("%s, read only: SQLSTATE %q, want 25006: %v", sql, code, p.err)
+		}
+	}
+	c.equal()
+	if got := c.members[1].value("SELECT count(*) FROM pg_class WHERE relname = 'u'"); got != "1" {
+		t.Errorf("%s tables were made by way of a follower, want 1", got)
 	}
 	c.end()
 }

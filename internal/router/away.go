@@ -140,10 +140,10 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 	if err := s.connect(ctx, deadline); err != nil {
 		return err
 	}
-	if s.away == nil {
+	l, c := s.away, &s.cycle
+	if l == nil {
 		return s.replay(ctx)
 	}
-	l, c := s.away, &s.cycle
 	if l.status == 'I' {
 		l.set(s.here)
 	}
@@ -179,7 +179,7 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 
 // connect finds the leader, and sees that the link is to it; without one if that is this node.
 func (s *Session) connect(ctx context.Context, deadline time.Time) error {
-	if err := s.attach(ctx); err != nil {
+	if err := s.attach(ctx); err != nil || s.cycle.again {
 		return err
 	}
 	if l := s.away; l != nil {
@@ -557,7 +557,7 @@ func (s *Session) hasPrepared(st *dialect.Statement) {
 // replay runs the cycle here: this node has become the leader.
 func (s *Session) replay(ctx context.Context) error {
 	c := &s.cycle
-	c.away = false
+	c.away, c.again = false, false
 	h := pgwire.NewReplayer(s.out, s.here)
 	if s.reopen {
 		s.reopen = false

@@ -16,6 +16,7 @@ type cycle struct {
 	answered int    // how many of its messages have been answered
 	ran      bool   // rows, or the end of a statement, are among the answers
 	away     bool   // it runs there
+	again    bool   // or here, from the beginning: the engine was changed in its middle
 	sent     int    // how much of raw is on its way
 	synced   bool   // the leader is ready for the next
 	skips    bool   // the leader has refused something and skips what comes before the next Sync

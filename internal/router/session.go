@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,7 +120,9 @@ func (s *Session) abandon() {
 	case c.ran && c.last != 0:
 		s.lost = pipeline
 	}
-	c.away = c.away || c.last != 0 && s.lost == nothing
+	if c.last != 0 && !c.away && s.lost == nothing {
+		c.away, c.again = true, !c.writes && !s.reopen
+	}
 	s.here.Abandon()
 }
 
@@ -160,6 +164,8 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		return true, s.mourn(kind)
 	case c.away:
 		return true, s.forward(ctx, kind, body)
+	case kind == 'Q' && s.splits(body):
+		return true, s.split(ctx, body)
 	case s.belongsAway(kind, body):
 		if c.ran {
 			return true, s.fail(kind, errMixed)
@@ -204,6 +210,46 @@ func (s *Session) belongsAway(kind byte, body []byte) bool {
 		away = s.ahead()
 	}
 	return away
+}
+
+// splits says whether a text ends a block that is here and then goes on to write.
+func (s *Session) splits(body []byte) bool {
+	if s.reopen || s.here.Status() == 'I' || s.here.Leads() {
+		return false
+	}
+	list := s.statements('Q', body)
+	i := blockEnd(list)
+	return i > 0 && slices.ContainsFunc(list[i:], func(st *dialect.Statement) bool { return writes(st, s.named, s.here.ReadsOnly()) })
+}
+
+// split runs such a text in its two parts.
+func (s *Session) split(ctx context.Context, body []byte) error {
+	list := s.statements('Q', body)
+	i := blockEnd(list)
+	if err := s.here.Simple(ctx, together(list[:i])); err != nil {
+		return s.fail('Q', err)
+	}
+	s.cycle.reset(s.here.Status())
+	rest := append([]byte(together(list[i:])), 0)
+	if !s.belongsAway('Q', rest) {
+		return s.fail('Q', errMixed)
+	}
+	return s.forward(ctx, 'Q', rest)
+}
+
+// blockEnd is how many statements there are up to the first that ends a block.
+func blockEnd(list []*dialect.Statement) int {
+	return 1 + slices.IndexFunc(list, func(st *dialect.Statement) bool {
+		return st.Kind == dialect.Commit || st.Kind == dialect.Rollback
+	})
+}
+
+func together(list []*dialect.Statement) string {
+	texts := make([]string, len(list))
+	for i, st := range list {
+		texts[i] = st.Text
+	}
+	return strings.Join(texts, ";\n")
 }
 
 // noteHere keeps of a leader's own cycle whether it may begin a block.
