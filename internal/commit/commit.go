@@ -52,8 +52,12 @@ type Options struct {
 	OnTail func(Tail)
 
 	// MayAcknowledge is asked before a client hears of a commit that no follower is known to have: after the flush
-	// here, where the level asks for one. It may wait until ctx ends; an error leaves the outcome unknown. nil: always.
+	// here, where the level asks for one; and before a leader that waits for nobody says what a read must see. It may wait until
+	// ctx ends, and does not wait if it has ended; an error leaves the outcome unknown. nil: always.
 	MayAcknowledge func(ctx context.Context) error
+
+	// Clock is of this machine alone, goes on while it sleeps, and never gives 0; nil: a clock that need not go on.
+	Clock func() time.Duration
 
 	// Damaged is called once for each page that a read has found damaged; nil: nobody is told.
 	Damaged func(db history.DatabaseID, page pagestore.PageNo, want uint64)
@@ -91,6 +95,10 @@ type Pipeline struct {
 	visible  watermark.Watermark // what readers see
 	learnt   atomic.Uint64       // following: committed, as far as the leader has said
 	progress atomic.Pointer[func()]
+
+	lastRound atomic.Uint64 // number of the newest round, of any leadership: none is used twice
+	hurried   atomic.Uint64 // the newest that somebody waits for
+	safe      safeTimes
 }
 
 // Recovery says what Open found.
@@ -107,6 +115,9 @@ func Open(dir string, o Options) (*Pipeline, Recovery, error) {
 		o.CheckpointLogBytes = 256 << 20
 	}
 	start := time.Now()
+	if o.Clock == nil {
+		o.Clock = func() time.Duration { return time.Since(start) + 1 }
+	}
 	var rec Recovery
 	tmp := TempDir(dir)
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o700)); err != nil {
@@ -212,15 +223,18 @@ func (p *Pipeline) Progress() Progress {
 	return Progress{Received: p.log.Received(), Flushed: p.log.Flushed.Load(), Applied: p.visible.Load()}
 }
 
-// OnProgress has fn called whenever what is flushed or visible has grown, by whoever made it grow: it must
-// be quick and not block.
+// OnProgress has fn called whenever what is flushed or visible has grown, followers are to be asked something, or a SafeTime is known, by
+// whoever has done that: it must be quick and not block.
 func (p *Pipeline) OnProgress(fn func()) { p.progress.Store(&fn) }
 
 // advance finds what readers may see by now. It is called after every step that can raise that.
 func (p *Pipeline) advance() {
-	if !p.show() {
-		return
+	if p.show() {
+		p.progressed()
 	}
+}
+
+func (p *Pipeline) progressed() {
 	if fn := p.progress.Load(); fn != nil {
 		(*fn)()
 	}

@@ -50,7 +50,9 @@ func (p *Pipeline) RecordWith(r Recorder) { p.degrading.enabled.Store(&r) }
 
 // Configure sets whose acknowledgement counts, at once.
 func (p *Pipeline) Configure(c SyncConfig) {
-	p.role.Load().rule.configure(c, p.log.Flushed.Load)
+	role := p.role.Load()
+	role.rule.configure(c, p.log.Flushed.Load)
+	role.rounds.reset()
 	p.advance()
 }
 
@@ -82,7 +84,9 @@ func (p *Pipeline) Acknowledge(name string, at Progress) {
 
 // Forget stops counting a follower. What it has acknowledged stays acknowledged.
 func (p *Pipeline) Forget(name string) {
-	p.role.Load().rule.forget(name)
+	role := p.role.Load()
+	role.rule.forget(name)
+	role.rounds.forget(name)
 	p.advance() // with FIRST, another may take its place
 }
 

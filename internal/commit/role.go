@@ -22,8 +22,12 @@ var (
 // waits for an acknowledgement waits for one of the leadership that wrote the entry: that a later one, here, has come to the
 // same LSN says nothing about it.
 type leadership struct {
-	epoch history.Epoch
-	rule  rule
+	epoch  history.Epoch
+	rule   rule
+	rounds rounds
+	keys   keys
+	over   context.Context // ends with it
+	end    context.CancelFunc
 }
 
 func (l *leadership) leads() bool { return l.epoch != 0 }
@@ -82,7 +86,9 @@ func (p *Pipeline) Lead(ctx context.Context, epoch history.Epoch) error {
 // begin makes this node the leader, unless it has promised not to be one since.
 func (p *Pipeline) begin(epoch history.Epoch, first history.LSN) error {
 	l := &leadership{epoch: epoch}
+	l.over, l.end = context.WithCancel(context.Background())
 	l.rule.first = first
+	l.keys.begin(first)
 	p.roles.Lock()
 	defer p.roles.Unlock()
 	if promised := p.promise.made(); epoch < promised {
@@ -129,6 +135,7 @@ func (p *Pipeline) abdicate(below history.Epoch) *leadership {
 	p.role.Store(next)
 	p.learnt.Store(max(p.learnt.Load(), uint64(p.visible.Load())))
 	led.rule.fail(errLapsed)
+	led.end()
 	d := &p.degrading
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 
 const (
 	walkPages = 4
-	walkSteps = 300
+	walkSteps = 500
 )
 
 // walk is three nodes of which each commit needs two, to which everything happens that may: elections that come to
@@ -34,8 +34,17 @@ type walk struct {
 	acked []history.Position
 	shown []history.Position
 	put   uint64
+	reads []*walkRead
 
-	elections, kills, cuts int // that came to something
+	elections, kills, cuts, answered int // that came to something
+}
+
+// walkRead is one who has asked what a read must see.
+type walkRead struct {
+	node *walker
+	at   history.LSN
+	must []history.Position // acknowledged before it was asked
+	over func() (confirmed, ok bool)
 }
 
 type walker struct {
@@ -53,6 +62,8 @@ type walkLink struct {
 	reader           *replog.Reader
 	target           history.LSN
 	acks             []commit.Progress // on their way
+	questions        []commit.Question // on their way
+	answers          []uint64          // on their way back
 }
 
 func (w *walk) any() *walker { return w.nodes[w.names[w.rand.IntN(len(w.names))]] }
@@ -188,7 +199,7 @@ func (w *walk) elect(ask int) {
 			w.t.Errorf("%s leads epoch %d without %v, which was acknowledged; it has %v (%v)", best.name, epoch, at, mine, err)
 		}
 	}
-	c := commit.SyncConfig{Level: commit.On}
+	c := commit.SyncConfig{Level: commit.On, Bound: true}
 	c.Names = mustNames(w.t, "ANY 1 (a, b, c)")
 	best.Configure(c)
 }
@@ -272,6 +283,51 @@ func (w *walk) acknowledge(l *walkLink) {
 	}
 }
 
+// read has a client ask what a read must see, of a node that believes to lead.
+func (w *walk) read(n *walker) {
+	if at, over, ok := commit.BeginRead(n.Pipeline); ok {
+		w.reads = append(w.reads, &walkRead{n, at, slices.Clone(w.acked), over})
+	}
+}
+
+// answer looks at who has been answered: everything that had been acknowledged when he asked must be there.
+func (w *walk) answer() {
+	w.reads = slices.DeleteFunc(w.reads, func(r *walkRead) bool {
+		confirmed, ok := r.over()
+		if !confirmed {
+			return !ok
+		}
+		w.answered++
+		for _, at := range r.must {
+			if mine, err := r.node.Log().At(at.LSN); at.LSN > r.at || err != nil || mine != at {
+				w.t.Errorf("%s, which leads %d, has a read see %d; %v had been acknowledged before, and it has %v there (%v)",
+					r.node.name, r.node.Leads(), r.at, at, mine, err)
+			}
+		}
+		return true
+	})
+}
+
+// ask moves the question on whether the follower of a link still accepts its leader.
+func (w *walk) ask(l *walkLink) {
+	if l.leader.Leads() != l.epoch {
+		return
+	}
+	if q := l.leader.Question(); q.Round > 0 && w.rand.IntN(3) > 0 {
+		l.questions = append(l.questions, q)
+	}
+	if len(l.questions) > 0 && w.rand.IntN(3) > 0 {
+		if q := l.questions[0]; l.follower.Accepts(q.Epoch) {
+			l.answers = append(l.answers, q.Round)
+		}
+		l.questions = l.questions[1:]
+	}
+	if len(l.answers) > 0 && w.rand.IntN(3) > 0 {
+		l.leader.Confirm(l.follower.name, l.answers[0])
+		l.answers = l.answers[1:]
+	}
+}
+
 func (w *walk) look(n *walker) {
 	visible := n.Visible()
 	if visible < n.seen {
@@ -301,8 +357,9 @@ func (w *walk) leader() *walker {
 // step has one thing happen; within an election no other begins.
 func (w *walk) step(elections bool) {
 	defer func() { w.look(w.any()) }()
+	defer w.answer()
 	leader := w.leader()
-	switch what := w.rand.IntN(60); {
+	switch what := w.rand.IntN(120); {
 	case what < 4 && elections:
 		w.elect(1 + w.rand.IntN(3))
 	case what == 4 && elections:
@@ -325,7 +382,11 @@ func (w *walk) step(elections bool) {
 	case what < 32:
 		w.hear(leader)
 	case len(w.links) == 0:
-	case what < 50:
+	case what < 42:
+		w.read(leader)
+	case what < 68:
+		w.ask(w.links[w.rand.IntN(len(w.links))])
+	case what < 96:
 		l := w.links[w.rand.IntN(len(w.links))]
 		if w.deliver(l, w.rand.IntN(4) > 0) {
 			w.drop(func(o *walkLink) bool { return o == l })
@@ -400,7 +461,7 @@ func TestWhateverHappensToLeadersNothingAcknowledgedIsLost(t *testing.T) { // I1
 			if !t.Failed() {
 				w.settle()
 			}
-			t.Logf("%d leaderships, %d kills, %d cuts, %d entries acknowledged of %d", w.elections, w.kills, w.cuts, len(w.acked), w.put)
+			t.Logf("%d leaderships, %d kills, %d cuts, %d entries acknowledged of %d, %d reads answered", w.elections, w.kills, w.cuts, len(w.acked), w.put, w.answered)
 			w.drop(func(*walkLink) bool { return true })
 			for _, n := range w.nodes {
 				w.halt(n)
