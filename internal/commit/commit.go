@@ -97,7 +97,6 @@ type Pipeline struct {
 	progress atomic.Pointer[func()]
 
 	lastRound atomic.Uint64 // number of the newest round, of any leadership: none is used twice
-	hurried   atomic.Uint64 // the newest that somebody waits for
 	safe      safeTimes
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"skein/internal/history"
 )
@@ -38,6 +38,7 @@ type rounds struct {
 	open    *round            // under way
 	next    *round            // begins when open is over; nil while nobody wants it
 	answers map[string]uint64 // newest round that each follower has confirmed, by its name in the rule
+	hurried atomic.Uint64     // number of open, if somebody waits; 0 otherwise
 }
 
 // Question goes to followers with every message: whether they have not promised a later epoch than that.
@@ -158,7 +159,7 @@ func (p *Pipeline) beginRound(role *leadership) bool {
 	r.safe.LSN = p.present()
 	r.number = p.lastRound.Add(1)
 	if r.hurry {
-		p.hurried.Store(r.number)
+		s.hurried.Store(r.number)
 	}
 	return true
 }
@@ -185,8 +186,8 @@ func (p *Pipeline) Question() Question {
 	return Question{s.open.number, role.epoch, s.open.hurry}
 }
 
-// Asking is the newest round whose answers somebody waits for. Followers that have not been asked it should be, at once.
-func (p *Pipeline) Asking() uint64 { return p.hurried.Load() }
+// Asking is the round whose answers somebody waits for, 0 if nobody does. Followers that have not been asked should be, at once.
+func (p *Pipeline) Asking() uint64 { return p.role.Load().rounds.hurried.Load() }
 
 // Accepts says whether this node has promised no later epoch than that.
 func (p *Pipeline) Accepts(epoch history.Epoch) bool { return p.promise.made() <= epoch }
@@ -219,6 +220,7 @@ func (p *Pipeline) confirmed(role *leadership, name string, number uint64) bool 
 		return false
 	}
 	s.open = nil
+	s.hurried.Store(0)
 	r.confirmed = true
 	if p.stillLeads(role) == nil {
 		p.Vouch(r.safe)
@@ -257,6 +259,7 @@ func (s *rounds) reset() {
 		}
 	}
 	s.open, s.next = nil, nil
+	s.hurried.Store(0)
 }
 
 // Refresh has this node find out, as a leader, that it leads, for followers who want to know how fresh they are. It does not wait.
@@ -278,16 +281,10 @@ var atOnce = func() context.Context {
 	return ctx
 }()
 
-// vouchPace is how often a leader that asks no followers looks at its lease, to tell others how fresh they are.
-const vouchPace = time.Millisecond
-
 // vouchSelf is for leaders who need no answers: what they show is all there is, unless the lease is over by now.
 func (p *Pipeline) vouchSelf(role *leadership) {
-	now := p.Now()
-	if now-p.SafeTime().At < vouchPace {
-		return
-	}
-	s := SafeTime{At: now, LSN: p.present()}
+	s := SafeTime{At: p.Now()} // before the rest, as in beginRound
+	s.LSN = p.present()
 	if may := p.options.MayAcknowledge; may != nil && may(atOnce) != nil {
 		return
 	}

@@ -7,6 +7,9 @@ import (
 	"skein/internal/history"
 )
 
+// MaxKey is how many bytes of a causality key tell it from others.
+const MaxKey = 512
+
 // keysPerGeneration bounds the memory for causality keys: there are two generations, of some 30 bytes for each key.
 const keysPerGeneration = 64 << 10
 
@@ -34,7 +37,7 @@ func (k *keys) note(key string, lsn history.LSN) {
 	if k.young == nil {
 		k.young = map[uint64]history.LSN{}
 	}
-	h := maphash.String(k.seed, key)
+	h := k.hash(key)
 	if _, known := k.young[h]; !known && len(k.young) >= keysPerGeneration {
 		k.floor = max(k.floor, k.oldest)
 		k.old, k.oldest = k.young, k.youngest
@@ -48,6 +51,8 @@ func (k *keys) note(key string, lsn history.LSN) {
 func (k *keys) newest(key string) history.LSN {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	h := maphash.String(k.seed, key)
+	h := k.hash(key)
 	return max(k.floor, k.young[h], k.old[h])
 }
+
+func (k *keys) hash(key string) uint64 { return maphash.String(k.seed, key[:min(len(key), MaxKey)]) }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"skein/internal/commit"
+	"skein/internal/control"
 	"skein/internal/engine"
 	"skein/internal/history"
 	"skein/internal/pagestore"
@@ -34,6 +35,7 @@ type term struct {
 	vfs      *sqlitevfs.VFS
 	engine   atomic.Pointer[engine.Engine] // another one when this node has ceased to lead
 	peer     *replication.Peer
+	fresh    *freshness
 	ruling   *ruling
 	router   *router.Router
 
@@ -75,6 +77,7 @@ func (n *Node) openTerm(ctx context.Context) (*term, error) {
 	p, rec, err := commit.Open(o.Dir, commit.Options{
 		Cluster: n.home.Cluster, SegmentBytes: o.SegmentBytes, MaxVersionBytes: o.MaxVersionBytes,
 		CheckpointLogBytes: o.CheckpointLogBytes, Logger: o.Logger, Damaged: t.damaged, MayAcknowledge: n.lease(), OnTail: n.tailKept,
+		Clock: control.Boottime,
 	})
 	if err != nil {
 		return nil, err
@@ -93,6 +96,7 @@ func (n *Node) openTerm(ctx context.Context) (*term, error) {
 	if err := t.takeRole(ctx); err != nil {
 		return nil, errors.Join(err, t.closeStorage())
 	}
+	t.fresh = newFreshness(t)
 	if err := t.mayListen(); err != nil {
 		return nil, errors.Join(err, t.close())
 	}
@@ -135,7 +139,7 @@ func (t *term) takeRole(ctx context.Context) (err error) {
 
 func (t *term) openEngine(ctx context.Context) error {
 	e, err := engine.Open(ctx, storage{t.pipeline, t.vfs.URI, t.ruling}, engine.Options{
-		Logger: t.node.options.Logger, Replication: t, Failover: t.node.sqlCluster(), OnSettings: t.configure,
+		Logger: t.node.options.Logger, Replication: t, Failover: t.node.sqlCluster(), OnSettings: t.configure, OnCommit: t.pipeline.NoteCommit,
 	})
 	if err == nil {
 		t.engine.Store(e)
@@ -208,6 +212,7 @@ func (t *term) run(ctx context.Context) error {
 	do(t.peer.Run)
 	do(t.answerNodes)
 	do(t.roles)
+	do(t.fresh.run)
 	do(t.watchItself)
 	do(t.serveSQL)
 	err := group.Wait()

@@ -2,13 +2,14 @@ package replication
 
 import (
 	"fmt"
+	"time"
 
 	"skein/internal/history"
 	"skein/internal/replog"
 )
 
 // Version of the protocol between nodes. The first message says it; another is refused with a text.
-const Version = 1
+const Version = 2
 
 // kind says what a frame carries.
 type kind uint8
@@ -61,6 +62,9 @@ const (
 
 	// ToForward carries the statements of another node's clients, in PostgreSQL's protocol.
 	ToForward
+
+	// ToAsk carries an Asker's questions.
+	ToAsk
 )
 
 // carriesBytes says whether what follows the handshake is somebody else's; see Link.Open.
@@ -242,9 +246,17 @@ type pulse struct {
 	Head      history.LSN // of the sender's log
 	Clock     int64       // sender's wall clock, µs since 1970
 	Stamp     int64       // sender's own, given back in acks: the round trip is measured with it
+
+	// Round asks whether the follower has promised no epoch later than Epoch; 0: nothing is asked. See commit.Question.
+	Round uint64
+	Epoch history.Epoch
+	// Everything that had been acknowledged when the follower's clock stood at Echo, as it said in an ack, is at or below Safe. 0:
+	// that is not known.
+	Safe history.LSN
+	Echo time.Duration
 }
 
-const pulseBytes = 32
+const pulseBytes = 64
 
 func (p pulse) encode(dst []byte) []byte {
 	e := encoder{dst}
@@ -252,13 +264,20 @@ func (p pulse) encode(dst []byte) []byte {
 	e.lsn(p.Head)
 	e.u64(uint64(p.Clock))
 	e.u64(uint64(p.Stamp))
+	e.u64(p.Round)
+	e.u64(uint64(p.Epoch))
+	e.lsn(p.Safe)
+	e.u64(uint64(p.Echo))
 	return e.b
 }
 
 // decodePulse gives the rest of the payload too: whole frames of the log.
 func decodePulse(b []byte) (pulse, []byte, error) {
 	d := decoder{b: b}
-	p := pulse{d.lsn(), d.lsn(), int64(d.u64()), int64(d.u64())}
+	p := pulse{
+		d.lsn(), d.lsn(), int64(d.u64()), int64(d.u64()),
+		d.u64(), history.Epoch(d.u64()), d.lsn(), time.Duration(d.u64()),
+	}
 	return p, d.b, d.end()
 }
 
@@ -266,6 +285,7 @@ func decodePulse(b []byte) (pulse, []byte, error) {
 const (
 	flagAwaitsReceived = 1 << iota
 	flagAwaitsApplied
+	flagAwaitsAnswer // to Round, or any ack if there is none
 )
 
 // flagPaused is a flag of an ack: applying does not go on, because somebody has said so.
@@ -274,9 +294,11 @@ const flagPaused = 1
 // ack is how far a follower is.
 type ack struct {
 	Received, Flushed, Applied, Visible history.LSN
-	Clock                               int64 // follower's wall clock, µs since 1970
-	Stamp                               int64 // of the newest pulse
-	Held                                int64 // ns between that pulse and this ack
+	Clock                               int64         // follower's wall clock, µs since 1970
+	Stamp                               int64         // of the newest pulse
+	Held                                int64         // ns between that pulse and this ack
+	Round                               uint64        // the newest that was confirmed
+	Reading                             time.Duration // of the follower's own clock; see commit.Pipeline.Now
 }
 
 func (a ack) encode(dst []byte) []byte {
@@ -288,11 +310,13 @@ func (a ack) encode(dst []byte) []byte {
 	e.u64(uint64(a.Clock))
 	e.u64(uint64(a.Stamp))
 	e.u64(uint64(a.Held))
+	e.u64(a.Round)
+	e.u64(uint64(a.Reading))
 	return e.b
 }
 
 func decodeAck(b []byte) (ack, error) {
 	d := decoder{b: b}
-	a := ack{d.lsn(), d.lsn(), d.lsn(), d.lsn(), int64(d.u64()), int64(d.u64()), int64(d.u64())}
+	a := ack{d.lsn(), d.lsn(), d.lsn(), d.lsn(), int64(d.u64()), int64(d.u64()), int64(d.u64()), d.u64(), time.Duration(d.u64())}
 	return a, d.end()
 }

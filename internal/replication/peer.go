@@ -186,7 +186,8 @@ func (p *Peer) tryAdmit(cancel context.CancelCauseFunc, w *wire, who Identity) (
 	}
 	p.pids++
 	s := &sender{
-		peer: p, w: w, who: who, cancel: cancel, pid: p.pids, since: time.Now(), poke: make(chan struct{}, 1), state: StateStartup,
+		peer: p, w: w, who: who, cancel: cancel, pid: p.pids, since: time.Now(), state: StateStartup,
+		poke: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 	}
 	r := p.replicas[who.Name]
 	if r == nil {
@@ -234,6 +235,9 @@ func (p *Peer) progressed() {
 	for _, s := range *p.senders.Load() {
 		if s.news() {
 			nudge(s.poke)
+		}
+		if s.hasToAsk() {
+			nudge(s.hurry)
 		}
 	}
 	if r := p.receiver.Load(); r != nil && r.news() {

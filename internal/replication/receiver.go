@@ -52,9 +52,11 @@ type receiver struct {
 	shown   atomic.Uint64 // visible as last acked
 	awaited atomic.Bool   // somebody waits for us to show its commit
 
-	mu    sync.Mutex
-	pulse pulse
-	heard time.Time // when pulse came
+	mu      sync.Mutex
+	pulse   pulse
+	heard   time.Time     // when pulse came
+	answer  uint64        // newest round that was confirmed
+	reading time.Duration // newest that was sent
 }
 
 // Upstream is a node to copy from.
@@ -288,6 +290,11 @@ func (r *receiver) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if m.flags&flagAwaitsAnswer != 0 && r.unanswered() {
+			if err := r.sendAck(); err != nil {
+				return err
+			}
+		}
 		unflushed += n
 		if r.w.more() && unflushed < flushEvery {
 			continue
@@ -332,9 +339,24 @@ func (r *receiver) take(m message) (int, error) {
 	r.awaited.Store(m.flags&flagAwaitsApplied != 0)
 	r.mu.Lock()
 	r.pulse, r.heard = p, time.Now()
+	reading := r.reading
 	r.mu.Unlock()
+	if p.Echo > reading {
+		return 0, fmt.Errorf("%w: it gives a reading back that it has not got", errBadMessage)
+	}
 	pipeline.LearnCommitted(p.Committed, r.under) // as far as this node has it
+	if p.Echo > 0 {
+		pipeline.Vouch(commit.SafeTime{LSN: p.Safe, At: p.Echo})
+		r.peer.progressed() // those who copy from here know more by that, too
+	}
 	return len(frames), nil
+}
+
+// unanswered says whether the newest pulse wants an answer that has not been given.
+func (r *receiver) unanswered() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pulse.Round == 0 || r.pulse.Round > r.answer
 }
 
 // news says whether readers see more than the upstream was told.
@@ -373,9 +395,13 @@ func (r *receiver) sendAck() error {
 	}
 	now := time.Now()
 	r.mu.Lock()
+	if q := r.pulse; q.Round > r.answer && pipeline.Accepts(q.Epoch) { // in this order: the question has been read
+		r.answer = q.Round
+	}
+	r.reading = max(r.reading, pipeline.Now())
 	a := ack{
 		Received: received, Flushed: flushed, Applied: max(pipeline.Applied(), visible), Visible: visible,
-		Clock: now.UnixMicro(), Stamp: r.pulse.Stamp, Held: int64(now.Sub(r.heard)),
+		Clock: now.UnixMicro(), Stamp: r.pulse.Stamp, Held: int64(now.Sub(r.heard)), Round: r.answer, Reading: r.reading,
 	}
 	r.mu.Unlock()
 	r.shown.Store(max(r.shown.Load(), uint64(visible)))

@@ -44,6 +44,7 @@ type sender struct {
 	pid    uint32
 	since  time.Time
 	poke   chan struct{} // one slot: committed has grown
+	hurry  chan struct{} // one slot: something is to be asked or told at once
 	pace   pace          // of messages that no client waits for
 
 	target  history.LSN // head when the follower connected: with that on its disk it has everything it may have acknowledged before
@@ -54,6 +55,10 @@ type sender struct {
 	sent    atomic.Uint64 // newest entry sent or being sent
 	told    atomic.Uint64 // min(committed, sent) as last told
 	atEnd   atomic.Bool   // pump has once had nothing left to send
+	asked   atomic.Uint64 // newest round that was asked
+	echoed  atomic.Int64  // newest of the follower's readings that a pulse gave back
+	due     atomic.Int64  // a SafeTime from then on, by this node's clock, is to be told at once; 0: none is
+	clocks  readings
 
 	mu      sync.Mutex
 	state   State
@@ -201,7 +206,7 @@ func (s *sender) pump(ctx context.Context, r *replog.Reader) error {
 }
 
 func (s *sender) entries(b replog.Batch) error {
-	if err := s.tell(kindEntries, b); err != nil {
+	if err := s.tell(kindEntries, 0, b); err != nil {
 		return err
 	}
 	if s.news() {
@@ -213,7 +218,7 @@ func (s *sender) entries(b replog.Batch) error {
 // tell sends a message that begins with a pulse. What it says of the committed LSN, and notes as told, goes out
 // behind the entries that this is about: the follower takes nothing for committed that it does not have. After a
 // cut it says nothing more: what is committed since may be another history than the follower's.
-func (s *sender) tell(k kind, b replog.Batch) error {
+func (s *sender) tell(k kind, flags uint8, b replog.Batch) error {
 	p := s.peer
 	s.w.begin()
 	defer s.w.end()
@@ -233,8 +238,39 @@ func (s *sender) tell(k kind, b replog.Batch) error {
 		return fmt.Errorf("feed %s: %w", s.who.Name, replog.ErrCut)
 	}
 	s.told.Store(uint64(min(pulse.Committed, history.LSN(s.sent.Load()))))
+	flags |= s.ask(&pulse) | p.awaits(now)
 	var head [pulseBytes]byte
-	return s.w.put(k, p.awaits(now), history.Epoch(s.epoch.Load()), pulse.encode(head[:0]), b.Frames)
+	return s.w.put(k, flags, history.Epoch(s.epoch.Load()), pulse.encode(head[:0]), b.Frames)
+}
+
+// ask adds what a follower must know to be fresh: a question, and the answer to what it can know since others have been asked.
+func (s *sender) ask(to *pulse) (flags uint8) {
+	q := s.peer.pipeline.Question()
+	to.Round, to.Epoch = q.Round, q.Epoch
+	s.asked.Store(max(s.asked.Load(), q.Round))
+	safe := s.peer.pipeline.SafeTime()
+	if due := s.due.Load(); due != 0 && int64(safe.At) >= due {
+		s.due.CompareAndSwap(due, 0)
+	}
+	if echo := s.clocks.by(safe.At); echo > 0 {
+		to.Safe, to.Echo = safe.LSN, echo
+		s.echoed.Store(int64(echo))
+	}
+	if q.Hurry {
+		return flagAwaitsAnswer
+	}
+	return 0
+}
+
+// hasToAsk says whether a follower is to be asked or told something at once.
+func (s *sender) hasToAsk() bool {
+	due := s.due.Load()
+	return s.peer.pipeline.Asking() > s.asked.Load() || due != 0 && int64(s.peer.pipeline.SafeAt()) >= due
+}
+
+// fresh says whether a follower that has just read its clock knows enough of how fresh it is.
+func (s *sender) fresh(reading time.Duration) bool {
+	return reading-time.Duration(s.echoed.Load()) < s.peer.Heartbeat/2
 }
 
 // news says whether the follower could show more than it knows it may.
@@ -243,14 +279,19 @@ func (s *sender) news() bool {
 }
 
 // pulse tells the committed LSN as soon as it grows, for followers show nothing above it, and speaks up
-// when there is nothing to say.
+// when there is nothing to say. Then it wants to be answered: how fresh a follower is, it knows from its own clock, which it sends.
 func (s *sender) pulse(ctx context.Context) error {
 	tick := time.NewTicker(s.peer.Heartbeat)
 	defer tick.Stop()
 	for {
+		flags := uint8(0)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-s.hurry:
+			if !s.hasToAsk() {
+				continue
+			}
 		case <-s.poke:
 			if !s.peer.appliedIsAwaited() {
 				s.pace.hold(ctx) // the next entries may tell it on their way
@@ -259,8 +300,9 @@ func (s *sender) pulse(ctx context.Context) error {
 				continue
 			}
 		case <-tick.C:
+			flags = flagAwaitsAnswer
 		}
-		if err := s.tell(kindHeartbeat, replog.Batch{}); err != nil {
+		if err := s.tell(kindHeartbeat, flags, replog.Batch{}); err != nil {
 			return err
 		}
 	}
@@ -280,7 +322,7 @@ func (s *sender) listen() error {
 		if m.epoch > history.Epoch(s.epoch.Load()) {
 			return fmt.Errorf("%w: epoch %d", errNewerEpoch, m.epoch)
 		}
-		if a.Received > max(history.LSN(s.sent.Load()), s.base) || a.Flushed > a.Received || a.Visible > a.Flushed {
+		if a.Received > max(history.LSN(s.sent.Load()), s.base) || a.Flushed > a.Received || a.Visible > a.Flushed || a.Round > s.asked.Load() {
 			return fmt.Errorf("%w: %+v", errImpossibleAck, a)
 		}
 		s.note(a, m.flags, m.epoch == history.Epoch(s.epoch.Load()))
@@ -291,6 +333,7 @@ func (s *sender) listen() error {
 func (s *sender) note(a ack, flags uint8, current bool) {
 	p := s.peer
 	now := time.Now()
+	s.clocks.note(p.pipeline.Now(), a.Reading)
 	s.mu.Lock()
 	s.ack, s.flags, s.current, s.ackedAt = a, flags, current, now
 	if a.Stamp > 0 {
@@ -299,6 +342,21 @@ func (s *sender) note(a ack, flags uint8, current bool) {
 	s.mu.Unlock()
 	p.slots.advance(s.who.Name, a.Flushed, now)
 	s.settle()
+	if !s.fresh(a.Reading) {
+		s.refresh()
+	}
+}
+
+// refresh has the follower told of a SafeTime from now on, or from when it was not fresh first.
+func (s *sender) refresh() {
+	p := s.peer.pipeline
+	s.due.CompareAndSwap(0, int64(p.Now()))
+	if int64(p.SafeAt()) < s.due.Load() {
+		p.Refresh()
+	}
+	if s.hasToAsk() {
+		nudge(s.hurry)
+	}
 }
 
 // settle has the newest ack counted, if the follower has caught up.
@@ -317,6 +375,7 @@ func (s *sender) settle() {
 	}
 	if counts {
 		p.pipeline.Acknowledge(p.countAs(s.who), commit.Progress{Received: a.Received, Flushed: a.Flushed, Applied: a.Visible})
+		p.pipeline.Confirm(p.countAs(s.who), a.Round)
 	}
 }
 

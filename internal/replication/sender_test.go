@@ -38,13 +38,13 @@ func TestWhatIsCommittedAfterACutIsNotToldOfTheTailThatWasCut(t *testing.T) { //
 		go func() { _, _ = io.Copy(io.Discard, theirs) }()
 		s := &sender{peer: b.peer, w: newWire(mine, time.Second), cuts: b.Log().Cuts()}
 		defer func() { _ = s.w.close() }()
-		if err := s.tell(kindHeartbeat, replog.Batch{}); err != nil {
+		if err := s.tell(kindHeartbeat, 0, replog.Batch{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.CutBack(2, commit.AnyEpoch); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.tell(kindHeartbeat, replog.Batch{}); !errors.Is(err, replog.ErrCut) {
+		if err := s.tell(kindHeartbeat, 0, replog.Batch{}); !errors.Is(err, replog.ErrCut) {
 			t.Fatalf("after the cut: %v, want %v", err, replog.ErrCut)
 		}
 	})

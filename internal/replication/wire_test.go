@@ -214,6 +214,8 @@ func decodeAny(b []byte) {
 		panic("more is asked than may be")
 	}
 	_, _ = decodeVerified(b, Identity{}, "")
+	_, _, _ = decodeQuestion(b)
+	_, _, _, _ = decodeAnswer(b)
 }
 
 func TestMessagesSurviveTheWire(t *testing.T) {
@@ -232,13 +234,26 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 	if err != nil || len(past) != 2 || past[0] != at || past[1].LSN != 4 {
 		t.Errorf("past %+v %v", past, err)
 	}
-	a, err := decodeAck(ack{1, 2, 3, 4, 5, 6, 7}.encode(nil))
-	if err != nil || a != (ack{1, 2, 3, 4, 5, 6, 7}) {
+	a, err := decodeAck(ack{1, 2, 3, 4, 5, 6, 7, 8, 9}.encode(nil))
+	if err != nil || a != (ack{1, 2, 3, 4, 5, 6, 7, 8, 9}) {
 		t.Errorf("ack %+v %v", a, err)
 	}
-	p, rest, err := decodePulse(append(pulse{1, 2, 3, 4}.encode(nil), "frames"...))
-	if err != nil || p != (pulse{1, 2, 3, 4}) || string(rest) != "frames" {
+	p, rest, err := decodePulse(append(pulse{1, 2, 3, 4, 5, 6, 7, 8}.encode(nil), "frames"...))
+	if err != nil || p != (pulse{1, 2, 3, 4, 5, 6, 7, 8}) || string(rest) != "frames" {
 		t.Errorf("pulse %+v %q %v", p, rest, err)
+	}
+	var question encoder
+	question.question(7, "user:42")
+	number, key, err := decodeQuestion(question.b[2:])
+	if err != nil || number != 7 || key != "user:42" || int(question.b[0]) != len(question.b)-2 {
+		t.Errorf("question %d %q %v", number, key, err)
+	}
+	for _, want := range []askAnswer{{at: 5, epoch: 2}, {err: errors.New("not now")}} {
+		b := encodeAnswer(7, "user:42", want)
+		number, key, got, err := decodeAnswer(b[2:])
+		if err != nil || number != 7 || key != "user:42" || got.at != want.at || got.epoch != want.epoch || fmt.Sprint(got.err) != fmt.Sprint(want.err) || int(b[0]) != len(b)-2 {
+			t.Errorf("answer %d %q %+v %v, want %+v", number, key, got, err, want)
+		}
 	}
 	var refused *Refused
 	if err := decodeRefused(refuse(RefusedCluster, "%s", strings.Repeat("x", 1000)).encode()); !errors.As(err, &refused) || refused.Code != RefusedCluster || len(refused.Text) != maxString {
