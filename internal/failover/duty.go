@@ -11,7 +11,7 @@ func DutyOf(s State, self NodeID) Duty {
 	case s.Phase == Leading && s.Leader == self:
 		d.Role = Lead
 		d.Rule, _ = s.newest()
-		d.Pause = s.Switchover != nil && s.Switchover.Paused
+		d.Pause = s.Switchover != nil && s.Switchover.Paused && s.Began.IsZero() // what begins to lead need not stop for what led before
 		d.DespiteTaint = s.Forced != nil && s.Forced.DataLoss && s.Forced.To == self
 	case s.Phase == Leading:
 		d.Role = Follow

@@ -317,3 +317,39 @@ func TestATaintedNodeDoesNotBeginItsEpoch(t *testing.T) {
 		t.Errorf("%v; it leads: %v", err, a.pipeline.Leading())
 	}
 }
+
+// A node that comes back under a State which has it pause writes for a switchover does not hold them, since it does not lead: it would wait
+// for itself when it leads next.
+func TestWhoDoesNotLeadHoldsNoWrites(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a")
+	a := c.leader().current.Load()
+	a.pipeline.StepDown()
+	r := &role{term: a}
+	defer r.end()
+	if err := r.assume(t.Context(), failover.Duty{Epoch: a.pipeline.Promised(), Role: failover.Lead, Pause: true}); err != nil || a.pipeline.Leading() {
+		t.Fatalf("%v; it leads: %v", err, a.pipeline.Leading())
+	}
+	if r.stopHold != nil {
+		t.Error("writes are held")
+	}
+}
+
+// Whoever has begun an epoch is taken for its leader. If its engine then does not come to let clients write, it has to say so.
+func TestAPromotionThatDoesNotEndIsGivenUp(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a")
+	a := c.leader().current.Load()
+	if _, err := a.node.control.Load().Do(t.Context(), failover.Command{Kind: failover.SettingsCommand, Values: map[string]string{"stall_timeout": "1s"}}); err != nil {
+		t.Fatal(err)
+	}
+	resume, err := a.engine.Load().PauseWrites(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resume()
+	a.pipeline.StepDown()
+	if err := (&role{term: a}).begin(t.Context(), failover.Duty{Epoch: a.pipeline.Promised() + 1, Role: failover.Lead}); !errors.Is(err, errSlowPromotion) {
+		t.Error(err)
+	}
+}

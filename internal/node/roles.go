@@ -26,6 +26,9 @@ const clearTime = time.Second
 // all of its epoch, would begin that anew, and others would take back what it had acknowledged.
 var errTainted = errors.New("this node may lack commits that it has acknowledged")
 
+// errSlowPromotion gives a leadership up that no client could use: whoever has begun an epoch is taken for its leader.
+var errSlowPromotion = errors.New("it took too long until clients could write")
+
 // roles carries out one duty after the other until ctx is done, or the node's copy cannot be continued.
 func (t *term) roles(ctx context.Context) error {
 	r := &role{term: t}
@@ -89,7 +92,9 @@ func (r *role) assume(ctx context.Context, d failover.Duty) error {
 		if err := r.lead(ctx, d); err != nil {
 			return err
 		}
-		r.hold(ctx, d.Pause)
+		// A State of before a restart may ask for a pause, where this node does not lead any more: it would be in its own way
+		// when it leads next.
+		r.hold(ctx, d.Pause && t.pipeline.Leading())
 	case failover.Follow:
 		r.stepDown()
 		if same := old.Role == d.Role && old.Epoch == d.Epoch && old.Upstream.PeerAddr == d.Upstream.PeerAddr; !same || r.stop == nil {
@@ -202,13 +207,23 @@ func (r *role) begin(ctx context.Context, d failover.Duty) error {
 	if err := fault.Hit("promote.engine"); err != nil {
 		return err
 	}
-	if err := t.engine.Load().Promote(ctx); err != nil {
+	if err := t.promoteEngine(ctx); err != nil {
 		return err
 	}
 	t.ruling.begin()
 	_ = fault.Hit("promote.done") // nothing is done here that could fail
 	t.node.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head(), "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// promoteEngine lets clients write. In a cluster that can find another leader it takes no longer than a disk may.
+func (t *term) promoteEngine(ctx context.Context) error {
+	if c := t.node.control.Load(); c != nil {
+		patience, stop := context.WithTimeoutCause(ctx, c.State().Settings.StallTimeout, errSlowPromotion)
+		defer stop()
+		ctx = patience
+	}
+	return t.engine.Load().Promote(ctx)
 }
 
 // follow copies from the duty's upstream until endCopying. Clients of a leadership that is over are gone by then, unless
