@@ -112,7 +112,9 @@ func (p *parser) rows(parse func()) {
 	if p.err != nil {
 		return
 	}
+	p.st.FromKnown = !p.lost
 	for i := range p.toks {
+		p.st.AtLeader = p.st.AtLeader || keptByLeader(&p.toks[i]) && i+1 < len(p.toks) && p.toks[i+1].is("(")
 		p.st.Returning = p.st.Returning || p.lost && p.st.Kind != Select && p.toks[i].is("returning")
 	}
 	raw := p.render(p.toks)
@@ -120,6 +122,19 @@ func (p *parser) rows(parse func()) {
 	if p.st.infer != nil && len(raw) > len(p.st.SQL[0]) {
 		p.st.infer.raw = raw
 	}
+}
+
+// keptByLeader says whether a name is that of a function whose answer the leader alone knows: who holds a lock, what the
+// session wrote last, which tokens are taken.
+func keptByLeader(t *token) bool {
+	if !t.name() {
+		return false
+	}
+	switch t.word {
+	case "lastval", "currval", "last_insert_rowid", "changes", "total_changes", "skein_transaction_status":
+		return true
+	}
+	return strings.HasPrefix(t.word, "pg_advisory_") || strings.HasPrefix(t.word, "pg_try_advisory_")
 }
 
 func (p *parser) selectStatement() {

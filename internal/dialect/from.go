@@ -95,6 +95,7 @@ func (p *parser) fromItem(later bool) []*relation {
 	}
 	schema, last := p.tok().word, p.peek(2).word
 	r := &relation{name: p.dottedName()}
+	p.st.From = append(p.st.From, r.name)
 	p.drop("*")
 	p.alias(r, at)
 	if r.alias == "" && schema == "information_schema" && r.name != schema {

@@ -7,7 +7,11 @@ import (
 	"skein/internal/sqlstate"
 )
 
-// advisoryLocks are the locks that applications take by number. They live on this node alone and end
+// errLocksElsewhere is for a follower: two clients that want the same lock may be on different nodes.
+var errLocksElsewhere = sqlstate.New(sqlstate.ReadOnlyTransaction, "advisory locks are kept by the leader").
+	WithHint("%s", toTheLeader)
+
+// advisoryLocks are the locks that applications take by number. They live on the leader and end
 // with their session.
 type advisoryLocks struct {
 	mu    sync.Mutex

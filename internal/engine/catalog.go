@@ -52,6 +52,9 @@ func (a asked) TransactionID() int64 {
 
 // AdvisoryLock is pg_advisory_lock and its kin.
 func (a asked) AdvisoryLock(key int64, shared, try, xact bool) (bool, error) {
+	if a.following() {
+		return false, a.notHere(errLocksElsewhere)
+	}
 	a.lockedForTransaction = a.lockedForTransaction || xact
 	a.locked = a.locked || !xact
 	if a.engine.locks.try(a.Session, key, shared, xact) == nil {

@@ -26,6 +26,7 @@ type cycle struct {
 
 	writes  bool // something in it belongs to the leader
 	commits bool // a COMMIT is in it
+	reads   bool // tables
 	opening bool // there is nothing in it but BEGIN
 }
 
@@ -52,6 +53,7 @@ func (c *cycle) add(kind byte, body []byte) {
 func (c *cycle) note(st *dialect.Statement, writes bool) {
 	c.writes = c.writes || writes
 	if st != nil {
+		c.reads = c.reads || readsTables(st)
 		c.commits = c.commits || st.Kind == dialect.Commit || st.Kind == dialect.Rollback
 		c.opening = c.opening && opens(st.Kind)
 	}

@@ -3,10 +3,13 @@ package router
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
+	"skein/internal/dialect"
 	"skein/internal/engine"
 	"skein/internal/history"
+	"skein/internal/pgcatalog"
 	"skein/internal/sqlstate"
 )
 
@@ -20,7 +23,7 @@ type reads struct {
 // freshen waits until a read here keeps what the session was promised. It is false if this node does not get there in time:
 // then the leader is asked.
 func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, error) {
-	if s.here.Standing() || kind == 'Q' && !s.readsData(body) {
+	if s.here.Standing() || !s.readsData(kind, body) {
 		return true, nil
 	}
 	if err := s.locate(ctx); err != nil {
@@ -49,14 +52,25 @@ func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, er
 	return s.confirmed(ctx, key)
 }
 
-// readsData says whether a text does: a SET must not wait for anything.
-func (s *Session) readsData(body []byte) bool {
-	for _, st := range s.statements('Q', body) {
-		if !local(st.Kind) {
-			return true
-		}
+// readsData says whether a message does: a SET, or a question about this node, must not wait for anything.
+func (s *Session) readsData(kind byte, body []byte) bool {
+	if kind == 'E' {
+		return s.cycle.reads
 	}
-	return false
+	return slices.ContainsFunc(s.statements(kind, body), readsTables)
+}
+
+// readsTables says whether a statement reads more than the catalog.
+func readsTables(st *dialect.Statement) bool {
+	switch {
+	case st == nil || local(st.Kind):
+		return false
+	case st.Kind == dialect.Explain:
+		return st.Explain.Analyze && readsTables(st.Explain.Query)
+	case st.Kind != dialect.Select || !st.FromKnown:
+		return true
+	}
+	return slices.ContainsFunc(st.From, func(name string) bool { return !pgcatalog.IsRelation(name) })
 }
 
 // within says whether the session's last write is so young that its reads go to the leader.

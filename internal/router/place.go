@@ -12,7 +12,7 @@ func writes(st *dialect.Statement, named func(string) *dialect.Statement, readOn
 	}
 	switch st.Kind {
 	case dialect.Select:
-		return st.ForUpdate
+		return st.ForUpdate || st.AtLeader
 	case dialect.Explain:
 		return st.Explain.Analyze && writes(st.Explain.Query, named, readOnly)
 	case dialect.Begin:

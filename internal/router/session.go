@@ -195,7 +195,7 @@ func (s *Session) belongsAway(kind byte, body []byte) bool {
 		return true
 	}
 	if s.here.Leads() {
-		s.noteHere(kind, body)
+		s.notes(kind, body)
 		return false
 	}
 	if l := s.away; l != nil && (l.status != 'I' || l.held == engine.HeldTables) {
@@ -250,15 +250,6 @@ func together(list []*dialect.Statement) string {
 		texts[i] = st.Text
 	}
 	return strings.Join(texts, ";\n")
-}
-
-// noteHere keeps of a leader's own cycle whether it may begin a block.
-func (s *Session) noteHere(kind byte, body []byte) {
-	if kind == 'Q' || kind == 'P' {
-		s.notes(kind, body)
-	} else if kind == 'B' {
-		s.cycle.opening = s.cycle.opening && len(s.cycle.raw) > 0
-	}
 }
 
 // ahead looks whether the pipeline that begins here comes to write.
