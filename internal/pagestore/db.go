@@ -161,6 +161,15 @@ func (s *Snapshot) ReadPage(no PageNo, dst []byte) error {
 	return err
 }
 
+// Sum tells page no apart from every other content that it has had or will have, without reading it.
+func (s *Snapshot) Sum(no PageNo) (uint64, error) {
+	found, err := s.db.sumAt(no, s.at)
+	if ended := s.pin.err(); ended != nil { // what was found may be of another state
+		return 0, ended
+	}
+	return found, err
+}
+
 // read copies page no as of state at and gives its sum.
 func (db *DB) read(no PageNo, at State, dst []byte) (uint64, error) {
 	dst = dst[:PageSize]

@@ -47,6 +47,13 @@ func (m *memory) Commit(db *pagestore.DB, _ history.LSN, dirty []pagestore.Dirty
 // serve gives an empty database with its Committer.
 func serve(t *testing.T, name string) (*memory, *sqlitevfs.VFS, *pagestore.Store, string) {
 	t.Helper()
+	m := &memory{}
+	v, store, dir := serveWith(t, name, m)
+	return m, v, store, dir
+}
+
+func serveWith(t *testing.T, name string, c sqlitevfs.Committer) (*sqlitevfs.VFS, *pagestore.Store, string) {
+	t.Helper()
 	dir := t.TempDir()
 	store, err := pagestore.Open(dir, pagestore.Options{TempDir: t.TempDir()})
 	if err != nil {
@@ -56,13 +63,12 @@ func serve(t *testing.T, name string) (*memory, *sqlitevfs.VFS, *pagestore.Store
 	if _, err := store.Create(2); err != nil {
 		t.Fatal(err)
 	}
-	m := &memory{}
-	v, err := sqlitevfs.Register(name, store, m, sqlitevfs.NewTempSpace(t.TempDir(), 1<<20))
+	v, err := sqlitevfs.Register(name, store, c, sqlitevfs.NewTempSpace(t.TempDir(), 1<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(v.Unregister) // after the connections
-	return m, v, store, dir
+	return v, store, dir
 }
 
 func open(t *testing.T, uri string) *sqlite3.Conn {

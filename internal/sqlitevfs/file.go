@@ -38,6 +38,7 @@ type File struct {
 	commit history.LSN // of the last commit, see TakeCommit
 	failed error       // behind the last error that SQLite was given
 	page   []byte      // for reads of part of a page
+	header header
 }
 
 // PinHead says whether the next transaction is one that will write: it then stands on the newest
@@ -102,27 +103,25 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 	if uint32(no) > f.size(s) {
 		return 0, io.EOF
 	}
-	if len(b) == pagestore.PageSize {
-		if err := f.read(s, no, b); err != nil {
-			return 0, err // with the full count the binding, as io.ReaderAt lets it, takes any error for success
-		}
-		return len(b), nil
+	if err := f.read(s, no, at, b); err != nil {
+		return 0, err // with the full count the binding, as io.ReaderAt lets it, takes any error for success
 	}
-	if f.page == nil {
-		f.page = make([]byte, pagestore.PageSize)
-	}
-	if err := f.read(s, no, f.page); err != nil {
-		return 0, err
-	}
-	return copy(b, f.page[at:]), nil
+	return len(b), nil
 }
 
-func (f *File) read(s *pagestore.Snapshot, no pagestore.PageNo, dst []byte) error {
+// read gives what stands at a byte of page no.
+func (f *File) read(s *pagestore.Snapshot, no pagestore.PageNo, at int, dst []byte) error {
 	var err error
-	if p, ok := f.dirty[no]; ok {
+	p, dirty := f.dirty[no]
+	switch {
+	case !dirty && no == 1:
+		err = f.header.read(s, at, dst)
+	case len(dst) == pagestore.PageSize && dirty:
 		err = p.Read(dst)
-	} else {
+	case len(dst) == pagestore.PageSize:
 		err = s.ReadPage(no, dst)
+	default:
+		return f.readPart(s, no, at, dst)
 	}
 	switch {
 	case err == nil:
@@ -131,6 +130,22 @@ func (f *File) read(s *pagestore.Snapshot, no pagestore.PageNo, dst []byte) erro
 		return f.fail(err, sqlite3.IOERR_DATA)
 	}
 	return f.fail(err, sqlite3.IOERR_READ)
+}
+
+func (f *File) readPart(s *pagestore.Snapshot, no pagestore.PageNo, at int, dst []byte) error {
+	page := f.buffer()
+	if err := f.read(s, no, 0, page); err != nil {
+		return err
+	}
+	copy(dst, page[at:])
+	return nil
+}
+
+func (f *File) buffer() []byte {
+	if f.page == nil {
+		f.page = make([]byte, pagestore.PageSize)
+	}
+	return f.page
 }
 
 func (f *File) size(s *pagestore.Snapshot) uint32 {
@@ -214,6 +229,7 @@ func (f *File) Lock(lock vfs.LockLevel) error {
 		} else {
 			f.snapshot = f.db.Snapshot(max(f.vfs.committer.Visible(), f.floor))
 		}
+		f.header.standsOn(f.snapshot.State())
 	}
 	if lock >= vfs.LOCK_RESERVED && f.lock < vfs.LOCK_RESERVED {
 		if !f.vfs.own(f) {
@@ -265,13 +281,22 @@ func (f *File) CommitPhaseTwo() error {
 	if len(f.dirty) == 0 && (f.lock < vfs.LOCK_RESERVED || f.pages == f.snapshot.State().Pages) {
 		return nil
 	}
+	counter, unchanged, err := f.written()
+	if err != nil {
+		return f.fail(err, sqlite3.IOERR_READ)
+	}
 	dirty := make([]pagestore.Dirty, 0, len(f.dirty))
 	for no, p := range f.dirty {
-		dirty = append(dirty, pagestore.Dirty{No: no, Page: p})
+		if no != 1 || !unchanged {
+			dirty = append(dirty, pagestore.Dirty{No: no, Page: p})
+		}
 	}
 	lsn, err := f.vfs.committer.Commit(f.db, f.snapshot.State().LSN, dirty, f.pages)
 	if err != nil {
 		return f.fail(fmt.Errorf("commit: %w", err), sqlite3.IOERR_WRITE)
+	}
+	if unchanged {
+		f.dirty[1].Release()
 	}
 	f.forget()
 	f.dirty = map[pagestore.PageNo]pagestore.Page{}
@@ -280,7 +305,25 @@ func (f *File) CommitPhaseTwo() error {
 		f.snapshot.Close()
 		f.snapshot = f.db.SnapshotHead()
 	}
+	f.header.committed(counter, f.snapshot.State())
 	return nil
+}
+
+// written looks at page 1: what SQLite has written as its change counter, and whether that is all it has changed there.
+func (f *File) written() (counter uint32, unchanged bool, err error) {
+	p, ok := f.dirty[1]
+	if !ok {
+		return f.header.counter + 2, false, nil
+	}
+	content := p.Bytes()
+	if content == nil {
+		content = f.buffer()
+		if err := p.Read(content); err != nil {
+			return 0, false, err
+		}
+	}
+	unchanged, err = f.header.sameAs(content, f.snapshot)
+	return counterOf(content), unchanged, err
 }
 
 // CheckReservedLock says whether any connection writes. SQLite asks only about journals left behind.

@@ -167,6 +167,9 @@ func (k *keeper) gather() error {
 			return err
 		}
 		d.pages.needed = map[uint32]bool{}
+		if err := d.begin(); err != nil && !unclear(err) { // so does who reads the tail
+			return err
+		}
 	}
 	t := transactions{databases: map[history.DatabaseID]*database{}, scratch: s}
 	for id, d := range k.databases {

@@ -236,7 +236,7 @@ func (r *transactions) forget() {
 func (r *transactions) open(id history.DatabaseID) *database {
 	t := r.tail
 	p, ok := t.parts[id]
-	if !ok && t.parts == nil {
+	if !ok && t.Missing != "" {
 		p.size = 1<<32 - 1 // nobody knows
 	}
 	d := newDatabase(id, p.size, func(no uint32, dst []byte) error {
