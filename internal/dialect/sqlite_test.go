@@ -30,6 +30,7 @@ func (session) StatementTime() time.Time                           { return time
 func (session) TransactionID() int64                               { return 1 }
 func (session) AdvisoryLock(int64, bool, bool, bool) (bool, error) { return true, nil }
 func (session) AdvisoryUnlock(int64, bool) bool                    { return true }
+func (session) TransactionCommitted(string) (bool, error)          { return false, nil }
 func (session) AdvisoryUnlockAll()                                 {}
 func (session) Fail(*sqlstate.Error)                               {}
 func (session) Cluster() pgcatalog.Cluster                         { return cluster{} }

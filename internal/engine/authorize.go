@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
+
+	"skein/internal/pgcatalog"
 )
 
 // columnReads notes which columns a statement reads while it is prepared.
@@ -19,9 +21,18 @@ var readablePragmas = map[string]bool{
 	"defer_foreign_keys": true,
 }
 
+// touches says whether an action on a table shows what is in it or changes it. What only looks at its columns goes over all
+// tables, as ANALYZE does.
+func touches(action sqlite3.AuthorizerActionCode) bool {
+	return action != sqlite3.AUTH_PRAGMA && action != sqlite3.AUTH_ANALYZE && action != sqlite3.AUTH_FUNCTION
+}
+
 // authorize is SQLite's authorizer: the last line that keeps a statement inside its database. It sees
 // what any text, however written, would do.
 func (c *conn) authorize(action sqlite3.AuthorizerActionCode, name3, name4, _, _ string) sqlite3.AuthorizerReturnCode {
+	if !c.own && c.session != nil && (strings.EqualFold(name3, pgcatalog.TokensTable) || strings.EqualFold(name4, pgcatalog.TokensTable)) && touches(action) {
+		return sqlite3.AUTH_DENY
+	}
 	switch action {
 	case sqlite3.AUTH_ATTACH:
 		if name3 == "" { // VACUUM attaches a nameless temporary database

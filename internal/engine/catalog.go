@@ -50,6 +50,9 @@ func (a asked) TransactionID() int64 {
 	return a.engine.nextTransaction()
 }
 
+// TransactionCommitted is skein_transaction_status.
+func (a asked) TransactionCommitted(token string) (bool, error) { return a.hasCommitted(a.conn, token) }
+
 // AdvisoryLock is pg_advisory_lock and its kin.
 func (a asked) AdvisoryLock(key int64, shared, try, xact bool) (bool, error) {
 	if a.following() {

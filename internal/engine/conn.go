@@ -34,6 +34,7 @@ type conn struct {
 	session *Session // whose statement runs now
 	ask     asked    // the same, for SQL functions
 	cache   map[string]*sqlite3.Stmt
+	own     bool         // what is prepared now is the engine's own, which may touch its hidden table
 	reads   *columnReads // where the authorizer notes columns while a statement is analysed
 	broken  bool         // not to be used again
 	slot    bool         // counts as one of its database's readers

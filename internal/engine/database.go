@@ -31,6 +31,7 @@ type Database struct {
 	warm    *conn         // the connection that wrote last: its cache is up to date; used by whoever has the turn
 	schema  atomic.Uint64 // LSN of the last change of the schema, or changing; set by whoever has the turn
 	slots   chan struct{}
+	named   atomic.Bool // has the table of transaction tokens, for good
 
 	mu       sync.Mutex
 	idle     []*conn // last used, last in

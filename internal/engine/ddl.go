@@ -27,6 +27,9 @@ func (s *Session) schemaChange(ctx context.Context, fn func(*conn) error) error 
 
 // runDDL runs CREATE, ALTER and DROP statements that SQLite has.
 func (s *Session) runDDL(ctx context.Context, st *dialect.Statement) error {
+	if err := reservesTokens(st.SQL); err != nil {
+		return err
+	}
 	if isTemporary(st.SQL[0]) {
 		if err := s.takeOwn(); err != nil {
 			return err

@@ -72,9 +72,10 @@ type Storage interface {
 
 // Options of an engine.
 type Options struct {
-	MaxConns int           // SQLite connections per database, besides the writer's; 0: 64
-	DropWait time.Duration // how long DROP DATABASE waits for sessions that are ending; 0: 5 s
-	Logger   *slog.Logger  // nil: nothing is logged
+	MaxConns  int           // SQLite connections per database, besides the writer's; 0: 64
+	DropWait  time.Duration // how long DROP DATABASE waits for sessions that are ending; 0: 5 s
+	Logger    *slog.Logger  // nil: nothing is logged
+	MaxTokens int           // transaction tokens that a database remembers; 0: a million
 	// OnSettings is told the cluster's settings that are not those of sessions: all of them, by name in
 	// lower case, durations in milliseconds, sizes in bytes, with its default where one was not set. It
 	// is called by Open and with every change, one call at a time, and must not call the engine.
@@ -119,6 +120,9 @@ type Engine struct {
 func Open(ctx context.Context, storage Storage, o Options) (*Engine, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = 64
+	}
+	if o.MaxTokens == 0 {
+		o.MaxTokens = 1_000_000
 	}
 	if o.DropWait == 0 {
 		o.DropWait = 5 * time.Second

@@ -26,6 +26,7 @@ type rig struct {
 	t        *testing.T
 	dir      string
 	options  pgwire.Options
+	tokens   int   // transaction tokens that a database remembers; 0: the engine's default
 	versions int64 // bytes of page versions; 0: the store's default
 	engine   *Engine
 	pipeline *commit.Pipeline
@@ -103,7 +104,7 @@ func (r *rig) start() {
 // serve opens the engine and lets clients in.
 func (r *rig) serve(ctx context.Context, log *slog.Logger) {
 	r.t.Helper()
-	e, err := Open(ctx, rigStorage{r.pipeline, r.vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings, OnCommit: r.onCommit})
+	e, err := Open(ctx, rigStorage{r.pipeline, r.vfs, r}, Options{DropWait: 10 * time.Millisecond, Logger: log, OnSettings: r.onSettings, OnCommit: r.onCommit, MaxTokens: r.tokens})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -83,6 +83,7 @@ func (s *Session) rollbackTo(ctx context.Context, name string) error {
 		return err
 	}
 	s.undoSettings(t.savepoints[depth].changes)
+	t.unnamed = true
 	t.savepoints, t.failed = t.savepoints[:depth+1], false
 	s.edits++
 	return nil

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -307,13 +308,15 @@ func describe(name string, m pgproto3.BackendMessage) string {
 	return name
 }
 
+var moments = regexp.MustCompile(`\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z`)
+
 func describeError(m *pgproto3.ErrorResponse) string {
 	lines := []string{fmt.Sprintf("%s %s: %s", m.Severity, m.Code, m.Message)}
 	for _, f := range [][2]string{
 		{"detail", m.Detail}, {"schema", m.SchemaName}, {"table", m.TableName}, {"column", m.ColumnName}, {"constraint", m.ConstraintName},
 	} {
 		if f[1] != "" {
-			lines = append(lines, "  "+f[0]+": "+f[1])
+			lines = append(lines, "  "+f[0]+": "+moments.ReplaceAllString(f[1], "(some time)"))
 		}
 	}
 	return strings.Join(lines, "\n")

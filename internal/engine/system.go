@@ -272,6 +272,9 @@ func (s *Session) writeSystem(ctx context.Context, fn func(*conn) error) (histor
 	case s.readOnly():
 		return 0, s.refuseWrite()
 	}
+	if err := s.unnameable(); err != nil {
+		return 0, err
+	}
 	lsn, err := s.engine.system.write(ctx, s, fn)
 	if err == nil {
 		raise(&s.engine.unread, uint64(lsn))

@@ -33,6 +33,8 @@ type transaction struct {
 	lost       bool   // SQLite has rolled it back by itself
 	savepoints []savepoint
 	changes    []replaced // by SET, newest last
+	token      string     // that it is named by; "" for none
+	unnamed    bool       // a savepoint may have taken that back
 }
 
 var (
@@ -129,8 +131,20 @@ func (s *Session) alone(tag string) error {
 	return nil
 }
 
-// transactionConn gives the transaction's connection, with the turn if the statement writes.
+// transactionConn gives the transaction's connection, with the turn if the statement writes. What writes is named before it
+// has any effect.
 func (s *Session) transactionConn(ctx context.Context, write bool) (*conn, error) {
+	c, err := s.heldConn(ctx, write)
+	if err != nil || !write {
+		return c, err
+	}
+	if err := s.nameTransaction(ctx, c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s *Session) heldConn(ctx context.Context, write bool) (*conn, error) {
 	t := &s.tx
 	if t.conn != nil {
 		t.conn.begin(ctx, s)
@@ -279,7 +293,13 @@ func (s *Session) finish() {
 func (s *Session) commit(ctx context.Context) error {
 	s.closePortals(0)
 	key := s.settings.get("skein.causality_key") // SET LOCAL counts
-	lsn, wrote, err := s.commitSchema(ctx)
+	err := s.nameAtCommit(ctx)
+	token := s.tx.token
+	var lsn history.LSN
+	wrote := false
+	if err == nil {
+		lsn, wrote, err = s.commitSchema(ctx)
+	}
 	level := s.level()
 	if err != nil {
 		s.undoSettings(0)
@@ -297,6 +317,7 @@ func (s *Session) commit(ctx context.Context) error {
 	if wrote {
 		s.committed(lsn, key)
 	}
+	s.forgetToken(token)
 	return nil
 }
 

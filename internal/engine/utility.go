@@ -410,6 +410,9 @@ func (s *Session) vacuum(ctx context.Context) error {
 	if s.readOnly() {
 		return s.refuseWrite()
 	}
+	if err := s.unnameable(); err != nil {
+		return err
+	}
 	lsn, err := s.vacuumed(ctx)
 	if err != nil {
 		return err
@@ -434,6 +437,8 @@ func (s *Session) vacuumed(ctx context.Context) (history.LSN, error) {
 	defer s.db.giveWriter(c)
 	c.begin(ctx, s)
 	c.file.PinHead(true)
+	c.own = true // it copies every table
+	defer func() { c.own = false }()
 	err = s.guard(c, func() error { return c.exec("VACUUM") })
 	return c.file.TakeCommit(), err
 }

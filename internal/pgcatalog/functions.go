@@ -7,7 +7,7 @@ var functions []function
 func init() {
 	for _, group := range [][]function{
 		sessionFunctions(), definitionFunctions(), arithmeticFunctions(), castFunctions(), textFunctions(),
-		datetimeFunctions(), arrayFunctions(), jsonFunctions(), sequenceFunctions(), replicationFunctions(), failoverFunctions(),
+		datetimeFunctions(), arrayFunctions(), jsonFunctions(), sequenceFunctions(), replicationFunctions(), failoverFunctions(), tokenFunctions(),
 	} {
 		functions = append(functions, group...)
 	}

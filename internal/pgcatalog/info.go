@@ -298,6 +298,9 @@ func (nobody) SetSetting(name, _ string, _ bool) error { return unsupported("set
 func (nobody) Now() time.Time                          { return time.Now() }
 func (nobody) StatementTime() time.Time                { return time.Now() }
 func (nobody) TransactionID() int64                    { return 0 }
+
+func (nobody) TransactionCommitted(string) (bool, error) { return false, nil }
+
 func (nobody) AdvisoryLock(int64, bool, bool, bool) (bool, error) {
 	return false, unsupported("lock")(nil)
 }

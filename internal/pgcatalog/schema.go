@@ -159,7 +159,7 @@ func (cat *catalog) readObjects() ([]object, uint64, error) {
 			_, _ = hash.WriteString(part) // a hash never fails
 			_, _ = hash.WriteString("\x00")
 		}
-		if !strings.HasPrefix(o.name, "sqlite_") {
+		if !strings.HasPrefix(o.name, "sqlite_") && o.table != TokensTable {
 			objects = append(objects, o)
 		}
 	})

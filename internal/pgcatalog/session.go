@@ -24,6 +24,8 @@ type Session interface {
 	Now() time.Time
 	StatementTime() time.Time
 	TransactionID() int64
+	// TransactionCommitted says whether a transaction of this role that was named by a token is known to be committed.
+	TransactionCommitted(token string) (bool, error)
 
 	// AdvisoryLock takes an advisory lock; xact ties it to the transaction. With try, false means
 	// that somebody else holds it; without, it waits until the lock is free or the statement is

@@ -78,8 +78,11 @@ func objectOf(row []Value) (o object, ok bool) {
 	return o, true
 }
 
-// internal says whether a table is SQLite's own.
-func internal(name string) bool { return len(name) >= 7 && strings.EqualFold(name[:7], "sqlite_") }
+// internal says whether a table is SQLite's own, or the engine's of transaction tokens: that of what was lost a token is
+// known would be wrong.
+func internal(name string) bool {
+	return len(name) >= 7 && strings.EqualFold(name[:7], "sqlite_") || name == "skein_transaction_tokens"
+}
 
 // DDL is a change of the schema.
 type DDL struct {
