@@ -233,6 +233,9 @@ func (s *Session) Floor() history.LSN { return s.floor }
 // Raise raises Floor. Who calls it waits for the LSN to be visible before the session reads.
 func (s *Session) Raise(lsn history.LSN) { s.floor = max(s.floor, lsn) }
 
+// Forget lowers Floor to nothing: what the session had seen is not part of the history any more.
+func (s *Session) Forget() { s.floor = 0 }
+
 // Standing says that the open transaction reads one state, which it has chosen already.
 func (s *Session) Standing() bool { return s.tx.conn != nil && s.tx.conn.file.SnapshotLSN() > 0 }
 

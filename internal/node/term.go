@@ -233,7 +233,7 @@ func (t *term) answerNodes(ctx context.Context) error {
 // serveSQL lets clients in until ctx is done.
 func (t *term) serveSQL(ctx context.Context) error {
 	n := t.node
-	t.router = router.New(router.Options{Cluster: t.leaders(), Fresh: t.freshness(), Logger: n.options.Logger})
+	t.router = router.New(router.Options{Cluster: t.leaders(), Fresh: t.freshness(), Name: n.name(), Logger: n.options.Logger})
 	server := pgwire.NewServer(t.router, pgwire.Options{
 		MaxConnections: n.options.MaxConnections, Trust: n.options.Trust, Trusts: t.router.Trusts, Logger: n.options.Logger,
 	})

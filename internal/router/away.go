@@ -70,7 +70,11 @@ func (s *Session) exchange(ctx context.Context) error {
 		if s.away != nil {
 			s.drop()
 		}
-		if !s.again(err, open) || !time.Now().Before(deadline) {
+		settled, repeat, failed := s.resolve(ctx, err, deadline)
+		if settled {
+			return failed
+		}
+		if !repeat && !s.again(err, open) || !time.Now().Before(deadline) {
 			return s.giveUp(ctx, err, open)
 		}
 		s.cycle.sent = 0
@@ -430,6 +434,7 @@ func (s *Session) parameter(l *link, name, value string) {
 		return
 	}
 	if name == lastCommit {
+		s.reads.wrote = time.Now()
 		s.here.Told(name, value)
 		return
 	}
@@ -521,6 +526,7 @@ func (s *Session) finish(ctx context.Context) error {
 		s.opening = s.opening[:0]
 	}
 	s.repeatHere()
+	s.answeredAway(l)
 	if err := s.here.Sync(ctx); err != nil { // portals that were made here before
 		return err
 	}

@@ -24,10 +24,11 @@ type cycle struct {
 	began    byte   // the transaction status that it began with
 	last     byte   // kind of its newest message
 
-	writes  bool // something in it belongs to the leader
-	commits bool // a COMMIT is in it
-	reads   bool // tables
-	opening bool // there is nothing in it but BEGIN
+	writes  bool   // something in it belongs to the leader
+	commits bool   // a COMMIT is in it
+	reads   bool   // tables
+	why     string // it runs where it does
+	opening bool   // there is nothing in it but BEGIN
 }
 
 func (c *cycle) reset(status byte) {

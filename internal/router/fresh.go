@@ -15,9 +15,9 @@ import (
 
 // reads is what a session has to remember for its reads.
 type reads struct {
-	wrote     time.Time // its last write
-	waitedFor string    // skein.wait_for, as far as it was done
-	committed string    // skein.last_commit, as far as it is known to stand
+	wrote     time.Time     // its last write that another node has made
+	waitedFor string        // skein.wait_for, as far as it was done
+	epoch     history.Epoch // in which its past was last looked for
 }
 
 // freshen waits until a read here keeps what the session was promised. It is false if this node does not get there in time:
@@ -29,25 +29,31 @@ func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, er
 	if err := s.locate(ctx); err != nil {
 		return false, err
 	}
-	f, here := s.router.options.Fresh, s.here
+	c, f, here := &s.cycle, s.router.options.Fresh, s.here
 	leads := here.Leads()
 	level := here.Setting("skein.read_consistency")
-	if !leads && s.within() {
-		return false, nil
-	}
-	if !leads && level != "eventual" && !s.reach(ctx, here.Floor()) {
-		return false, nil
+	if !leads {
+		if s.within() {
+			c.why = "skein.read_your_writes_window: this session has just written"
+			return false, nil
+		}
+		if level != "eventual" && !s.reach(ctx, here.Floor()) {
+			c.why = "this node has not caught up with the session within skein.read_wait"
+			return false, nil
+		}
 	}
 	key := here.Setting("skein.causality_key")
 	switch {
-	case level == "strong":
-		key = ""
-	case level == "bounded":
-		if age, ok := f.Staleness(); ok && age <= here.Duration("skein.max_staleness") && key == "" {
+	case level == "eventual" || level == "session" && key == "":
+		c.why = level + ": reads run where they arrive"
+		return true, nil
+	case level == "bounded" && key == "":
+		if age, ok := f.Staleness(); ok && age <= here.Duration("skein.max_staleness") {
+			c.why = "bounded: within skein.max_staleness"
 			return true, nil
 		}
-	case key == "" || level == "eventual":
-		return true, nil
+	case level != "session":
+		key = "" // all there is includes what is under the key
 	}
 	return s.confirmed(ctx, key)
 }
@@ -97,7 +103,12 @@ func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
 	for {
 		lsn, err := s.router.options.Fresh.ReadPosition(asking, key)
 		if err == nil {
-			return s.reach(ctx, lsn), nil
+			s.cycle.why = "the leader has confirmed that it leads, and what this read must see"
+			fresh := s.reach(ctx, lsn)
+			if !fresh {
+				s.cycle.why = "this node has not caught up with the leader within skein.read_wait"
+			}
+			return fresh, nil
 		}
 		if asking.Err() != nil || !errors.Is(err, ErrUnconfirmed) {
 			return false, sqlstate.New(sqlstate.CannotConnectNow, "no leader could confirm how new this read must be: %v", err).
@@ -109,12 +120,13 @@ func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
 
 // locate sees to the positions that the client has named: what it waits for, and what it has committed itself.
 func (s *Session) locate(ctx context.Context) error {
-	r := &s.reads
-	if last := s.here.Setting(lastCommit); last != r.committed {
-		r.committed, r.wrote = last, time.Now()
+	if now := history.Epoch(s.router.epoch.Load()); now != s.reads.epoch {
+		if err := s.findPast(now); err != nil {
+			return err
+		}
 	}
 	named := s.here.Setting("skein.wait_for")
-	if named == r.waitedFor {
+	if named == s.reads.waitedFor {
 		return nil
 	}
 	if named != "" {
@@ -122,7 +134,26 @@ func (s *Session) locate(ctx context.Context) error {
 			return err
 		}
 	}
-	r.waitedFor = named
+	s.reads.waitedFor = named
+	return nil
+}
+
+// findPast looks whether the session's last commit is part of the history in which another leader goes on. If it was lost the
+// session is told, once, and reads what there is.
+func (s *Session) findPast(now history.Epoch) error {
+	b, err := history.ParseBookmark(s.here.Setting(lastCommit))
+	if err == nil {
+		err = s.router.options.Fresh.Locate(b)
+		if errors.Is(err, history.ErrAhead) {
+			return nil
+		}
+		if cut := new(history.CutError); errors.As(err, &cut) {
+			s.here.Told(lastCommit, "")
+			s.here.Forget()
+			return engine.PositionError(err)
+		}
+	}
+	s.reads.epoch = now
 	return nil
 }
 

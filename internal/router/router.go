@@ -36,6 +36,7 @@ type Cluster interface {
 type Options struct {
 	Cluster Cluster
 	Fresh   Freshness
+	Name    string       // of this node, for people
 	Logger  *slog.Logger // nil: nothing is logged
 }
 
@@ -44,6 +45,7 @@ type Router struct {
 	options Options
 
 	engine atomic.Pointer[engine.Engine] // nil between two engines
+	epoch  atomic.Uint64                 // of the newest leader that is known
 
 	mu       sync.Mutex
 	entered  chan struct{}         // closed while there is an engine
@@ -216,6 +218,7 @@ func (r *Router) Run(ctx context.Context) error {
 	for {
 		changed := r.options.Cluster.Changed()
 		if now, ok := r.options.Cluster.Leader(); ok {
+			r.epoch.Store(uint64(now.Epoch))
 			r.expire(ctx, now)
 		}
 		select {

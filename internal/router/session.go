@@ -31,6 +31,7 @@ type Session struct {
 	reopen    bool   // that block has to be begun again
 	lost      lost
 	reads     reads
+	came      provenance
 
 	mu        sync.Mutex
 	running   *engine.Session // what Cancel is for: one of the two
@@ -180,6 +181,7 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		if !fresh && !c.ran {
 			return true, s.forward(ctx, kind, body)
 		}
+		s.answersHere()
 	}
 	c.add(kind, body)
 	return false, nil
@@ -268,6 +270,9 @@ func (s *Session) ahead() (away bool) {
 // here.
 func (s *Session) notes(kind byte, body []byte) (away bool) {
 	for _, st := range s.statements(kind, body) {
+		if showsProvenance(st) {
+			s.here.Told("skein.provenance", s.came.String())
+		}
 		w := writes(st, s.named, s.here.ReadsOnly())
 		s.cycle.note(st, w)
 		away = away || w
@@ -389,6 +394,7 @@ func (s *Session) Simple(ctx context.Context, sql string) error {
 	before := s.out.Written()
 	s.untouched = s.here.Untouched()
 	err := s.here.Simple(ctx, sql)
+	s.tellProvenance()
 	if err != nil && refused(err) && s.out.Written() == before && s.moves() {
 		if err := s.exchange(ctx); err != nil {
 			return err
@@ -460,6 +466,7 @@ func (s *Session) Execute(ctx context.Context, portal string, maxRows int) error
 		return nil // it is sent with the Sync or Flush that follows
 	}
 	s.cycle.ran = true
+	s.tellProvenance()
 	return s.count(err)
 }
 

@@ -1,0 +1,144 @@
+package router
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"skein/internal/dialect"
+	"skein/internal/sqlstate"
+)
+
+// tokenParameter names the client's next transaction that writes, so that it can be found again.
+const tokenParameter = "skein.transaction_token"
+
+// learn finds out what has become of a cycle whose answer was lost, if its transaction has a name. It is false if that could not
+// be learnt.
+func (s *Session) learn(ctx context.Context, deadline time.Time) (committed, ok bool) {
+	token := s.here.Setting(tokenParameter)
+	c := &s.cycle
+	if token == "" || c.ran || c.long || c.began != 'I' && !c.commits {
+		return false, false
+	}
+	for time.Now().Before(deadline) {
+		status, err := s.status(ctx, deadline, token)
+		if err == nil {
+			return status == "committed", true
+		}
+		if s.out.Ended() != nil {
+			return false, false
+		}
+		rest(ctx, retryPause)
+	}
+	return false, false
+}
+
+// status asks the leader for what it knows of a token.
+func (s *Session) status(ctx context.Context, deadline time.Time, token string) (string, error) {
+	if err := s.connect(ctx, deadline); err != nil {
+		return "", err
+	}
+	if s.away == nil { // this node leads by now
+		return s.here.TransactionStatus(ctx, token)
+	}
+	value, err := s.away.ask("SELECT pg_catalog.skein_transaction_status("+literal(token)+")", s)
+	if err != nil {
+		s.drop()
+	}
+	return value, err
+}
+
+// ask has the leader answer one question of the router's own: the first value of the first row.
+func (l *link) ask(sql string, s *Session) (value string, err error) {
+	l.query(sql)
+	if err := l.up.Flush(); err != nil {
+		return "", err
+	}
+	for len(l.due) > 0 {
+		kind, body, err := l.up.Next()
+		switch {
+		case err != nil:
+			return "", err
+		case s.aside(l, kind, body):
+		case kind == 'E':
+			return "", &errorFields(body).Error
+		case kind == 'D':
+			value = firstValue(body)
+		case kind == 'Z':
+			l.due = l.due[1:]
+		}
+	}
+	return value, nil
+}
+
+func firstValue(row []byte) string {
+	if len(row) < 6 {
+		return ""
+	}
+	n := int(int32(binary.BigEndian.Uint32(row[2:])))
+	if n < 0 || 6+n > len(row) {
+		return ""
+	}
+	return string(row[6 : 6+n])
+}
+
+// errHowMany is the notice with an answer that was lost.
+var errHowMany = sqlstate.New(sqlstate.Warning, "the transaction was committed, and its answer was lost").
+	WithDetail("How many rows it has changed is not known any more.")
+
+// errRowsLost is for a statement whose rows the client waits for.
+var errRowsLost = sqlstate.New(sqlstate.UniqueViolation, "the transaction was committed, and its answer was lost").
+	WithDetail("It cannot be repeated, and the rows that it returned are not known any more.").
+	WithHint("Read them.")
+
+// affirm answers a cycle that has been committed.
+func (s *Session) affirm(ctx context.Context) error {
+	c := &s.cycle
+	s.here.Told(tokenParameter, "")
+	tag, rows := "", false
+	for at, n := 0, 0; at < len(c.raw); n++ {
+		kind, body, end := next(c.raw, at)
+		at = end
+		for _, st := range s.statements(kind, body) {
+			if st != nil {
+				tag, rows = st.Tag, rows || st.Returning || st.Kind == dialect.Select
+			}
+		}
+		if n < c.answered {
+			continue
+		}
+		switch kind {
+		case 'P', 'B', 'C':
+			_ = s.out.Pass(map[byte]byte{'P': '1', 'B': '2', 'C': '3'}[kind], nil)
+		case 'D':
+			rows = rows || len(body) > 0 && body[0] == 'S'
+			s.out.NoData()
+		case 'E', 'Q':
+			if rows {
+				return s.fail(c.last, errRowsLost)
+			}
+			s.out.Notice(errHowMany)
+			s.out.CommandComplete(tag)
+		}
+	}
+	c.away = false
+	return s.ready(ctx)
+}
+
+// resolve settles a cycle whose answer was lost, if its transaction has a name: it is affirmed, or may be sent again.
+func (s *Session) resolve(ctx context.Context, err error, deadline time.Time) (settled, repeat bool, failed error) {
+	var lost *lostError
+	if !errors.As(err, &lost) || !s.cycle.writes {
+		return false, false, nil
+	}
+	switch committed, ok := s.learn(ctx, deadline); {
+	case !ok:
+		return false, false, nil
+	case committed:
+		return true, false, s.affirm(ctx)
+	case s.cycle.began != 'I':
+		return true, false, s.fail(s.cycle.last, errLostBlock)
+	}
+	return false, true, nil
+}
