@@ -184,7 +184,7 @@ func (t *term) serveForwarded(ctx context.Context, e *engine.Engine) error {
 	}
 	defer t.node.door.Handle(replication.ToForward, nil)
 	server := pgwire.NewServer(engine.Forwarded{Engine: e}, pgwire.Options{
-		MaxConnections: forwardedSessions * max(t.node.options.MaxConnections, 100), FirstPID: forwardedPIDs, Trust: true, Logger: t.node.options.Logger,
+		MaxConnections: forwardedSessions * max(t.node.options.MaxConnections, 100), FirstPID: forwardedPIDs, Trust: true, Reuse: true, Logger: t.node.options.Logger,
 	})
 	err := server.Serve(ctx, h)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {

@@ -28,6 +28,7 @@ type Options struct {
 	MaxMessageBytes    int           // of an authenticated client; 64 MiB
 	ScramIterations    int           // shown for unknown roles: those of new passwords; 4096
 	FirstPID           uint32        // connections are numbered from the one after it on; 0
+	Reuse              bool          // after Terminate a connection may begin another session
 	Trust              bool          // anyone is who they say they are: no password
 	Logger             *slog.Logger  // discards
 
@@ -163,8 +164,34 @@ func (s *Server) Answer(ctx context.Context, nc net.Conn) {
 
 // serve runs one connection to its end.
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
-	c := newConn(ctx, nc, s.options.WriteTimeout, &s.large)
 	defer func() { _ = nc.Close() }()
+	c := newConn(ctx, nc, s.options.WriteTimeout, &s.large)
+	for s.one(c) && s.options.Reuse {
+		c = c.another(ctx)
+		if !c.wanted() || !s.enter() {
+			return
+		}
+	}
+}
+
+// another takes the connection over for the client's next session.
+func (c *Conn) another(ctx context.Context) *Conn {
+	next := newConn(ctx, c.net, c.writeTimeout, c.large)
+	c.in.release()
+	next.in = c.in
+	next.in.max = maxUnauthenticatedMessage
+	return next
+}
+
+// wanted waits for the client to begin another session.
+func (c *Conn) wanted() bool {
+	stop := context.AfterFunc(c.ctx, c.unblock)
+	defer stop()
+	return c.in.need(1) == nil && c.ctx.Err() == nil
+}
+
+// one runs one session. It is true if the client has ended it in order.
+func (s *Server) one(c *Conn) bool {
 	defer c.terminate(nil)
 	stop := context.AfterFunc(c.ctx, c.unblock)
 	defer stop()
@@ -175,6 +202,7 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 		c.fail("FATAL", last)
 		_ = c.flush()
 	}
+	return err == nil && c.err == nil && c.ctx.Err() == nil
 }
 
 // converse is the life of a connection. Its error is the connection's last word to the client. A

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"skein/internal/engine"
 	"skein/internal/history"
@@ -24,8 +23,6 @@ type link struct {
 	settings map[string]string          // as they were sent or told
 	changes  int                        // engine.Session.Changes of that
 	due      []due                      // answers, in order
-
-	once sync.Once
 }
 
 // due is an answer that is awaited.
@@ -78,13 +75,17 @@ func (e *fatalError) Error() string { return e.last.Error() }
 
 // dial opens a session like s at a leader. The startup is on its way; nothing of the answer has been read.
 func (s *Session) dial(ctx context.Context, to Leader) (*link, error) {
-	conn, err := s.router.options.Cluster.Dial(ctx, to)
-	if err != nil {
-		return nil, err
+	up := s.router.idle(to)
+	if up == nil {
+		conn, err := s.router.options.Cluster.Dial(ctx, to)
+		if err != nil {
+			return nil, err
+		}
+		up = pgwire.NewUpstream(conn)
 	}
 	own := s.here.Own()
 	l := &link{
-		leader: to, up: pgwire.NewUpstream(conn), status: 'I', prepared: map[string]engine.Prepared{},
+		leader: to, up: up, status: 'I', prepared: map[string]engine.Prepared{},
 		settings: own, changes: s.here.Changes(),
 	}
 	l.up.Startup(s.start.User, s.start.Database, own)
@@ -94,10 +95,67 @@ func (s *Session) dial(ctx context.Context, to Leader) (*link, error) {
 }
 
 func (l *link) close(r *Router) {
-	l.once.Do(func() {
-		r.drop(l)
+	r.drop(l)
+	_ = l.up.Close()
+}
+
+// give ends the link's session in order, so that another client may use the connection.
+func (l *link) give(r *Router) {
+	r.drop(l)
+	if l.status != 'I' || len(l.due) > 0 || l.cancel == nil {
 		_ = l.up.Close()
-	})
+		return
+	}
+	l.up.Send('X', nil)
+	if l.up.Flush() != nil {
+		_ = l.up.Close()
+		return
+	}
+	r.lay(l.leader, l.up)
+}
+
+// maxIdle bounds the connections that are kept for clients to come.
+const maxIdle = 16
+
+// lay keeps a connection on which no session is open.
+func (r *Router) lay(to Leader, up *pgwire.Upstream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spareTo != to {
+		r.closeSpare()
+		r.spareTo = to
+	}
+	if r.over || len(r.spare) >= maxIdle {
+		_ = up.Close()
+		return
+	}
+	r.spare = append(r.spare, up)
+}
+
+// idle gives a connection that is kept for a leader, nil if there is none.
+func (r *Router) idle(to Leader) *pgwire.Upstream {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spareTo != to {
+		r.closeSpare()
+	}
+	for n := len(r.spare); n > 0; n = len(r.spare) {
+		up := r.spare[n-1]
+		r.spare = r.spare[:n-1]
+		if !up.Pending() {
+			return up
+		}
+		_ = up.Close()
+	}
+	return nil
+}
+
+// closeSpare closes them all. The lock is held.
+func (r *Router) closeSpare() {
+	for _, up := range r.spare {
+		_ = up.Close()
+	}
+	r.spare = nil
 }
 
 // set has the link's session get the settings that have changed here.

@@ -52,6 +52,9 @@ type Router struct {
 	attached map[*Session]struct{} // sessions that have one of its
 	left     chan struct{}         // one slot: a session has given its own back
 	links    map[*link]struct{}
+	spare    []*pgwire.Upstream // connections to spareTo without a session
+	spareTo  Leader
+	over     bool // Run has ended
 }
 
 // New makes a Router without an engine: clients wait for Enter.
@@ -215,6 +218,12 @@ func (r *Router) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.closeSpare()
+		r.over = true
+	}()
 	for {
 		changed := r.options.Cluster.Changed()
 		if now, ok := r.options.Cluster.Leader(); ok {

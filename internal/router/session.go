@@ -515,7 +515,7 @@ func (s *Session) Cancel() {
 // Close ends the session: the client is gone.
 func (s *Session) Close() {
 	if s.away != nil {
-		s.drop()
+		s.away.give(s.router)
 	}
 	if s.here != nil {
 		s.here.Close()

@@ -22,9 +22,9 @@ func (s *Session) learn(ctx context.Context, deadline time.Time) (committed, ok 
 		return false, false
 	}
 	for time.Now().Before(deadline) {
-		status, err := s.status(ctx, deadline, token)
+		committed, err := s.status(ctx, deadline, token)
 		if err == nil {
-			return status == "committed", true
+			return committed, true
 		}
 		if s.out.Ended() != nil {
 			return false, false
@@ -34,19 +34,20 @@ func (s *Session) learn(ctx context.Context, deadline time.Time) (committed, ok 
 	return false, false
 }
 
-// status asks the leader for what it knows of a token.
-func (s *Session) status(ctx context.Context, deadline time.Time, token string) (string, error) {
+// status asks the leader whether a token is committed. It asks as a transaction that writes: that waits for its turn, so whatever
+// was sent before has ended, and until what it has seen is acknowledged.
+func (s *Session) status(ctx context.Context, deadline time.Time, token string) (bool, error) {
 	if err := s.connect(ctx, deadline); err != nil {
-		return "", err
+		return false, err
 	}
 	if s.away == nil { // this node leads by now
-		return s.here.TransactionStatus(ctx, token)
+		return false, errUnsent
 	}
-	value, err := s.away.ask("SELECT pg_catalog.skein_transaction_status("+literal(token)+")", s)
+	value, err := s.away.ask("SELECT pg_catalog.skein_transaction_status("+literal(token)+") FOR UPDATE", s)
 	if err != nil {
 		s.drop()
 	}
-	return value, err
+	return value == "committed", err
 }
 
 // ask has the leader answer one question of the router's own: the first value of the first row.
