@@ -27,6 +27,7 @@ type Session struct {
 	locked    bool       // has asked for advisory locks that last
 
 	settings             settings
+	causality, naming    string // skein.causality_key and skein.transaction_token of them
 	statements           map[string]*prepared
 	portals              map[string]*portal
 	cursors              map[string]*portal // by SQL: DECLARE

@@ -458,7 +458,9 @@ func (s *Session) replace(with setting, local bool) {
 
 // applied tells the client and the value formats of a changed setting.
 func (s *Session) applied(name string) {
-	s.changes++
+	if carried(name) {
+		s.changes++
+	}
 	value, _ := s.show(name)
 	s.applyToEnv(name, s.settings.get(name))
 	switch p := parameters[name]; {
@@ -469,7 +471,7 @@ func (s *Session) applied(name string) {
 	}
 }
 
-// applyToEnv has values read and written as a setting says.
+// applyToEnv has values read and written as a setting says, and keeps at hand what each commit asks for.
 func (s *Session) applyToEnv(name, value string) {
 	env := s.out.Env()
 	switch name {
@@ -481,6 +483,10 @@ func (s *Session) applyToEnv(name, value string) {
 		env.ExtraFloatDigits, _ = strconv.Atoi(value)
 	case "bytea_output":
 		env.ByteaOutput = value
+	case "skein.causality_key":
+		s.causality = value
+	case "skein.transaction_token":
+		s.naming = value
 	}
 }
 

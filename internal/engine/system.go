@@ -292,7 +292,7 @@ func (s *Session) changeSystem(ctx context.Context, fn func(*conn) error) error 
 	if err := s.await(ctx, lsn, max(s.level(), s.engine.cluster.Load().level())); err != nil {
 		return err
 	}
-	s.committed(lsn, s.settings.get("skein.causality_key"))
+	s.committed(lsn, s.causality)
 	return s.engine.loadSystem(context.WithoutCancel(ctx), lsn) // it is done, so that a cancel comes too late
 }
 

@@ -43,7 +43,7 @@ func (s *Session) nameTransaction(ctx context.Context, c *conn) error {
 	token := t.token
 	switch {
 	case token == "":
-		token = s.settings.get("skein.transaction_token")
+		token = s.naming
 	case !t.unnamed:
 		return nil
 	}
@@ -153,7 +153,7 @@ func (s *Session) refuseToken(ctx context.Context, seen history.LSN, token strin
 
 // forgetToken has the next transaction be another one, once this one is committed.
 func (s *Session) forgetToken(token string) {
-	if token != "" && s.settings.get("skein.transaction_token") == token {
+	if token != "" && s.naming == token {
 		delete(s.startup, "skein.transaction_token") // RESET must not bring it back
 		s.Told("skein.transaction_token", "")
 	}
@@ -161,7 +161,7 @@ func (s *Session) forgetToken(token string) {
 
 // unnameable refuses a statement whose change is not written together with a token.
 func (s *Session) unnameable() error {
-	if s.settings.get("skein.transaction_token") == "" {
+	if s.naming == "" {
 		return nil
 	}
 	return sqlstate.New(sqlstate.FeatureNotSupported, "%s cannot be named by a transaction token", s.statement.Tag).

@@ -292,7 +292,7 @@ func (s *Session) finish() {
 // error the transaction is over too.
 func (s *Session) commit(ctx context.Context) error {
 	s.closePortals(0)
-	key := s.settings.get("skein.causality_key") // SET LOCAL counts
+	key := s.causality // SET LOCAL counts
 	err := s.nameAtCommit(ctx)
 	token := s.tx.token
 	var lsn history.LSN
@@ -327,7 +327,10 @@ func (s *Session) committed(lsn history.LSN, key string) {
 		s.engine.options.OnCommit(key, lsn)
 	}
 	e := s.engine
-	s.Told("skein.last_commit", history.Bookmark{Cluster: e.storage.Cluster(), Epoch: history.Epoch(e.epoch.Load()), LSN: lsn}.String())
+	const name = "skein.last_commit"
+	mark := history.Bookmark{Cluster: e.storage.Cluster(), Epoch: history.Epoch(e.epoch.Load()), LSN: lsn}.String()
+	s.settings.put(name, mark) // as Told does, which takes longer
+	s.out.ParameterStatus(name, mark)
 }
 
 // level is what the session's commits wait for.

@@ -420,7 +420,7 @@ func (s *Session) vacuum(ctx context.Context) error {
 	if err := s.await(ctx, lsn, s.level()); err != nil {
 		return err
 	}
-	s.committed(lsn, s.settings.get("skein.causality_key"))
+	s.committed(lsn, s.causality)
 	return nil
 }
 
