@@ -269,9 +269,5 @@ func (s *Session) Duration(name string) time.Duration { return s.settings.durati
 // Awake and Rest enclose what is done for the session elsewhere: it is not idle meanwhile.
 func (s *Session) Awake() { s.awake() }
 
-// Rest ends what Awake began. inBlock says that a block is open elsewhere, whose node looks after its idleness.
-func (s *Session) Rest(inBlock bool) {
-	if !inBlock {
-		s.wait()
-	}
-}
+// Rest ends what Awake began. inBlock says that a block is open there.
+func (s *Session) Rest(inBlock bool) { s.idleSince(inBlock) }

@@ -14,10 +14,12 @@ var (
 // wait starts the clock of a session that waits for its client. A transaction counts as idle between any
 // two messages, not only after ReadyForQuery as in PostgreSQL: a pipeline whose Sync does not come
 // keeps everybody else from writing.
-func (s *Session) wait() {
+func (s *Session) wait() { s.idleSince(s.tx.open()) }
+
+func (s *Session) idleSince(open bool) {
 	s.awake()
 	name, reason := "idle_session_timeout", errIdle
-	if s.tx.open() {
+	if open {
 		name, reason = "idle_in_transaction_session_timeout", errIdleInTransaction
 	}
 	if d := s.settings.duration(name); d > 0 {

@@ -539,11 +539,11 @@ func (s *Session) setModes(o *dialect.TxnOptions) error {
 	case dialect.On:
 		s.tx.readOnly, s.tx.unasked = true, false
 	case dialect.Off:
-		if s.following() {
-			return errReadWriteInRecovery
-		}
 		if used && s.tx.readOnly {
 			return sqlstate.New(sqlstate.ActiveTransaction, "transaction read-write mode must be set before any query")
+		}
+		if s.following() {
+			return s.notHere(errReadWriteInRecovery)
 		}
 		s.tx.readOnly = false
 	}

@@ -36,12 +36,13 @@ func init() {
 }
 
 func relationByName(name string) *relation { return relationsByName[name] }
+
 // IsRelation says whether a table's name, in lower case and with its schema's prefix where it needs one, is of the catalog, which is
 // about the node that is asked.
 func IsRelation(name string) bool { return relationsByName[name] != nil }
 
-func relationByOID(o oid.OID) *relation    { return relationsByOID[o] }
-func (r *relation) isInformation() bool    { return strings.HasPrefix(r.name, "information_schema_") }
+func relationByOID(o oid.OID) *relation { return relationsByOID[o] }
+func (r *relation) isInformation() bool { return strings.HasPrefix(r.name, "information_schema_") }
 
 // shownName is the name without the prefix that stands for its schema.
 func (r *relation) shownName() string { return strings.TrimPrefix(r.name, "information_schema_") }

@@ -3,6 +3,7 @@ package pgwire
 import (
 	"context"
 	"errors"
+	"time"
 
 	"skein/internal/sqlstate"
 )
@@ -85,9 +86,31 @@ func (r *Replayer) Skipping() bool { return r.skipping }
 // Flush writes what is buffered.
 func (c *Conn) Flush() error { return c.flush() }
 
+// ErrWoken means that Receive was given up.
+var ErrWoken = errors.New("woken")
+
 // Receive reads the client's next message, for a relay whose server waits for COPY data. The body is valid until
-// the next call.
-func (c *Conn) Receive() (kind byte, body []byte, err error) { return c.receive() }
+// the next call. It gives up once over is closed and Wake was called.
+func (c *Conn) Receive(over <-chan struct{}) (kind byte, body []byte, err error) {
+	for {
+		kind, body, err = c.in.next()
+		if !timedOut(err) {
+			return kind, body, err
+		}
+		_ = c.net.SetReadDeadline(time.Time{})
+		if e := c.ended(); e != nil {
+			return 0, nil, e
+		}
+		select {
+		case <-over:
+			return 0, nil, ErrWoken
+		default:
+		}
+	}
+}
+
+// Wake has Receive look whether it is over, from any goroutine.
+func (c *Conn) Wake() { c.wake() }
 
 // Ahead calls fn for the client's next messages that have come already, without taking them, until fn gives false. The
 // body is valid during the call.

@@ -78,6 +78,9 @@ func (u *Upstream) Next() (kind byte, body []byte, err error) {
 	return u.in.next()
 }
 
+// Await returns once Next has something to read, be it the end of the connection.
+func (u *Upstream) Await() { _ = u.in.need(1) }
+
 // Pending says whether Next has something to read by now, be it the end of the connection.
 func (u *Upstream) Pending() bool {
 	if u.in.buffered() > 0 {

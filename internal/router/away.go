@@ -439,8 +439,8 @@ func (s *Session) parameter(l *link, name, value string) {
 		return
 	}
 	same := l.changes == s.here.Changes()
-	s.here.Adopt(name, value)
 	name = strings.ToLower(name)
+	s.here.Adopt(name, value)
 	l.settings[name] = s.here.Setting(name)
 	if same {
 		l.changes = s.here.Changes()
@@ -492,8 +492,18 @@ func (s *Session) copyIn(l *link, body []byte) error {
 	}
 	// What was sent along behind it the leader takes for a part of the data and passes over.
 	l.due = l.due[:1]
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		l.up.Await()
+		s.out.Wake()
+	}()
+	defer func() { <-over }()
 	for {
-		kind, body, err := s.out.Receive()
+		kind, body, err := s.out.Receive(over)
+		if errors.Is(err, pgwire.ErrWoken) {
+			return nil // the leader has something to say: an error, most likely
+		}
 		if err != nil {
 			_ = l.up.Close() // or what came might pass for all of it
 			return err

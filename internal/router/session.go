@@ -173,7 +173,12 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		}
 		return true, s.forward(ctx, kind, body)
 	}
-	if kind == 'Q' || kind == 'E' {
+	switch kind {
+	case 'P', 'B', 'D': // or what is described is not what will be read
+		if !s.here.Standing() && s.here.Setting("skein.read_consistency") != "eventual" && !s.reach(ctx, s.here.Floor()) && !c.ran {
+			return true, s.forward(ctx, kind, body)
+		}
+	case 'Q', 'E':
 		fresh, err := s.freshen(ctx, kind, body)
 		if err != nil {
 			return true, s.fail(kind, err)
