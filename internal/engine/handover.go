@@ -184,6 +184,13 @@ func (s *Session) Note(name, text string, st *dialect.Statement, declared []oid.
 	s.statements[name] = &prepared{text: text, statement: st, declared: append([]oid.OID(nil), declared...)}
 }
 
+// Describe notes what the client was told, elsewhere, of the result of a prepared statement: nil for no rows.
+func (s *Session) Describe(name string, fields []pgwire.Field) {
+	if p := s.statements[name]; p != nil && p.plan == nil {
+		p.plan, p.described = &plan{fields: fields, schema: schemaVersion{edits: -1}}, true
+	}
+}
+
 // Repeat does here what a statement has done elsewhere to the session's own things: it forgets prepared statements.
 func (s *Session) Repeat(st *dialect.Statement) {
 	switch st.Kind {

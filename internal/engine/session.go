@@ -227,7 +227,7 @@ func (s *Session) current(ctx context.Context, name string) (*prepared, error) {
 		}
 		return nil, sqlstate.New(sqlstate.InvalidStatementName, "prepared statement %q does not exist", name)
 	}
-	if p.statement == nil || runsInSQLite(p.statement.Kind) && s.fresh(p.plan) {
+	if p.statement == nil || p.plan != nil && runsInSQLite(p.statement.Kind) && s.fresh(p.plan) {
 		return p, nil
 	}
 	again := &prepared{statement: p.statement, declared: p.declared}

@@ -112,6 +112,9 @@ func (c *Conn) Receive(over <-chan struct{}) (kind byte, body []byte, err error)
 // Wake has Receive look whether it is over, from any goroutine.
 func (c *Conn) Wake() { c.wake() }
 
+// More says whether the client's next message has come already.
+func (c *Conn) More() bool { return c.in.complete() }
+
 // Ahead calls fn for the client's next messages that have come already, without taking them, until fn gives false. The
 // body is valid during the call.
 func (c *Conn) Ahead(fn func(kind byte, body []byte) bool) {

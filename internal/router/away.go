@@ -178,6 +178,7 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 	if c.synced {
 		return s.finish(ctx)
 	}
+	s.here.Rest(true)
 	return nil
 }
 
@@ -265,7 +266,7 @@ func (s *Session) expect(d *due, body []byte) bool {
 		sql, types := cut(rest)
 		d.name, d.text, d.types = string(name), string(sql), bytes.Clone(types)
 		s.away.prepared[d.name] = engine.Prepared{Text: d.text}
-	case 'C':
+	case 'C', 'D':
 		if len(body) > 0 && body[0] == 'S' {
 			d.name = text(body[1:])
 		}
@@ -368,6 +369,9 @@ func (s *Session) answer(l *link, kind byte, body []byte) error {
 	}
 	if !d.ends(kind) {
 		return nil
+	}
+	if d.kind == 'D' && d.name != "" {
+		s.here.Describe(d.name, fields(kind, body))
 	}
 	s.done(l, d, kind)
 	return nil
@@ -513,7 +517,7 @@ func (s *Session) copyIn(l *link, body []byte) error {
 			return &lostError{errors.New("the client has gone")}
 		}
 		l.up.Send(kind, body)
-		if kind == 'c' || kind == 'f' || l.up.Buffered() >= window/2 {
+		if kind == 'c' || kind == 'f' || !s.out.More() || l.up.Buffered() >= window/2 {
 			if err := l.up.Flush(); err != nil {
 				return &lostError{err}
 			}

@@ -212,7 +212,7 @@ func (s *Session) belongsAway(kind byte, body []byte) bool {
 	if s.here.Status() != 'I' {
 		return false // a block that only reads, or has failed
 	}
-	away := s.notes(kind, body)
+	away := s.notes(kind, body) || s.away != nil && s.away.held != "" && s.discards(kind, body)
 	if !away && kind == 'P' && !s.cycle.ran && len(s.cycle.raw) == 0 {
 		away = s.ahead()
 	}
@@ -257,6 +257,11 @@ func together(list []*dialect.Statement) string {
 		texts[i] = st.Text
 	}
 	return strings.Join(texts, ";\n")
+}
+
+// discards says whether a message gives up what the session holds, some of it at the leader.
+func (s *Session) discards(kind byte, body []byte) bool {
+	return slices.ContainsFunc(s.statements(kind, body), func(st *dialect.Statement) bool { return st != nil && st.Kind == dialect.Discard })
 }
 
 // ahead looks whether the pipeline that begins here comes to write.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"skein/internal/oid"
+	"skein/internal/pgwire"
 	"skein/internal/sqlstate"
 )
 
@@ -47,4 +48,20 @@ func oids(body []byte) []oid.OID {
 		types = append(types, oid.OID(binary.BigEndian.Uint32(body)))
 	}
 	return types
+}
+
+// fields reads what a RowDescription says of names and types; NoData has none.
+func fields(kind byte, body []byte) []pgwire.Field {
+	if kind != 'T' || len(body) < 2 {
+		return nil
+	}
+	list := []pgwire.Field{}
+	for body = body[2:]; ; {
+		name, rest, ok := bytes.Cut(body, []byte{0})
+		if !ok || len(rest) < 18 {
+			return list
+		}
+		list = append(list, pgwire.Field{Name: string(name), Type: oid.OID(binary.BigEndian.Uint32(rest[6:]))})
+		body = rest[18:]
+	}
 }
