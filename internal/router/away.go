@@ -517,6 +517,9 @@ func (s *Session) copyIn(l *link, body []byte) error {
 			return &lostError{errors.New("the client has gone")}
 		}
 		l.up.Send(kind, body)
+		if (kind == 'c' || kind == 'f') && l.due[0].kind == 'E' {
+			l.up.Send('H', nil) // the client's Sync may be a long time in coming
+		}
 		if kind == 'c' || kind == 'f' || !s.out.More() || l.up.Buffered() >= window/2 {
 			if err := l.up.Flush(); err != nil {
 				return &lostError{err}
