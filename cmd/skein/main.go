@@ -18,9 +18,10 @@ import (
 )
 
 type commands struct {
-	Serve serveCommand `cmd:"" help:"Run one node."`
-	Demo  demoCommand  `cmd:"" help:"Run a cluster on this machine, ready in seconds."`
-	SQL   sqlCommand   `cmd:"" name:"sql" help:"Type SQL against any node; a small shell for machines without psql."`
+	Serve  serveCommand  `cmd:"" help:"Run one node."`
+	Router routerCommand `cmd:"" help:"Run one address in front of a cluster, without data: writes go to the leader, reads to the followers."`
+	Demo   demoCommand   `cmd:"" help:"Run a cluster on this machine, ready in seconds."`
+	SQL    sqlCommand    `cmd:"" name:"sql" help:"Type SQL against any node; a small shell for machines without psql."`
 
 	Status     statusCommand     `cmd:"" help:"Show how the cluster stands: exits with 0 when all is well, 1 when something is wrong, 2 when that cannot be told."`
 	Members    membersCommand    `cmd:"" help:"List the nodes of the cluster."`

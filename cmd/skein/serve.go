@@ -51,16 +51,16 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 
-	logger := c.logger()
+	logger := newLogger(c.LogLevel, c.LogFormat)
 	if c.HTTPAddr != "" {
 		logger.Warn("nothing listens there in this version", "flag", "--http-addr", "address", c.HTTPAddr)
 	}
 	return runNode(ctx, c, logger)
 }
 
-func (c *serveCommand) logger() *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.LogLevel}
-	if c.LogFormat == "json" {
+func newLogger(level slog.Level, format string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, options))

@@ -95,6 +95,7 @@ type Engine struct {
 	options Options
 	started time.Time
 	system  *Database
+	hollow  *Database // of an engine without data; nil for others
 	locks   *advisoryLocks
 	parsed  parseCache
 	lastTxn atomic.Int64
@@ -221,20 +222,32 @@ func (e *Engine) Open(out *pgwire.Conn, st pgwire.Startup) (*Session, error) {
 	return e.connect(out, st)
 }
 
-func (e *Engine) connect(out *pgwire.Conn, st pgwire.Startup) (*Session, error) {
+// admit finds the role and the database of a session.
+func (e *Engine) admit(st pgwire.Startup) (role, *Database, error) {
+	if e.hollow != nil {
+		return role{}, e.hollow, nil
+	}
 	r, ok := e.role(st.User)
 	if !e.begun() {
-		return nil, errNoCopy
+		return r, nil, errNoCopy
 	}
 	if !ok {
-		return nil, sqlstate.New(sqlstate.InvalidAuthorization, "role %q does not exist", st.User)
+		return r, nil, sqlstate.New(sqlstate.InvalidAuthorization, "role %q does not exist", st.User)
 	}
 	if !r.Login {
-		return nil, sqlstate.New(sqlstate.InvalidAuthorization, "role %q is not permitted to log in", st.User)
+		return r, nil, sqlstate.New(sqlstate.InvalidAuthorization, "role %q is not permitted to log in", st.User)
 	}
 	d := e.database(st.Database)
 	if d == nil {
-		return nil, sqlstate.New(sqlstate.InvalidDatabaseName, "database %q does not exist", st.Database)
+		return r, nil, sqlstate.New(sqlstate.InvalidDatabaseName, "database %q does not exist", st.Database)
+	}
+	return r, d, nil
+}
+
+func (e *Engine) connect(out *pgwire.Conn, st pgwire.Startup) (*Session, error) {
+	r, d, err := e.admit(st)
+	if err != nil {
+		return nil, err
 	}
 	if err := d.join(); err != nil {
 		return nil, err

@@ -35,9 +35,12 @@ func (f Forwarded) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Star
 	if err != nil {
 		return nil, err
 	}
-	s.forwarded = &forwarded{}
+	s.Report()
 	return s, nil
 }
+
+// Report has the session tell a router what those of Forwarded do.
+func (s *Session) Report() { s.forwarded = &forwarded{} }
 
 // forwarded is what a router has been told of a session.
 type forwarded struct {

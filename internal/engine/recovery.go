@@ -34,6 +34,9 @@ func (e *Engine) follows() bool {
 // following is Engine.follows. It may change from one statement to the next.
 func (s *Session) following() bool { return s.engine != nil && s.engine.follows() }
 
+// standsBy says whether the client is to know: a hollow engine follows, but what writes is not for it to refuse.
+func (s *Session) standsBy() bool { return s.following() && s.engine.hollow == nil }
+
 // Promote makes an engine that was opened on a follower one that writes. The storage leads already. Sessions
 // stay, and are told; they may write once it returns. It does what Open does on a leader, and may be repeated
 // after an error.

@@ -553,7 +553,7 @@ func (s *Session) show(name string) (string, bool) {
 	case "transaction_read_only":
 		return onOff(s.readOnly()), true
 	case "in_hot_standby":
-		return onOff(s.following()), true
+		return onOff(s.standsBy()), true
 	case "session_authorization":
 		return s.user, true
 	}

@@ -115,7 +115,7 @@ func (s *Session) leaseReader(ctx context.Context) (lease, error) {
 // has come to follow another takes no more writes, not even those of an open transaction.
 func (s *Session) readOnly() bool {
 	switch {
-	case s.following():
+	case s.standsBy():
 		return true
 	case s.tx.open():
 		return s.tx.readOnly

@@ -240,6 +240,7 @@ func (t *term) serveSQL(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, n.sql.again()) })
 	group.Go(func() error { return t.router.Run(ctx) })
+	group.Go(func() error { return t.serveRouters(ctx) })
 	group.Go(func() error { return t.serveEngines(ctx) })
 	return group.Wait()
 }

@@ -34,6 +34,9 @@ type Options struct {
 
 	// Trusts is asked, where Trust is not set, whether a client needs no password; nil never trusts.
 	Trusts func(remote net.Addr) bool
+
+	// Ready is waited for before a client is asked for its password; its error refuses the client. nil is always ready.
+	Ready func(context.Context) error
 }
 
 func (o *Options) trusts(remote net.Addr) bool { return o.Trust || o.Trusts != nil && o.Trusts(remote) }
@@ -256,6 +259,11 @@ func (s *Server) admit(c *Conn) (Startup, error) {
 	}
 	if s.full() { // a cheap refusal: a storm of clients costs no password checks
 		return start, tooMany()
+	}
+	if s.options.Ready != nil {
+		if err := s.options.Ready(c.ctx); err != nil {
+			return start, err
+		}
 	}
 	if err := s.authenticate(c, start.User); err != nil {
 		s.options.Logger.Info("authentication failed", "role", start.User, "remote", start.RemoteAddr, "err", err)

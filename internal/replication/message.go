@@ -65,6 +65,10 @@ const (
 
 	// ToAsk carries an Asker's questions.
 	ToAsk
+
+	// ToRoute carries a router process's questions, and ToRead the statements of its clients that read, in PostgreSQL's protocol.
+	ToRoute
+	ToRead
 )
 
 // carriesBytes says whether what follows the handshake is somebody else's; see Link.Open.

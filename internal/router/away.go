@@ -33,6 +33,8 @@ const (
 func (s *Session) forward(ctx context.Context, kind byte, body []byte) error {
 	c := &s.cycle
 	switch {
+	case s.remote:
+		return s.fail(kind, engine.ErrNotLeader)
 	case c.skips && kind != 'S':
 		return nil
 	case c.long && !c.away:
@@ -58,7 +60,11 @@ func (s *Session) exchange(ctx context.Context) error {
 	defer s.out.WatchClient(watchInterval)()
 	deadline := time.Now().Add(s.patience())
 	for {
-		err := s.attempt(ctx, deadline)
+		done, err := s.settle(ctx, deadline)
+		if err == nil {
+			err = s.attempt(ctx, deadline)
+		}
+		done()
 		if err == nil {
 			return nil
 		}
@@ -67,7 +73,8 @@ func (s *Session) exchange(ctx context.Context) error {
 			return ended
 		}
 		open := s.away != nil && s.away.status != 'I'
-		if s.away != nil {
+		if s.away != nil && (open || !errors.Is(err, errTurnedDown)) {
+			s.failed(err)
 			s.drop()
 		}
 		settled, repeat, failed := s.resolve(ctx, err, deadline)
@@ -78,7 +85,9 @@ func (s *Session) exchange(ctx context.Context) error {
 			return s.giveUp(ctx, err, open)
 		}
 		s.cycle.sent = 0
-		rest(ctx, retryPause)
+		if !errors.Is(err, errTurnedDown) {
+			rest(ctx, retryPause)
+		}
 	}
 }
 
@@ -115,6 +124,13 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	switch {
 	case errors.As(err, &fatal):
 		return fatal.last
+	case errors.Is(err, errTurnedDown):
+		told = errMixed
+	case s.front.reads && errors.As(err, &lost):
+		told = errLostReader
+		if open || c.began != 'I' {
+			s.here.Block()
+		}
 	case (open || c.began != 'I') && !c.commits:
 		told = errLostBlock
 		s.here.Block()
@@ -148,8 +164,10 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 	if l == nil {
 		return s.replay(ctx)
 	}
+	s.tidy()
 	if l.status == 'I' {
 		l.set(s.here)
+		l.raise(s.here)
 	}
 	if s.reopen {
 		s.send(s.opening, 0, len(s.opening))
@@ -193,6 +211,9 @@ func (s *Session) connect(ctx context.Context, deadline time.Time) error {
 		}
 		return errUnsent
 	}
+	if s.front.reads {
+		return errUnsent
+	}
 	ctx, stop := context.WithDeadline(ctx, deadline)
 	defer stop()
 	for {
@@ -223,7 +244,7 @@ func (s *Session) connect(ctx context.Context, deadline time.Time) error {
 
 // alive reads what the leader has said meanwhile: it may have sent this node away.
 func (s *Session) alive(l *link) bool {
-	if now, ok := s.router.options.Cluster.Leader(); ok && now.Epoch > l.leader.Epoch {
+	if now, ok := s.router.options.Cluster.Leader(); ok && l.place == nil && now.Epoch > l.leader.Epoch {
 		return false
 	}
 	for l.up.Pending() {
@@ -282,7 +303,7 @@ func (s *Session) provide(kind byte, body []byte, silent bool) {
 			if _, mine := s.here.Prepared(string(name)); mine && !silent {
 				s.prepare(string(name)) // so that it refuses the name
 			} else {
-				s.forget(string(name))
+				s.away.forget(string(name))
 			}
 		}
 	case 'B':
@@ -304,8 +325,7 @@ func (s *Session) provide(kind byte, body []byte, silent bool) {
 }
 
 // forget closes a statement of which the client has none any more.
-func (s *Session) forget(name string) {
-	l := s.away
+func (l *link) forget(name string) {
 	if _, has := l.prepared[name]; has {
 		delete(l.prepared, name)
 		l.up.Send('C', append(append([]byte{'S'}, name...), 0))
@@ -321,7 +341,7 @@ func (s *Session) prepare(name string) (sent bool) {
 		return false
 	}
 	if name != "" {
-		s.forget(name)
+		l.forget(name)
 	}
 	l.prepared[name] = p
 	l.up.Send('P', p.Message(name))
@@ -454,8 +474,12 @@ func (s *Session) parameter(l *link, name, value string) {
 // refusal takes an ErrorResponse.
 func (s *Session) refusal(l *link, d *due, body []byte) error {
 	switch e := errorFields(body); {
+	case e.Code == sqlstate.NotLeader && l.place != nil && !e.fatal:
+		return s.turnedDown(l)
 	case e.Code == sqlstate.NotLeader:
 		return errMoved
+	case e.fatal && l.place != nil && e.Code == sqlstate.AdminShutdown: // of the node, and not of the client
+		return &lostError{&e.Error}
 	case e.fatal && l.cancel == nil: // there is no session yet: the client's own may go on
 		return &e.Error
 	case e.fatal:
@@ -617,7 +641,7 @@ func (r *Router) cancel(l *link) {
 	if l.cancel == nil {
 		return
 	}
-	conn, err := r.options.Cluster.Dial(ctx, l.leader)
+	conn, err := l.dial(ctx)
 	if err != nil {
 		return
 	}

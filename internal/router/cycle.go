@@ -16,6 +16,7 @@ type cycle struct {
 	answered int    // how many of its messages have been answered
 	ran      bool   // rows, or the end of a statement, are among the answers
 	away     bool   // it runs there
+	refused  bool   // a node on which it was to read has turned it down
 	again    bool   // or here, from the beginning: the engine was changed in its middle
 	sent     int    // how much of raw is on its way
 	synced   bool   // the leader is ready for the next

@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"skein/internal/engine"
 	"skein/internal/history"
 	"skein/internal/pgwire"
+	"skein/internal/pool"
 	"skein/internal/sqlstate"
 )
 
-// link is a session at a leader.
+// link is a session at a leader, or at the node on which a router process has it read.
 type link struct {
 	leader Leader
+	place  *pool.Place // of a link that is for reads; nil for one to a leader
+	dial   func(context.Context) (net.Conn, error)
 	up     *pgwire.Upstream
 	status byte   // its last ReadyForQuery
 	held   string // what it has that another could not have
@@ -23,6 +27,7 @@ type link struct {
 	settings map[string]string          // as they were sent or told
 	changes  int                        // engine.Session.Changes of that
 	due      []due                      // answers, in order
+	floor    history.LSN                // that the other side keeps to
 }
 
 // due is an answer that is awaited.
@@ -83,20 +88,36 @@ func (s *Session) dial(ctx context.Context, to Leader) (*link, error) {
 		}
 		up = pgwire.NewUpstream(conn)
 	}
+	l := &link{leader: to, dial: func(ctx context.Context) (net.Conn, error) { return s.router.options.Cluster.Dial(ctx, to) }}
+	s.open(l, up)
+	return l, nil
+}
+
+// open begins a session on a new connection.
+func (s *Session) open(l *link, up *pgwire.Upstream) {
+	l.up, l.status, l.prepared = up, 'I', map[string]engine.Prepared{}
 	own := s.here.Own()
-	l := &link{
-		leader: to, up: up, status: 'I', prepared: map[string]engine.Prepared{},
-		settings: own, changes: s.here.Changes(),
+	l.settings, l.changes = own, s.here.Changes()
+	if s.router.options.Pool != nil {
+		own = s.start.Params // what they mean, and what the client has set since, is kept apart: RESET asks for it
+		l.settings, l.changes = s.front.began, -1
 	}
 	l.up.Startup(s.start.User, s.start.Database, own)
 	l.due = append(l.due, due{kind: 'Z', silent: true})
 	s.router.keep(l)
-	return l, nil
 }
 
 func (l *link) close(r *Router) {
 	r.drop(l)
 	_ = l.up.Close()
+	l.leave()
+}
+
+// leave gives the place back.
+func (l *link) leave() {
+	if l.place != nil {
+		l.place.Leave()
+	}
 }
 
 // give ends the link's session in order, so that another client may use the connection.
@@ -203,6 +224,7 @@ func (l *link) told(s *Session, name, value string) bool {
 	case engine.SeenParameter:
 		if lsn, err := history.ParseLSN(value); err == nil {
 			s.here.Raise(lsn)
+			l.floor = max(l.floor, lsn)
 		}
 	case engine.HeldParameter:
 		l.held = value

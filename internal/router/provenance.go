@@ -43,8 +43,12 @@ func (s *Session) answersHere() {
 	}
 }
 
-// answeredAway notes that the leader has answered.
+// answeredAway notes that the leader has answered. What another node has answered that knows best.
 func (s *Session) answeredAway(l *link) {
+	if l.place != nil {
+		s.came = provenance{}
+		return
+	}
 	why := s.cycle.why
 	if s.cycle.writes || why == "" {
 		why = "what may write is the leader's"

@@ -11,6 +11,7 @@ import (
 	"skein/internal/engine"
 	"skein/internal/history"
 	"skein/internal/pgwire"
+	"skein/internal/pool"
 	"skein/internal/sqlstate"
 )
 
@@ -38,6 +39,8 @@ type Options struct {
 	Fresh   Freshness
 	Name    string       // of this node, for people
 	Logger  *slog.Logger // nil: nothing is logged
+	// Pool is that of a router without data, whose engine is a hollow one: reads go to its nodes. nil: this is a node.
+	Pool *pool.Pool
 }
 
 // Router is the pgwire.Handler of a node.
@@ -194,22 +197,60 @@ func (r *Router) Trusts(remote net.Addr) bool {
 // Connect opens a client's session.
 func (r *Router) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Startup) (pgwire.Session, error) {
 	s := &Session{router: r, out: out, start: st}
+	if err := s.connectHere(ctx); err != nil {
+		return nil, err
+	}
+	if r.options.Pool == nil {
+		return s, nil
+	}
+	if err := s.greet(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connectHere opens the engine's session.
+func (s *Session) connectHere(ctx context.Context) error {
+	r := s.router
 	for {
 		e, err := r.current(ctx, connectTime)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !r.attach(s, e) {
 			continue
 		}
-		here, err := e.Open(out, st)
+		here, err := e.Open(s.out, s.start)
 		if err != nil {
 			r.detach(s)
-			return nil, err
+			return err
+		}
+		if s.remote {
+			here.Report()
 		}
 		s.adopt(here)
-		return s, nil
+		return nil
 	}
+}
+
+// Readers is the pgwire.Handler for the reads of router processes, who have seen to it that their clients are who they say.
+type Readers struct{ *Router }
+
+// Connect opens a session that reads here. What it cannot do here it refuses with engine.ErrNotLeader, before that had an effect.
+func (r Readers) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Startup) (pgwire.Session, error) {
+	s := &Session{router: r.Router, out: out, start: st, remote: true}
+	if err := s.connectHere(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Sessions counts those of the router.
+func (r *Router) Sessions() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.attached)
 }
 
 // Run ends links to leaders that are leaders no more, until ctx is done: an answer from there may never come.
@@ -245,7 +286,7 @@ func (r *Router) expire(ctx context.Context, now Leader) {
 	var old []*link
 	r.mu.Lock()
 	for l := range r.links {
-		if l.leader.Epoch < now.Epoch {
+		if l.place == nil && l.leader.Epoch < now.Epoch {
 			old = append(old, l)
 		}
 	}

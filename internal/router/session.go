@@ -32,6 +32,8 @@ type Session struct {
 	lost      lost
 	reads     reads
 	came      provenance
+	remote    bool // a router process's, for reads: what belongs to the leader is turned down
+	front     front
 
 	mu        sync.Mutex
 	running   *engine.Session // what Cancel is for: one of the two
@@ -82,6 +84,9 @@ func (s *Session) attach(ctx context.Context) error {
 			return err
 		}
 		s.luggage = nil
+		if s.remote {
+			here.Report()
+		}
 		kept := s.cycle
 		s.adopt(here)
 		if len(kept.raw) > 0 || kept.away {
@@ -163,6 +168,8 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		return true, s.skip(ctx, kind)
 	case s.lost != nothing:
 		return true, s.mourn(kind)
+	case s.remote && kind == 'Q' && s.raised(body):
+		return true, s.ready(ctx)
 	case c.away:
 		return true, s.forward(ctx, kind, body)
 	case kind == 'Q' && s.splits(body):
@@ -172,6 +179,10 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 			return true, s.fail(kind, errMixed)
 		}
 		return true, s.forward(ctx, kind, body)
+	}
+	if s.router.options.Pool != nil { // what stays here reads nothing
+		c.add(kind, body)
+		return false, nil
 	}
 	switch kind {
 	case 'P', 'B', 'D': // or what is described is not what will be read
@@ -200,6 +211,9 @@ var errMixed = sqlstate.New(sqlstate.FeatureNotSupported, "a pipeline that has b
 func (s *Session) belongsAway(kind byte, body []byte) bool {
 	if s.reopen {
 		return true
+	}
+	if s.router.options.Pool != nil {
+		return s.leaves(kind, body)
 	}
 	if s.here.Leads() {
 		s.notes(kind, body)
@@ -390,6 +404,20 @@ func (s *Session) drop() {
 	s.away = nil
 }
 
+// hangUpAll ends all links of a session that ends.
+func (s *Session) hangUpAll() {
+	for _, l := range []*link{s.away, s.front.parked} {
+		switch {
+		case l == nil:
+		case l.place == nil:
+			l.give(s.router)
+		default:
+			l.close(s.router)
+		}
+	}
+	s.away, s.front.parked = nil, nil
+}
+
 // refused says whether a statement was refused before it had an effect, by an engine that does not lead.
 func refused(err error) bool {
 	var e *sqlstate.Error
@@ -397,7 +425,15 @@ func refused(err error) bool {
 }
 
 // Parameters are those of the engine.
-func (s *Session) Parameters() [][2]string { return s.here.Parameters() }
+func (s *Session) Parameters() [][2]string {
+	all := s.here.Parameters()
+	if s.remote {
+		for name, value := range s.here.Own() {
+			all = append(all, [2]string{name, value})
+		}
+	}
+	return all
+}
 
 // Simple runs a Query message here; what is refused goes away.
 func (s *Session) Simple(ctx context.Context, sql string) error {
@@ -430,7 +466,7 @@ func (s *Session) endHere() {
 
 // moves has a cycle that was refused here run away, if it can.
 func (s *Session) moves() bool {
-	if s.router.options.Cluster == nil || !s.cycle.repeatable() {
+	if s.router.options.Cluster == nil || s.remote || !s.cycle.repeatable() {
 		return false
 	}
 	s.cycle.writes = true
@@ -524,9 +560,7 @@ func (s *Session) Cancel() {
 
 // Close ends the session: the client is gone.
 func (s *Session) Close() {
-	if s.away != nil {
-		s.away.give(s.router)
-	}
+	s.hangUpAll()
 	if s.here != nil {
 		s.here.Close()
 		s.here = nil

@@ -130,7 +130,7 @@ func (s *Session) affirm(ctx context.Context) error {
 // resolve settles a cycle whose answer was lost, if its transaction has a name: it is affirmed, or may be sent again.
 func (s *Session) resolve(ctx context.Context, err error, deadline time.Time) (settled, repeat bool, failed error) {
 	var lost *lostError
-	if !errors.As(err, &lost) || !s.cycle.writes {
+	if !errors.As(err, &lost) || !s.cycle.writes || s.front.reads {
 		return false, false, nil
 	}
 	switch committed, ok := s.learn(ctx, deadline); {
