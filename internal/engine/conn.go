@@ -89,7 +89,7 @@ func (c *conn) begin(ctx context.Context, s *Session) {
 	c.session, c.ask = s, asked{s, c}
 	c.sqlite.SetInterrupt(ctx)
 	if s != nil {
-		c.file.SetFloor(s.floor)
+		c.file.SetFloor(s.least())
 	}
 }
 

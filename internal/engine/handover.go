@@ -240,6 +240,15 @@ func (s *Session) Adopt(name, value string) {
 // Floor is the oldest LSN that the session may still read: it never goes back.
 func (s *Session) Floor() history.LSN { return s.floor }
 
+// least is the oldest state that the session is shown, whether everybody sees it or not: only a leader's own sessions see more than
+// that. What a follower has above it may be cut, and the session's floor is then of another history, whose entries it may not have.
+func (s *Session) least() history.LSN {
+	if s.following() {
+		return 0
+	}
+	return s.floor
+}
+
 // Raise raises Floor. Who calls it waits for the LSN to be visible before the session reads.
 func (s *Session) Raise(lsn history.LSN) { s.floor = max(s.floor, lsn) }
 

@@ -181,3 +181,39 @@ func TestDegradationsAreRecorded(t *testing.T) {
 		t.Errorf("%d degradations are kept, want %d", n, keptDegradations)
 	}
 }
+
+func TestAFollowerShowsOnlyWhatEverybodySees(t *testing.T) { // T1, I8
+	r := newRig(t)
+	writer, reader := r.dial(), r.dial()
+	for _, sql := range []string{"CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)", "ALTER SYSTEM SET synchronous_standby_names = 'gander'", "SET synchronous_commit = local"} {
+		if code, _ := run(t, writer, sql); code != "" {
+			t.Fatal(sql, code)
+		}
+	}
+	if code, _ := run(t, writer, "INSERT INTO t VALUES (2)"); code != "" {
+		t.Fatal(code)
+	}
+	count := func(c *pgconn.PgConn) string {
+		t.Helper()
+		code, n := run(t, c, "SELECT count(*) FROM t")
+		if code != "" {
+			t.Fatal(code)
+		}
+		return n
+	}
+	if own, other := count(writer), count(reader); own != "2" || other != "1" {
+		t.Errorf("a leader shows who wrote at level local %s rows, and others %s", own, other)
+	}
+	r.following.Store(true)
+	r.engine.mu.RLock()
+	s := r.engine.sessions[reader.PID()]
+	r.engine.mu.RUnlock()
+	s.Raise(r.pipeline.Log().Head().LSN) // by what it has written at the next leader
+	if own, other := count(writer), count(reader); own != "1" || other != "1" {
+		t.Errorf("a follower shows %s and %s rows, of which one may be cut", own, other)
+	}
+	r.following.Store(false)
+	for _, c := range []*pgconn.PgConn{writer, reader} {
+		_ = c.Close(t.Context())
+	}
+}

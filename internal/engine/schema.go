@@ -36,7 +36,7 @@ func (s *Session) stands() history.LSN {
 			return lsn
 		}
 	}
-	return max(s.engine.storage.Visible(), s.floor)
+	return max(s.engine.storage.Visible(), s.least())
 }
 
 // fresh says whether a plan is for the schema as the session sees it.
