@@ -159,20 +159,19 @@ func (s *Session) findPast(now history.Epoch) error {
 
 // awaitNamed waits for a position that the client brought. One that is not of this history it can never see.
 func (s *Session) awaitNamed(ctx context.Context, named string) error {
-	b, err := history.ParseBookmark(named)
-	if err != nil {
-		lsn, err := history.ParseLSN(named)
-		if err == nil {
-			s.here.Raise(lsn)
-		}
-		return err
-	}
+	f := s.router.options.Fresh
 	waiting, stop := context.WithTimeout(ctx, s.patience())
 	defer stop()
-	if err := AwaitBookmark(waiting, s.router.options.Fresh, b); err != nil {
+	b, err := history.ParseBookmark(named)
+	if err == nil {
+		err = AwaitBookmark(waiting, f, b)
+	} else if b.LSN, err = history.ParseLSN(named); err == nil {
+		err = f.Await(waiting, b.LSN)
+	}
+	if err != nil {
 		return positionError(err, named)
 	}
-	s.here.Raise(b.LSN)
+	s.here.Raise(b.LSN) // never before it is visible: above that, a leader shows what may still be cut
 	return nil
 }
 
