@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -107,7 +108,27 @@ func Launch(t testing.TB, o Options) *Node {
 			args = append(args, flag.name, flag.value)
 		}
 	}
-	command := exec.Command(binary, append(args, o.Args...)...)
+	return launch(t, o, append(args, o.Args...))
+}
+
+// Router gives a running `skein router`, with which clients can connect, in front of nodes whose peer addresses are given.
+func Router(t testing.TB, cluster []string, args ...string) *Node {
+	t.Helper()
+	address := Address()
+	n := launch(t, Options{Address: address}, append([]string{"router", "--cluster", strings.Join(cluster, ","), "--pg-addr", address}, args...))
+	Await(t, "the router lets clients in", func() error {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, n.Log())
+		}
+		return conn.Close()
+	})
+	return n
+}
+
+func launch(t testing.TB, o Options, args []string) *Node {
+	t.Helper()
+	command := exec.Command(binary, args...)
 	command.Env = append(os.Environ(), "SKEIN_FAULT="+o.Faults)
 	command.SysProcAttr = child.Attributes()
 	n := &Node{Options: o, Ended: make(chan struct{})}
