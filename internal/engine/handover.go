@@ -194,6 +194,30 @@ func (s *Session) Describe(name string, fields []pgwire.Field) {
 	}
 }
 
+// Committed says whether the transaction with a token is committed, now and for ever: it waits for its turn to write, so that
+// whatever was sent before has ended, and until what it has seen is acknowledged.
+func (s *Session) Committed(ctx context.Context, token string) (bool, error) {
+	ctx, done := s.run(ctx)
+	defer done()
+	naming := s.naming
+	s.resolving, s.naming = true, "" // the question is not that transaction
+	defer func() { s.resolving, s.naming = false, naming }()
+	l, err := s.lease(ctx, true)
+	if err != nil {
+		return false, s.failed(err)
+	}
+	defer l.give()
+	committed, err := s.hasCommitted(l.conn, token)
+	if err != nil {
+		return false, s.failed(err)
+	}
+	return committed, s.endImplicit(ctx)
+}
+
+// asksForRouter says whether a question about a token is asked as Committed does, here or by another node's router. Its
+// transaction ends only when what it has seen is acknowledged.
+func (s *Session) asksForRouter() bool { return s.resolving || s.forwarded != nil && s.tx.implicit }
+
 // Repeat does here what a statement has done elsewhere to the session's own things: it forgets prepared statements.
 func (s *Session) Repeat(st *dialect.Statement) {
 	switch st.Kind {

@@ -25,6 +25,7 @@ type Session struct {
 	forwarded *forwarded // nil unless another node's router uses the session
 	changes   int        // of settings, so far
 	locked    bool       // has asked for advisory locks that last
+	resolving bool       // Committed runs
 
 	settings             settings
 	causality, naming    string // skein.causality_key and skein.transaction_token of them

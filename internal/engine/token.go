@@ -171,7 +171,7 @@ func (s *Session) unnameable() error {
 // hasCommitted says whether a transaction of the session's role is known to be committed. Who writes sees more than that: what
 // is not acknowledged yet.
 func (s *Session) hasCommitted(c *conn, token string) (found bool, err error) {
-	if s.tx.write {
+	if s.tx.write && !s.asksForRouter() {
 		return false, sqlstate.New(sqlstate.ActiveTransaction, "skein_transaction_status cannot be asked by a transaction that writes")
 	}
 	c.own = true

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,7 @@ const (
 	retryPause = 10 * time.Millisecond
 
 	// cancelTime is for how long a leader is tried to be told of a cancel request.
-	cancelTime = 5 * time.Second
+	cancelTime = 2 * time.Second
 
 	// watchInterval is how often a session that waits for a leader looks whether its client is there.
 	watchInterval = time.Second
@@ -181,7 +182,7 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 		c.raw, c.sent, c.long = c.raw[:0], 0, true
 	}
 	s.mu.Lock()
-	s.answering, s.canceled = l, false
+	s.answering = l
 	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { _ = l.up.Close() })
 	err := s.pump(l)
@@ -223,7 +224,7 @@ func (s *Session) connect(ctx context.Context, deadline time.Time) error {
 		case ok && to.Here && s.here.Leads():
 			return nil
 		case ok && !to.Here:
-			l, err := s.dial(ctx, to)
+			l, err := s.dial(ctx, to, true)
 			if err == nil {
 				s.away = l
 				return nil
@@ -444,7 +445,9 @@ func (s *Session) aside(l *link, kind byte, body []byte) bool {
 	case 'A':
 		_ = s.out.Pass(kind, body)
 	case 'K':
+		s.mu.Lock()
 		l.cancel = bytes.Clone(body)
+		s.mu.Unlock()
 	case 'R', 'v':
 	default:
 		return false
@@ -635,18 +638,15 @@ func (s *Session) replay(ctx context.Context) error {
 }
 
 // cancel asks a leader to interrupt what a session of this router runs there.
-func (r *Router) cancel(l *link) {
+func cancel(dial func(context.Context) (net.Conn, error), key []byte) {
 	ctx, stop := context.WithTimeout(context.Background(), cancelTime)
 	defer stop()
-	if l.cancel == nil {
-		return
-	}
-	conn, err := l.dial(ctx)
+	conn, err := dial(ctx)
 	if err != nil {
 		return
 	}
 	up := pgwire.NewUpstream(conn)
-	if up.Cancel(l.cancel) == nil {
+	if up.Cancel(key) == nil {
 		_, _, _ = up.Next() // its end
 	}
 	_ = up.Close()

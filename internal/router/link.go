@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 
 	"skein/internal/engine"
@@ -79,7 +80,7 @@ type fatalError struct{ last *sqlstate.Error }
 func (e *fatalError) Error() string { return e.last.Error() }
 
 // dial opens a session like s at a leader. The startup is on its way; nothing of the answer has been read.
-func (s *Session) dial(ctx context.Context, to Leader) (*link, error) {
+func (s *Session) dial(ctx context.Context, to Leader, named bool) (*link, error) {
 	up := s.router.idle(to)
 	if up == nil {
 		conn, err := s.router.options.Cluster.Dial(ctx, to)
@@ -89,18 +90,21 @@ func (s *Session) dial(ctx context.Context, to Leader) (*link, error) {
 		up = pgwire.NewUpstream(conn)
 	}
 	l := &link{leader: to, dial: func(ctx context.Context) (net.Conn, error) { return s.router.options.Cluster.Dial(ctx, to) }}
-	s.open(l, up)
+	s.open(l, up, named)
 	return l, nil
 }
 
-// open begins a session on a new connection.
-func (s *Session) open(l *link, up *pgwire.Upstream) {
+// open begins a session on a new connection. One that is not named does not carry the transaction token.
+func (s *Session) open(l *link, up *pgwire.Upstream, named bool) {
 	l.up, l.status, l.prepared = up, 'I', map[string]engine.Prepared{}
 	own := s.here.Own()
 	l.settings, l.changes = own, s.here.Changes()
 	if s.router.options.Pool != nil {
-		own = s.start.Params // what they mean, and what the client has set since, is kept apart: RESET asks for it
+		own = maps.Clone(s.start.Params) // what they mean, and what the client has set since, is kept apart: RESET asks for it
 		l.settings, l.changes = s.front.began, -1
+	}
+	if !named {
+		delete(own, tokenParameter)
 	}
 	l.up.Startup(s.start.User, s.start.Database, own)
 	l.due = append(l.due, due{kind: 'Z', silent: true})

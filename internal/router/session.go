@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +39,6 @@ type Session struct {
 	mu        sync.Mutex
 	running   *engine.Session // what Cancel is for: one of the two
 	answering *link
-	canceled  bool // answering was asked already
 }
 
 // lost is what a session has lost with a leader, and its client was not told of.
@@ -548,13 +548,17 @@ func (s *Session) Status() byte {
 // Cancel interrupts what runs now, here or away.
 func (s *Session) Cancel() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var dial func(context.Context) (net.Conn, error)
+	var key []byte
 	switch {
-	case s.answering != nil && !s.canceled:
-		s.canceled = true
-		go s.router.cancel(s.answering)
-	case s.answering == nil && s.running != nil:
+	case s.answering != nil:
+		dial, key = s.answering.dial, s.answering.cancel
+	case s.running != nil:
 		s.running.Cancel()
+	}
+	s.mu.Unlock()
+	if key != nil {
+		cancel(dial, key)
 	}
 }
 

@@ -41,9 +41,17 @@ func (s *Session) status(ctx context.Context, deadline time.Time, token string) 
 		return false, err
 	}
 	if s.away == nil { // this node leads by now
-		return false, errUnsent
+		return s.here.Committed(ctx, token)
 	}
-	value, err := s.away.ask("SELECT pg_catalog.skein_transaction_status("+literal(token)+") FOR UPDATE", s)
+	l, err := s.dial(ctx, s.away.leader, false) // the question is not that transaction
+	if err != nil {
+		s.drop()
+		return false, err
+	}
+	defer l.close(s.router)
+	stop := context.AfterFunc(ctx, func() { _ = l.up.Close() })
+	defer stop()
+	value, err := l.ask("SELECT pg_catalog.skein_transaction_status("+literal(token)+") FOR UPDATE", s)
 	if err != nil {
 		s.drop()
 	}
