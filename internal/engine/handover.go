@@ -124,7 +124,7 @@ type Luggage struct {
 
 // Luggage gives it. The session must not be used any more, but for Close.
 func (s *Session) Luggage() *Luggage {
-	return &Luggage{s.settings.values, s.startup, s.statements, s.floor}
+	return &Luggage{s.settings.values, s.startup, s.statements, s.Floor()}
 }
 
 // Resume opens a session that goes on where another one with this luggage was, outside of any transaction. The client
@@ -134,7 +134,7 @@ func (e *Engine) Resume(out *pgwire.Conn, st pgwire.Startup, l *Luggage) (*Sessi
 	if err != nil {
 		return nil, err
 	}
-	s.settings.values, s.startup, s.floor = l.settings, l.startup, l.floor
+	s.settings.values, s.startup, s.seen = l.settings, l.startup, l.floor
 	for name, p := range l.statements {
 		s.statements[name] = &prepared{text: p.text, statement: p.statement, declared: p.declared}
 	}
@@ -262,7 +262,7 @@ func (s *Session) Adopt(name, value string) {
 }
 
 // Floor is the oldest LSN that the session may still read: it never goes back.
-func (s *Session) Floor() history.LSN { return s.floor }
+func (s *Session) Floor() history.LSN { return max(s.floor, s.seen) }
 
 // least is the oldest state that the session is shown, whether everybody sees it or not: only a leader's own sessions see more than
 // that. What a follower has above it may be cut, and the session's floor is then of another history, whose entries it may not have.
@@ -273,11 +273,12 @@ func (s *Session) least() history.LSN {
 	return s.floor
 }
 
-// Raise raises Floor. Who calls it waits for the LSN to be visible before the session reads.
-func (s *Session) Raise(lsn history.LSN) { s.floor = max(s.floor, lsn) }
+// Raise raises Floor, for what the session has seen elsewhere. Who calls it waits for the LSN to be visible here before the session
+// reads: the log of this node may have something else under that number, which the cluster is about to cut.
+func (s *Session) Raise(lsn history.LSN) { s.seen = max(s.seen, lsn) }
 
 // Forget lowers Floor to nothing: what the session had seen is not part of the history any more.
-func (s *Session) Forget() { s.floor = 0 }
+func (s *Session) Forget() { s.floor, s.seen = 0, 0 }
 
 // Standing says that the open transaction reads one state, which it has chosen already.
 func (s *Session) Standing() bool { return s.tx.conn != nil && s.tx.conn.file.SnapshotLSN() > 0 }

@@ -22,10 +22,11 @@ type Session struct {
 	startup map[string]first
 	standby bool // the client was told that this node follows another
 
-	forwarded *forwarded // nil unless another node's router uses the session
-	changes   int        // of settings, so far
-	locked    bool       // has asked for advisory locks that last
-	resolving bool       // Committed runs
+	forwarded *forwarded  // nil unless another node's router uses the session
+	changes   int         // of settings, so far
+	locked    bool        // has asked for advisory locks that last
+	seen      history.LSN // elsewhere, or of another engine: it waits for that to be visible, and never reads above what is
+	resolving bool        // Committed runs
 
 	settings             settings
 	causality, naming    string // skein.causality_key and skein.transaction_token of them

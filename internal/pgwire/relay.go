@@ -130,6 +130,15 @@ func (c *Conn) Ahead(fn func(kind byte, body []byte) bool) {
 // Written counts the bytes that were written to the client or are about to be.
 func (c *Conn) Written() int64 { return c.sent + int64(len(c.out)) }
 
+// Rewind takes back what was written since Written gave a number. It is false, and does nothing, if some of that has left.
+func (c *Conn) Rewind(to int64) bool {
+	if to < c.sent {
+		return false
+	}
+	c.out = c.out[:to-c.sent]
+	return true
+}
+
 // Report writes err as an ERROR. It gives the error with which the connection must end, if it must: then that is what the client
 // has to hear, as the last thing and without ReadyForQuery, which would look like success; an error that is
 // only its consequence is left out.

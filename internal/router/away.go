@@ -60,6 +60,7 @@ func (s *Session) exchange(ctx context.Context) error {
 	s.here.Awake()
 	defer s.out.WatchClient(watchInterval)()
 	deadline := time.Now().Add(s.patience())
+	before := s.mark()
 	for {
 		done, err := s.settle(ctx, deadline)
 		if err == nil {
@@ -69,6 +70,7 @@ func (s *Session) exchange(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		s.rewind(before)
 		s.router.options.Logger.Debug("forwarding failed", "error", err)
 		if ended := s.out.Ended(); ended != nil {
 			return ended
@@ -90,6 +92,32 @@ func (s *Session) exchange(ctx context.Context) error {
 			rest(ctx, retryPause)
 		}
 	}
+}
+
+// mark is how far the answering of a cycle was at some time.
+type mark struct {
+	written  int64
+	answered int
+	noted    int
+	ran      bool
+}
+
+func (s *Session) mark() mark {
+	c := &s.cycle
+	return mark{written: s.out.Written(), answered: c.answered, ran: c.ran, noted: len(c.noted)}
+}
+
+// rewind takes back what the client has been answered since, if nothing of it has left.
+func (s *Session) rewind(to mark) {
+	c := &s.cycle
+	if !s.out.Rewind(to.written) {
+		return
+	}
+	for _, name := range c.noted[to.noted:] {
+		_ = s.here.CloseStatement(name)
+	}
+	c.answered, c.ran, c.noted = to.answered, to.ran, c.noted[:to.noted]
+	c.synced, c.skips = false, false
 }
 
 // again says whether the cycle may be sent once more. open is whether a block was open at the leader.
@@ -426,6 +454,7 @@ func (s *Session) noted(l *link, d *due) {
 			st = list[0]
 		}
 		s.here.Note(d.name, d.text, st, oids(d.types))
+		s.cycle.noted = append(s.cycle.noted, d.name)
 	}
 	if p, ok := s.here.Prepared(d.name); ok {
 		l.prepared[d.name] = p

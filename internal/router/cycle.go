@@ -11,19 +11,20 @@ const maxKept = 64 << 10
 
 // cycle is what the client has sent since ReadyForQuery.
 type cycle struct {
-	raw      []byte // its messages as they came, from the first on unless it is long
-	long     bool   // it was too much to be kept
-	answered int    // how many of its messages have been answered
-	ran      bool   // rows, or the end of a statement, are among the answers
-	away     bool   // it runs there
-	refused  bool   // a node on which it was to read has turned it down
-	again    bool   // or here, from the beginning: the engine was changed in its middle
-	sent     int    // how much of raw is on its way
-	synced   bool   // the leader is ready for the next
-	skips    bool   // the leader has refused something and skips what comes before the next Sync
-	failed   bool   // and so does this node
-	began    byte   // the transaction status that it began with
-	last     byte   // kind of its newest message
+	raw      []byte   // its messages as they came, from the first on unless it is long
+	long     bool     // it was too much to be kept
+	answered int      // how many of its messages have been answered
+	ran      bool     // rows, or the end of a statement, are among the answers
+	away     bool     // it runs there
+	refused  bool     // a node on which it was to read has turned it down
+	again    bool     // or here, from the beginning: the engine was changed in its middle
+	noted    []string // statements that it has prepared at the leader
+	sent     int      // how much of raw is on its way
+	synced   bool     // the leader is ready for the next
+	skips    bool     // the leader has refused something and skips what comes before the next Sync
+	failed   bool     // and so does this node
+	began    byte     // the transaction status that it began with
+	last     byte     // kind of its newest message
 
 	writes  bool   // something in it belongs to the leader
 	commits bool   // a COMMIT is in it
