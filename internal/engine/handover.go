@@ -307,6 +307,27 @@ func (s *Session) Interrupt(why *sqlstate.Error) {
 	}
 }
 
+// Interruptible gives a context that ends with a cancel request or statement_timeout, for what is awaited before a message runs.
+func (s *Session) Interruptible(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.mu.Lock()
+	s.cancel = cancel
+	s.mu.Unlock()
+	var timer *time.Timer
+	if d := s.settings.duration("statement_timeout"); d > 0 {
+		timer = time.AfterFunc(d, func() { cancel(errTimeout) })
+	}
+	return ctx, func() {
+		if timer != nil {
+			timer.Stop()
+		}
+		s.mu.Lock()
+		s.cancel = nil
+		s.mu.Unlock()
+		cancel(nil)
+	}
+}
+
 // Duration gives a setting that is one.
 func (s *Session) Duration(name string) time.Duration { return s.settings.duration(name) }
 

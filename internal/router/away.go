@@ -134,8 +134,9 @@ func (s *Session) again(err error, open bool) bool {
 	}
 	var fatal *fatalError
 	var lost *lostError
+	var told *sqlstate.Error
 	switch {
-	case errors.As(err, &fatal):
+	case errors.As(err, &fatal), errors.As(err, &told):
 		return false
 	case errors.As(err, &lost):
 		return !c.writes || s.reopen && !c.commits
@@ -243,6 +244,8 @@ func (s *Session) connect(ctx context.Context, deadline time.Time) error {
 	if s.front.reads {
 		return errUnsent
 	}
+	ctx, done := s.here.Interruptible(ctx)
+	defer done()
 	ctx, stop := context.WithDeadline(ctx, deadline)
 	defer stop()
 	for {
@@ -263,7 +266,7 @@ func (s *Session) connect(ctx context.Context, deadline time.Time) error {
 		case <-changed:
 		case <-time.After(retryPause):
 		case <-ctx.Done():
-			return errors.Join(errUnsent, ctx.Err())
+			return errors.Join(errUnsent, context.Cause(ctx))
 		}
 		if err := s.attach(ctx); err != nil { // what this node's engine is may have changed as well
 			return err

@@ -26,7 +26,8 @@ func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, er
 	if s.here.Standing() || !s.readsData(kind, body) {
 		return true, nil
 	}
-	if err := s.locate(ctx); err != nil {
+	if fresh, err := s.locate(ctx); !fresh {
+		s.cycle.why = "this node has not reached skein.wait_for within skein.read_wait"
 		return false, err
 	}
 	c, f, here := &s.cycle, s.router.options.Fresh, s.here
@@ -91,6 +92,8 @@ func (s *Session) reach(ctx context.Context, lsn history.LSN) bool {
 	if f.Visible() >= lsn {
 		return true
 	}
+	ctx, done := s.here.Interruptible(ctx)
+	defer done()
 	ctx, stop := context.WithTimeout(ctx, s.here.Duration("skein.read_wait"))
 	defer stop()
 	return f.Await(ctx, lsn) == nil
@@ -98,6 +101,8 @@ func (s *Session) reach(ctx context.Context, lsn history.LSN) bool {
 
 // confirmed has the leader say how far a read must see, and waits for that. Without a leader it waits for one.
 func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
+	ctx, done := s.here.Interruptible(ctx)
+	defer done()
 	asking, stop := context.WithTimeout(ctx, s.patience())
 	defer stop()
 	for {
@@ -110,6 +115,9 @@ func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
 			}
 			return fresh, nil
 		}
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
 		if asking.Err() != nil || !errors.Is(err, ErrUnconfirmed) {
 			return false, sqlstate.New(sqlstate.CannotConnectNow, "no leader could confirm how new this read must be: %v", err).
 				WithHint("Reads at skein.read_consistency = 'session' or 'eventual' go on.")
@@ -119,23 +127,23 @@ func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
 }
 
 // locate sees to the positions that the client has named: what it waits for, and what it has committed itself.
-func (s *Session) locate(ctx context.Context) error {
+func (s *Session) locate(ctx context.Context) (fresh bool, err error) {
 	if now := history.Epoch(s.router.epoch.Load()); now != s.reads.epoch {
 		if err := s.findPast(now); err != nil {
-			return err
+			return false, err
 		}
 	}
 	named := s.here.Setting("skein.wait_for")
 	if named == s.reads.waitedFor {
-		return nil
+		return true, nil
 	}
 	if named != "" {
-		if err := s.awaitNamed(ctx, named); err != nil {
-			return err
+		if fresh, err := s.awaitNamed(ctx, named); !fresh {
+			return false, err
 		}
 	}
 	s.reads.waitedFor = named
-	return nil
+	return true, nil
 }
 
 // findPast looks whether the session's last commit is part of the history in which another leader goes on. If it was lost the
@@ -157,22 +165,54 @@ func (s *Session) findPast(now history.Epoch) error {
 	return nil
 }
 
-// awaitNamed waits for a position that the client brought. One that is not of this history it can never see.
-func (s *Session) awaitNamed(ctx context.Context, named string) error {
-	f := s.router.options.Fresh
-	waiting, stop := context.WithTimeout(ctx, s.patience())
-	defer stop()
+// awaitNamed waits for a position that the client brought. One that is not of this history it can never see. It is false if the leader
+// is there, and this node does not get there in time.
+func (s *Session) awaitNamed(ctx context.Context, named string) (bool, error) {
 	b, err := history.ParseBookmark(named)
-	if err == nil {
-		err = AwaitBookmark(waiting, f, b)
-	} else if b.LSN, err = history.ParseLSN(named); err == nil {
-		err = f.Await(waiting, b.LSN)
+	bare := err != nil
+	if bare {
+		if b.LSN, err = history.ParseLSN(named); err != nil {
+			return false, err
+		}
 	}
-	if err != nil {
-		return positionError(err, named)
+	ctx, done := s.here.Interruptible(ctx)
+	defer done()
+	deadline := time.Now().Add(s.patience())
+	for {
+		err := s.awaitHere(ctx, b, bare)
+		switch {
+		case err == nil:
+			s.here.Raise(b.LSN) // never before it is visible: above that, a leader shows what may still be cut
+			return true, nil
+		case !errors.Is(err, context.DeadlineExceeded) || !time.Now().Before(deadline):
+			return false, positionError(err, named)
+		case ctx.Err() != nil:
+			return false, context.Cause(ctx)
+		case !s.here.Leads() && (bare || uint64(b.Epoch) == s.router.epoch.Load()) && s.leaderHas(ctx, b.LSN):
+			return false, nil
+		}
+		rest(ctx, retryPause)
 	}
-	s.here.Raise(b.LSN) // never before it is visible: above that, a leader shows what may still be cut
-	return nil
+}
+
+// awaitHere waits for a position on this node for as long as a read may.
+func (s *Session) awaitHere(ctx context.Context, b history.Bookmark, bare bool) error {
+	f := s.router.options.Fresh
+	ctx, stop := context.WithTimeout(ctx, s.here.Duration("skein.read_wait"))
+	defer stop()
+	if bare {
+		return f.Await(ctx, b.LSN)
+	}
+	return AwaitBookmark(ctx, f, b)
+}
+
+// leaderHas says whether everybody who reads at the leader sees an LSN. In the epoch of a bookmark there is no other entry of that
+// number.
+func (s *Session) leaderHas(ctx context.Context, lsn history.LSN) bool {
+	ctx, stop := context.WithTimeout(ctx, s.here.Duration("skein.read_wait"))
+	defer stop()
+	at, err := s.router.options.Fresh.ReadPosition(ctx, "")
+	return err == nil && at >= lsn
 }
 
 // positionError is what a client is told whose position cannot be waited for.

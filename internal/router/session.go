@@ -194,7 +194,10 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		if err != nil {
 			return true, s.fail(kind, err)
 		}
-		if !fresh && !c.ran {
+		if !fresh && c.ran {
+			return true, s.fail(kind, errFallenBehind)
+		}
+		if !fresh {
 			return true, s.forward(ctx, kind, body)
 		}
 		s.answersHere()
@@ -206,6 +209,10 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 // errMixed: the implicit transaction has read on this node already.
 var errMixed = sqlstate.New(sqlstate.FeatureNotSupported, "a pipeline that has begun by reading on a follower cannot write").
 	WithHint("Begin it with BEGIN, or send Sync before the write.")
+
+// errFallenBehind: the pipeline cannot be moved to the leader in its middle.
+var errFallenBehind = sqlstate.New(sqlstate.SerializationFailure, "this node cannot be as new as the rest of the pipeline must be").
+	WithHint("Repeat it.")
 
 // belongsAway says whether a message does.
 func (s *Session) belongsAway(kind byte, body []byte) bool {
