@@ -184,10 +184,10 @@ func (s *Session) awaitNamed(ctx context.Context, named string) (bool, error) {
 		case err == nil:
 			s.here.Raise(b.LSN) // never before it is visible: above that, a leader shows what may still be cut
 			return true, nil
-		case !errors.Is(err, context.DeadlineExceeded) || !time.Now().Before(deadline):
-			return false, positionError(err, named)
 		case ctx.Err() != nil:
 			return false, context.Cause(ctx)
+		case !errors.Is(err, context.DeadlineExceeded) || !time.Now().Before(deadline):
+			return false, positionError(err, named)
 		case !s.here.Leads() && (bare || uint64(b.Epoch) == s.router.epoch.Load()) && s.leaderHas(ctx, b.LSN):
 			return false, nil
 		}
