@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -101,6 +102,31 @@ func TestUpwardImportsAreNamed(t *testing.T) {
 				t.Errorf("%d problems, want %d: %q", len(got), test.problems, got)
 			}
 		})
+	}
+}
+
+// TestDurationsAreNotOfTheWallClock looks for time.Time made into nanoseconds since 1970: that is never shown to anybody, so whoever does it
+// measures a duration, which a clock that is set makes hours long. The difference of two time.Time is not.
+func TestDurationsAreNotOfTheWallClock(t *testing.T) {
+	t.Chdir("..")
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			if err == nil {
+				err = skipHidden(path, entry)
+			}
+			return err
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if strings.Contains(string(b), ".UnixNano()") || strings.Contains(string(b), ".UnixMilli()") {
+			t.Errorf("%s measures by the wall clock", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -44,6 +44,7 @@ type cluster struct {
 	t       *testing.T
 	leader  *member
 	members []*member // the leader too
+	binary  string    // of all processes, if they are not what is tested
 }
 
 // member is a node through all of its processes.
@@ -58,6 +59,8 @@ type member struct {
 	upstream *member
 	link     *proxy.Proxy // in front of upstream, or of the node that it last was; nil on the first leader, and where leaders are appointed
 	args     []string
+	env      []string
+	binary   string
 }
 
 // newCluster runs a leader and so many followers of it, which have their copies.
@@ -87,7 +90,8 @@ func (c *cluster) add(name string, upstream *member) *member {
 	if testing.Short() {
 		c.t.Skip("runs processes")
 	}
-	m := &member{t: c.t, name: name, dir: filepath.Join(c.t.TempDir(), name), address: nodetest.Address(), peer: nodetest.Address()}
+	m := &member{t: c.t, name: name, dir: filepath.Join(c.t.TempDir(), name), address: nodetest.Address(), peer: nodetest.Address(), binary: c.binary}
+	m.env = []string{clockVariable + "=" + m.clock()}
 	c.members = append(c.members, m)
 	c.t.Cleanup(func() {
 		if m.Node != nil && c.t.Failed() {
@@ -119,7 +123,7 @@ func (m *member) follow(upstream *member) {
 }
 
 func (m *member) options() nodetest.Options {
-	o := nodetest.Options{Dir: m.dir, Name: m.name, Address: m.address, PeerAddress: m.peer, Args: m.args}
+	o := nodetest.Options{Dir: m.dir, Name: m.name, Address: m.address, PeerAddress: m.peer, Args: m.args, Env: m.env, Binary: m.binary}
 	if m.upstream != nil && m.link != nil {
 		o.Follow = m.link.Address()
 	}

@@ -39,7 +39,13 @@ type elected struct {
 // for the nodes' first processes; * stands for a node's name.
 func newElected(t *testing.T, nodes int, names string, faults ...string) *elected {
 	t.Helper()
-	e := &elected{cluster: &cluster{t: t}, network: proxy.NewNetwork(t), addr: map[*member]string{}}
+	return newElectedOf(t, "", nodes, names, faults...)
+}
+
+// newElectedOf is newElected for processes of another binary.
+func newElectedOf(t *testing.T, binary string, nodes int, names string, faults ...string) *elected {
+	t.Helper()
+	e := &elected{cluster: &cluster{t: t, binary: binary}, network: proxy.NewNetwork(t), addr: map[*member]string{}}
 	e.watch = newWatch(t)
 	begin := func(m *member) *member {
 		m.launch(strings.ReplaceAll(strings.Join(faults, ","), "*", m.name))
@@ -334,6 +340,7 @@ func (e *elected) end(lossless bool) claims.Verdict {
 		e.series.check()
 	}
 	e.verify()
+	e.verifyFrom(e.members[len(e.members)-1])
 	for _, m := range e.members {
 		conn := nodetest.Connect(t, m.Node, "skein")
 		have, err := claims.Read(t.Context(), conn, "claims")
@@ -352,6 +359,26 @@ func (e *elected) end(lossless bool) claims.Verdict {
 	e.watch.end()
 	t.Logf("%d acknowledged, %d lost, %d unknown of which %d arrived", v.Acknowledged, len(v.Lost), v.Unknown, v.Arrived)
 	return v
+}
+
+// verifyFrom has any node compare all of them.
+func (e *elected) verifyFrom(m *member) {
+	e.t.Helper()
+	var names []string
+	for _, r := range m.query("SELECT DISTINCT node, result FROM skein_verify() ORDER BY node") {
+		names = append(names, r[0])
+		if r[1] != "ok" {
+			e.t.Errorf("skein_verify on %s: %v", m.name, r)
+		}
+	}
+	var want []string
+	for _, o := range e.members {
+		want = append(want, o.name)
+	}
+	slices.Sort(want)
+	if !slices.Equal(names, want) {
+		e.t.Errorf("skein_verify on %s has compared %v, want %v", m.name, names, want)
+	}
 }
 
 // watch asks nodes all the time what they are: whoever leads leads a later epoch than it did before (I2), and no epoch has two

@@ -46,7 +46,7 @@ type promise struct {
 	kept  atomic.Uint64 // promised, and in the file
 	noted atomic.Bool   // since this start, and in the file: received
 
-	writing atomic.Int64 // since when the file is being written, ns since 1970; 0 while it is not
+	writing atomic.Pointer[time.Time] // since when the file is being written; nil while it is not
 
 	mu    sync.Mutex // held across the write of the file: the next one is of the vow after it
 	saved vow        // as in the file
@@ -95,9 +95,10 @@ func (p *promise) save(change func(*vow)) error {
 	if next == p.saved {
 		return nil
 	}
-	p.writing.Store(time.Now().UnixNano())
+	began := time.Now()
+	p.writing.Store(&began)
 	err := p.file.Write(encodeVow(next))
-	p.writing.Store(0)
+	p.writing.Store(nil)
 	if err != nil {
 		return fmt.Errorf("write the node's promise: %w", err)
 	}
@@ -250,8 +251,8 @@ func (p *Pipeline) suspect() error {
 // Stalled is for how long the oldest write to this node's disk that somebody waits for has not returned.
 func (p *Pipeline) Stalled() time.Duration {
 	stalled := p.log.Stalled()
-	if began := p.promise.writing.Load(); began != 0 {
-		stalled = max(stalled, time.Since(time.Unix(0, began)))
+	if began := p.promise.writing.Load(); began != nil {
+		stalled = max(stalled, time.Since(*began))
 	}
 	return stalled
 }

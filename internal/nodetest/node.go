@@ -2,6 +2,7 @@ package nodetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,8 @@ type Options struct {
 	Name        string
 	Faults      string // content of SKEIN_FAULT, see package fault
 	Args        []string
+	Env         []string
+	Binary      string // given by Build; what Main has built
 }
 
 // small makes log segments, checkpoints and memory small, so that rolls, checkpoints and spills are frequent.
@@ -128,8 +131,8 @@ func Router(t testing.TB, cluster []string, args ...string) *Node {
 
 func launch(t testing.TB, o Options, args []string) *Node {
 	t.Helper()
-	command := exec.Command(binary, args...)
-	command.Env = append(os.Environ(), "SKEIN_FAULT="+o.Faults)
+	command := exec.Command(cmp.Or(o.Binary, binary), args...)
+	command.Env = append(append(os.Environ(), "SKEIN_FAULT="+o.Faults), o.Env...)
 	command.SysProcAttr = child.Attributes()
 	n := &Node{Options: o, Ended: make(chan struct{})}
 	command.Stdout, command.Stderr = &n.log, &n.log

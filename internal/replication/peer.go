@@ -55,7 +55,7 @@ type Peer struct {
 
 	damaged chan damage
 
-	receivedAwaited, appliedAwaited atomic.Int64 // when somebody last waited for it, ns of time.Now
+	receivedAwaited, appliedAwaited atomic.Int64 // until when it counts as waited for, ns since began; 0: nobody has
 
 	senders  atomic.Pointer[[]*sender] // those that stream, for progressed
 	receiver atomic.Pointer[receiver]  // of the present Follow
@@ -256,21 +256,21 @@ func nudge(c chan struct{}) {
 // awaits gives the flags for acks that somebody waits for, or did a moment ago.
 func (p *Peer) awaits(now time.Time) (flags uint8) {
 	received, applied := p.pipeline.Awaits()
-	if sticky(&p.receivedAwaited, received, now) {
+	if sticky(&p.receivedAwaited, received, now.Sub(p.began)) {
 		flags |= flagAwaitsReceived
 	}
-	if sticky(&p.appliedAwaited, applied, now) {
+	if sticky(&p.appliedAwaited, applied, now.Sub(p.began)) {
 		flags |= flagAwaitsApplied
 	}
 	return flags
 }
 
-func sticky(last *atomic.Int64, on bool, now time.Time) bool {
+func sticky(till *atomic.Int64, on bool, now time.Duration) bool {
 	if on {
-		last.Store(now.UnixNano())
+		till.Store(int64(now + stickyAwait))
 		return true
 	}
-	return now.UnixNano()-last.Load() < int64(stickyAwait)
+	return int64(now) < till.Load()
 }
 
 // appliedIsAwaited says whether a client waits, or waited lately, until followers show its commit.

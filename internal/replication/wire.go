@@ -55,8 +55,9 @@ type wire struct {
 	next  uint32 // number of the frame to be read
 	body  []byte
 
-	heard atomic.Int64 // when the last whole frame came in, in nanoseconds of time.Now
-	sent  atomic.Int64 // bytes
+	opened time.Time
+	heard  atomic.Int64 // when the last whole frame came in: nanoseconds since opened, which no change of the wall clock alters
+	sent   atomic.Int64 // bytes
 
 	// turn is taken for one frame's write, so that frames do not mix. It is a channel and no mutex because
 	// it is held across I/O: virtual time stands still while somebody waits for a mutex.
@@ -66,7 +67,7 @@ type wire struct {
 }
 
 func newWire(conn net.Conn, timeout time.Duration) *wire {
-	w := &wire{conn: conn, timeout: timeout, limit: maxStranger, turn: make(chan struct{}, 1)}
+	w := &wire{conn: conn, opened: time.Now(), timeout: timeout, limit: maxStranger, turn: make(chan struct{}, 1)}
 	w.in = bufio.NewReaderSize(&patientReader{w}, 4<<10)
 	return w
 }
@@ -120,7 +121,7 @@ func (w *wire) read() (message, error) {
 		return message{}, errDamagedFrame
 	}
 	w.next++
-	w.heard.Store(time.Now().UnixNano())
+	w.heard.Store(int64(time.Since(w.opened)))
 	return message{kind: kind(h[4]), flags: h[5], epoch: history.Epoch(le.Uint64(h[16:])), payload: b}, nil
 }
 
@@ -203,7 +204,7 @@ func (w *wire) send(b []byte) error {
 
 // silence is for how long nothing has come in.
 func (w *wire) silence(now time.Time) time.Duration {
-	return now.Sub(time.Unix(0, w.heard.Load()))
+	return now.Sub(w.opened) - time.Duration(w.heard.Load())
 }
 
 func (w *wire) close() error { return w.conn.Close() }
