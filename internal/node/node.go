@@ -407,7 +407,10 @@ func (n *Node) fetchFrom(ctx context.Context, progress *copying) (done bool, err
 			return true, err
 		}
 		l := n.link()
-		_, err := l.Fetch(fetching, from, n.options.Dir, replication.FetchOptions{NotBelow: n.seen, Reread: n.reread, SegmentBytes: n.options.SegmentBytes, Progress: progress.set})
+		source := upstream(duty)
+		_, err := l.Fetch(fetching, from, n.options.Dir, replication.FetchOptions{
+			Node: source.Node, Disk: source.Disk, Under: source.Shows.Epoch, NotBelow: n.seen, Reread: n.reread, SegmentBytes: n.options.SegmentBytes, Progress: progress.set,
+		})
 		if err == nil || n.control.Load() == nil && fetching.Err() == nil {
 			return true, err
 		}

@@ -44,6 +44,10 @@ func rate(done int64, since, now time.Time) int64 {
 
 // FetchOptions of a Fetch.
 type FetchOptions struct {
+	// Node and Disk are who has to answer at the address, "" for anybody of the cluster, and Under is the epoch that it must have begun: one
+	// that was replaced, and does not know it, would give what the cluster does not have.
+	Node, Disk string
+	Under      history.Epoch
 	// NotBelow is the position up to which this node's readers have seen; a snapshot of the same history
 	// that does not reach it is refused until the source has come further.
 	NotBelow history.Position
@@ -102,11 +106,14 @@ type fetch struct {
 func (l *Link) fetchOnce(ctx context.Context, address, dir string, o FetchOptions) (at history.Position, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, _, err := l.dial(ctx, address, toFetch)
+	w, who, err := l.dial(ctx, address, toFetch)
 	if err != nil {
 		return at, fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = w.close() }()
+	if err := who.is(o.Node, o.Disk); err != nil {
+		return at, err
+	}
 	w.timeout = snapshotPatience * l.Timeout
 	f := &fetch{link: l, w: w, dir: dir, options: o, since: time.Now()}
 	if err := w.write(kindSnapshotWanted, 0, 0); err != nil {
@@ -118,6 +125,9 @@ func (l *Link) fetchOnce(ctx context.Context, address, dir string, o FetchOption
 	}
 	if f.head, err = decodeSnapshotHead(m.payload); err != nil {
 		return at, err
+	}
+	if m.epoch < o.Under {
+		return at, fmt.Errorf("%w: it is in epoch %d, not yet in %d", errNotYet, m.epoch, o.Under)
 	}
 	if f.head.At.Less(o.NotBelow) {
 		return at, fmt.Errorf("%w: it is at %s, this node at %s", errOlderSnapshot, f.head.At, o.NotBelow)

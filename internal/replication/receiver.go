@@ -74,6 +74,14 @@ var (
 	errNotYet = errors.New("the upstream does not have yet what the cluster said that it has")
 )
 
+// is says whether it is the node and the disk that are expected, "" for any.
+func (i Identity) is(node, disk string) error {
+	if node == "" || i.Node == node && i.Disk == disk {
+		return nil
+	}
+	return fmt.Errorf("%w: %s, with node id %s and disk id %s", errOther, i.Name, i.Node, i.Disk)
+}
+
 // Follow copies the log of an upstream until ctx is done, and connects again whenever that fails. It ends with
 // *NeedSnapshot, with a *Refused that is not temporary, or with what made this node's own log fail.
 func (p *Peer) Follow(ctx context.Context, u Upstream) error {
@@ -156,8 +164,8 @@ func (p *Peer) followOnce(ctx context.Context, u Upstream) (streamed bool, err e
 		return false, fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = w.close() }()
-	if u.Node != "" && (who.Node != u.Node || who.Disk != u.Disk) {
-		return false, fmt.Errorf("%w: %s, with node id %s and disk id %s", errOther, who.Name, who.Node, who.Disk)
+	if err := who.is(u.Node, u.Disk); err != nil {
+		return false, err
 	}
 	r := &receiver{peer: p, w: w, under: u.Under, shows: u.Shows, pid: p.pid(), poke: make(chan struct{}, 1)}
 	if err := r.agree(); err != nil {

@@ -233,7 +233,8 @@ func (p *Peer) ship(ctx context.Context, w *wire, who Identity) error {
 	p.shipping(s, true)
 	defer p.shipping(s, false)
 	p.Logger.Info("sending a snapshot", "name", who.Name, "at", head.At, "bytes", s.total.Load())
-	if err := w.write(kindSnapshot, 0, head.At.Epoch, head.encode()); err != nil {
+	// The frame's epoch is the one that this node's log has come to, which nobody may have acknowledged yet.
+	if err := w.write(kindSnapshot, 0, p.pipeline.Log().Head().Epoch, head.encode()); err != nil {
 		return err
 	}
 	if err := s.answer(image); err != nil {

@@ -269,6 +269,31 @@ func TestSnapshotOlderThanWhatReadersSawWaits(t *testing.T) { // C05
 	})
 }
 
+// A copy is taken from the node that the cluster has named, and once that has begun its epoch. What is at an address may be another node, the
+// same with an old disk put in its place, or one that was replaced and does not know it.
+func TestSnapshotIsOfTheNodeThatWasNamed(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := trimmed(t, n)
+		defer a.stop(true)
+		l := n.link("b")
+		l.setDefaults()
+		own := n.link("a").Identity
+		for name, one := range map[string]struct {
+			o    FetchOptions
+			want error
+		}{
+			"another node":  {FetchOptions{Node: "another", Disk: own.Disk}, errOther},
+			"another disk":  {FetchOptions{Node: own.Node, Disk: "another"}, errOther},
+			"an old epoch":  {FetchOptions{Node: own.Node, Disk: own.Disk, Under: a.Epoch() + 1}, errNotYet},
+			"the right one": {FetchOptions{Node: own.Node, Disk: own.Disk, Under: a.Epoch(), SegmentBytes: testSegment}, nil},
+		} {
+			if _, err := l.fetchOnce(t.Context(), "a", dirOf(t, "b"), one.o); !errors.Is(err, one.want) || one.want == nil && err != nil {
+				t.Errorf("%s: %v, want %v", name, err, one.want)
+			}
+		}
+	})
+}
+
 func TestSlotKeepsTheLogForAFollowerThatIsAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {
 		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})
