@@ -168,7 +168,7 @@ func (c Command) rejoin(d *decision, old, m Member) error {
 		return fmt.Errorf("there is another node %s: choose another name", m.Name)
 	}
 	now := old
-	now.Disk, now.Name, now.PeerAddr, now.PGAddr, now.Leaving = m.Disk, m.Name, m.PeerAddr, m.PGAddr, false
+	now.Disk, now.Name, now.PeerAddr, now.PGAddr = m.Disk, m.Name, m.PeerAddr, m.PGAddr // one that is leaving leaves wherever it is
 	if now == old {
 		return nil
 	}
