@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -181,15 +182,23 @@ func (t *term) PauseApply(pause bool) {
 	}
 }
 
-// Verify compares every database with the same one on the other nodes and reads every page once.
+// Verify compares every database with the same one on the other nodes and reads every page once. In a cluster that appoints its leader
+// these are all members with data, whichever of them is asked; otherwise those that this node has to do with.
 func (t *term) Verify(ctx context.Context) ([]pgcatalog.Verified, error) {
-	found, err := t.peer.Verify(ctx)
+	var addresses []string
+	names := map[string]string{}
+	if t.ruling.members != nil {
+		for _, m := range t.ruling.members() {
+			if !m.Witness && string(m.ID) != t.node.home.Node {
+				addresses = append(addresses, m.PeerAddr)
+				names[m.PeerAddr] = m.Name
+			}
+		}
+	}
+	found, err := t.peer.Verify(ctx, addresses...)
 	var all []pgcatalog.Verified
 	for _, v := range found {
-		name := v.Name
-		if name == "" {
-			name = v.Address
-		}
+		name := cmp.Or(v.Name, names[v.Address], v.Address)
 		all = append(all, pgcatalog.Verified{
 			Node: name, NodeID: v.Node, Database: v.Database, LSN: v.LSN, Pages: v.Pages, Checksum: v.Checksum,
 			Damaged: v.Damaged, Repaired: v.Repaired, Result: v.Result, Detail: v.Detail,
