@@ -174,6 +174,9 @@ func (s *Session) hasCommitted(c *conn, token string) (found bool, err error) {
 	if s.tx.write && !s.asksForRouter() {
 		return false, sqlstate.New(sqlstate.ActiveTransaction, "skein_transaction_status cannot be asked by a transaction that writes")
 	}
+	if token == s.tx.token { // its row is there, but it is this transaction's
+		return false, nil
+	}
 	c.own = true
 	defer func() { c.own = false }()
 	exists := false
