@@ -86,7 +86,7 @@ func (a *announcer) hints() {
 		lines = append(lines,
 			[2]string{command + " status --watch" + a.argument("--url "), "who leads, what could be lost now, and what happens"},
 			[2]string{fmt.Sprintf("kill -9 %d", a.pids[a.leader()]), "the leader dies on the spot; another node leads, with every commit that was acknowledged"},
-			[2]string{command + " switchover" + a.argument("--url "), "the leadership moves in order: sessions are told to connect again"},
+			[2]string{command + " switchover" + a.argument("--url "), "the leadership moves in order: writes wait for a moment, and nobody has to connect again"},
 		)
 	} else {
 		lines = append(lines, [2]string{fmt.Sprintf("kill -9 %d", a.pids[a.nodes[0]]), "the node dies on the spot, is started again, and has every commit that was acknowledged"})
