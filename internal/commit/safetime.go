@@ -8,8 +8,12 @@ import (
 	"skein/internal/history"
 )
 
-// maxSafeTimes bounds what is remembered for readers that are behind. With more, every other one goes.
-const maxSafeTimes = 256
+const (
+	// maxSafeTimes bounds what is remembered for readers that are behind. When it is full every other one goes, and the next ones are
+	// taken at a larger distance.
+	maxSafeTimes = 256
+	safeTimeStep = time.Millisecond
+)
 
 // SafeTime says that everything which had been acknowledged to anybody in the cluster before At, by this node's clock, is at or below
 // LSN. It stays true for ever, whoever leads later.
@@ -29,6 +33,7 @@ type safeTimes struct {
 	newest SafeTime
 	seen   time.Duration // newest At whose LSN readers see; 0: none is known
 	ahead  []SafeTime
+	step   time.Duration // between two of ahead, but for the last
 }
 
 // Now is this node's clock for how old is what it knows. It is of this machine alone.
@@ -45,17 +50,23 @@ func (p *Pipeline) Vouch(t SafeTime) {
 	s.newest = t
 	s.at.Store(int64(t.At))
 	s.look(p.visible.Load())
-	for n := len(s.ahead); n > 0 && s.ahead[n-1].LSN >= t.LSN; n-- {
-		s.ahead = s.ahead[:n-1] // the new one says more
+	n := len(s.ahead)
+	for n > 0 && s.ahead[n-1].LSN >= t.LSN { // the new one says more
+		n--
 	}
-	if len(s.ahead) == maxSafeTimes {
-		half := s.ahead[:0]
-		for i := 1; i < maxSafeTimes; i += 2 {
-			half = append(half, s.ahead[i])
+	switch {
+	case n == 0:
+		s.step = safeTimeStep
+	case n > 1 && s.ahead[n-1].At-s.ahead[n-2].At < s.step:
+		n--
+	case n == maxSafeTimes:
+		n /= 2
+		for i := range n {
+			s.ahead[i] = s.ahead[2*i+1]
 		}
-		s.ahead = half
+		s.step *= 2
 	}
-	s.ahead = append(s.ahead, t)
+	s.ahead = append(s.ahead[:n], t)
 }
 
 // look forgets what readers have reached, but for the newest. The lock is held.
