@@ -304,7 +304,7 @@ func TestANodeIsAsFreshAsWhatItsReadersSee(t *testing.T) { // I7
 		f.Vouch(commit.SafeTime{LSN: f.Visible() + 1000, At: f.Now() - time.Minute})
 		is(1800*time.Millisecond, true) // what it has known for a minute is no news
 		head := a.Log().Received()
-		s.send(head - 1000)
+		s.send(head)
 		s.to.LearnCommitted(head-400, commit.AnyEpoch)
 		if err := f.Await(t.Context(), head-400); err != nil {
 			t.Fatal(err)
