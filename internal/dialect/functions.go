@@ -53,7 +53,7 @@ var results = functionResults(map[oid.OID]string{
 		pg_terminate_backend pg_relation_is_publishable pg_relation_is_updatable starts_with bool_and
 		bool_or every isfinite json_valid pg_reload_conf pg_promote pg_is_wal_replay_paused pg_is_other_temp_schema regexp_like row_security_active contains contained array_overlaps jsonb_exists jsonb_exists_any jsonb_exists_all`,
 	oid.Float8: `random cume_dist percent_rank stddev stddev_pop stddev_samp variance var_pop var_samp
-		cbrt pi degrees radians sin cos tan asin acos atan atan2 corr total julianday sinh cosh tanh date_part date_part_tz`,
+		cbrt pi degrees radians sin cos tan asin acos atan atan2 corr total julianday sinh cosh tanh date_part date_part_tz skein_staleness`,
 	oid.Numeric:      `extract extract_tz to_number div pg_wal_lsn_diff`,
 	oid.Timestamptz:  `now transaction_timestamp statement_timestamp clock_timestamp to_timestamp current_timestamp pg_postmaster_start_time pg_conf_load_time make_timestamptz timezone_utc date_trunc_tz pg_last_xact_replay_timestamp`,
 	oid.Timestamp:    `localtimestamp make_timestamp date_bin timestamptz_local`,

@@ -37,6 +37,9 @@ func (t *term) Node() pgcatalog.Node {
 	return n
 }
 
+// Staleness is the node's, as its router knows it.
+func (t *term) Staleness() (time.Duration, bool) { return t.pipeline.Staleness() }
+
 // upstream is the address of the node to copy from, "" while there is none.
 func (t *term) upstream() string {
 	duty, _ := t.node.cluster.duty()

@@ -27,6 +27,7 @@ func replicationFunctions() []function {
 		// Replayed is what a query sees: that is what those who ask want to know.
 		{"pg_last_wal_replay_lsn", 0, 0, 0, followerLSN(func(n *Node) history.LSN { return n.Visible })},
 		{"pg_last_xact_replay_timestamp", 0, 0, 0, lastReplayed},
+		{"skein_staleness", 0, 0, 0, staleness},
 		{"pg_wal_lsn_diff", 2, 2, pure, lsnDiff},
 		{"pg_lsn_add", 2, 2, pure, addLSN},
 		{"pg_lsn_sub", 2, 2, pure, subtractLSN},
@@ -78,6 +79,14 @@ func followerLSN(of func(*Node) history.LSN) func(*call) error {
 func lastReplayed(c *call) error {
 	if t := c.replication().Node().LastReplayed; c.sess().Cluster().InRecovery() && !t.IsZero() {
 		return c.returnText(formatTimestamp(micros(t)))
+	}
+	return nil
+}
+
+// staleness is in milliseconds, and NULL while it is not known.
+func staleness(c *call) error {
+	if d, ok := c.replication().Staleness(); ok {
+		return c.returnFloat(float64(d.Microseconds()) / 1000)
 	}
 	return nil
 }

@@ -27,6 +27,9 @@ type Replication interface {
 	// Receiver is this node's own connection to its upstream; false when it has none to look for.
 	Receiver() (Receiver, bool)
 	Slots() []Slot
+	// Staleness says how long ago it was that everything acknowledged by then, anywhere in the cluster, is visible here; false if
+	// that is not known.
+	Staleness() (time.Duration, bool)
 	// AtRisk is what would be lost if this leader died now; zero on a follower.
 	AtRisk() AtRisk
 
@@ -194,6 +197,7 @@ func (a alone) Node() Node {
 func (alone) Replicas() []Replica                          { return nil }
 func (alone) Receiver() (Receiver, bool)                   { return Receiver{}, false }
 func (alone) Slots() []Slot                                { return nil }
+func (a alone) Staleness() (time.Duration, bool)           { return 0, !a.cluster.InRecovery() }
 func (alone) AtRisk() AtRisk                               { return AtRisk{} }
 func (alone) CreateSlot(string, bool) (history.LSN, error) { return 0, ErrNoReplication }
 func (alone) DropSlot(string) error                        { return ErrNoSlot }

@@ -22,13 +22,17 @@ type fakeReplication struct {
 	risk     AtRisk
 	verified []Verified
 	slotErr  error
+	stale    time.Duration // negative: not known
 	done     []string
 	begun    func() // called by Verify
 }
 
-func (r *fakeReplication) Node() Node            { return r.node }
-func (r *fakeReplication) Replicas() []Replica   { return r.replicas }
-func (r *fakeReplication) Slots() []Slot         { return r.slots }
+func (r *fakeReplication) Node() Node          { return r.node }
+func (r *fakeReplication) Replicas() []Replica { return r.replicas }
+func (r *fakeReplication) Slots() []Slot       { return r.slots }
+func (r *fakeReplication) Staleness() (time.Duration, bool) {
+	return r.stale, r.stale >= 0
+}
 func (r *fakeReplication) AtRisk() AtRisk        { return r.risk }
 func (r *fakeReplication) DropSlot(string) error { return r.slotErr }
 func (r *fakeReplication) Receiver() (Receiver, bool) {
@@ -197,6 +201,10 @@ func TestPositionsOfAFollower(t *testing.T) {
 	r := &fakeReplication{node: Node{Role: Follower, Upstream: "127.0.0.1:7432", Epoch: 3, Head: 12, Flushed: 11, Committed: 10, Applied: 9, Visible: 8, LastReplayed: noon, Pause: NotPaused, Mode: "asynchronous"}}
 	query, refused, _ := replicated(t, r, true)
 	query("SELECT pg_is_in_recovery(), pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp()", "1|0/B|0/8|2024-02-29 12:00:00.25")
+	r.stale = 12345 * time.Microsecond
+	query("SELECT skein_staleness()", "12.345")
+	r.stale = -1
+	query("SELECT skein_staleness()", "NULL")
 	for _, f := range []string{"pg_current_wal_lsn", "pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn"} {
 		refused("SELECT "+f+"()", "55000", "recovery is in progress")
 	}
