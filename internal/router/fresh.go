@@ -23,7 +23,7 @@ type reads struct {
 // freshen waits until a read here keeps what the session was promised. It is false if this node does not get there in time:
 // then the leader is asked.
 func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, error) {
-	if s.here.Standing() || !s.readsData(kind, body) {
+	if s.here.Standing() || s.here.Status() == 'E' || !s.readsData(kind, body) {
 		return true, nil
 	}
 	if fresh, err := s.locate(ctx); !fresh {
@@ -70,7 +70,11 @@ func (s *Session) readsData(kind byte, body []byte) bool {
 // readsTables says whether a statement reads more than the catalog.
 func readsTables(st *dialect.Statement) bool {
 	switch {
-	case st == nil || local(st.Kind):
+	case st == nil:
+		return false
+	case st.Kind == dialect.DeclareCursor || st.Kind == dialect.Fetch: // the first of a block chooses its state
+		return true
+	case local(st.Kind):
 		return false
 	case st.Kind == dialect.Explain:
 		return st.Explain.Analyze && readsTables(st.Explain.Query)

@@ -194,7 +194,7 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		if err != nil {
 			return true, s.fail(kind, err)
 		}
-		if !fresh && c.ran {
+		if !fresh && !s.unblock() {
 			return true, s.fail(kind, errFallenBehind)
 		}
 		if !fresh {
@@ -209,6 +209,22 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 // errMixed: the implicit transaction has read on this node already.
 var errMixed = sqlstate.New(sqlstate.FeatureNotSupported, "a pipeline that has begun by reading on a follower cannot write").
 	WithHint("Begin it with BEGIN, or send Sync before the write.")
+
+// unblock gives up the block that has begun here, if there is one, so that it can begin anew at the leader. It is false if something
+// has been read in it, or in the pipeline.
+func (s *Session) unblock() bool {
+	switch {
+	case s.cycle.ran:
+		return false
+	case s.here.Status() == 'I':
+		return true
+	case !s.here.Untouched() || len(s.opening) == 0:
+		return false
+	}
+	s.reopen = true
+	s.here.Abandon()
+	return true
+}
 
 // errFallenBehind: the pipeline cannot be moved to the leader in its middle.
 var errFallenBehind = sqlstate.New(sqlstate.SerializationFailure, "this node cannot be as new as the rest of the pipeline must be").
@@ -230,8 +246,9 @@ func (s *Session) belongsAway(kind byte, body []byte) bool {
 		s.notes(kind, body)
 		return true
 	}
-	if s.here.Status() != 'I' {
-		return false // a block that only reads, or has failed
+	if s.here.Status() != 'I' { // a block that only reads, or has failed
+		s.notes(kind, body)
+		return false
 	}
 	away := s.notes(kind, body) || s.away != nil && s.away.held != "" && s.discards(kind, body)
 	if !away && kind == 'P' && !s.cycle.ran && len(s.cycle.raw) == 0 {
