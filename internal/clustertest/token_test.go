@@ -62,7 +62,11 @@ func (n *namer) try(ctx context.Context, number int64) bool {
 		} else {
 			n.failed.Store(&err)
 		}
-		n.leave()
+		if n.conn.IsClosed() || n.random.IntN(2) == 0 {
+			n.leave()
+		} else if _, err := n.conn.Exec(ctx, "ROLLBACK").ReadAll(); err != nil { // of a block, if there is one
+			n.leave()
+		}
 		return done
 	}
 	return true

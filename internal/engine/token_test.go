@@ -177,3 +177,22 @@ func forget(t *testing.T, dir string, bytes int64) {
 		t.Fatal(err)
 	}
 }
+
+func TestThatAClientHearsItsPositionCostsNothingButTheText(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	defer c.Close(t.Context())
+	if code, _ := run(t, c, "CREATE TABLE t (n int)"); code != "" {
+		t.Fatal(code)
+	}
+	r.engine.mu.RLock()
+	s := r.engine.sessions[c.PID()]
+	r.engine.mu.RUnlock()
+	lsn := r.pipeline.Visible()
+	if n := testing.AllocsPerRun(20, func() { lsn++; s.committed(lsn, "") }); n > 1 {
+		t.Errorf("it allocates %v times", n)
+	}
+	if want := fmt.Sprintf("%s@1-01000000", lsn.PgLSN()); s.Setting("skein.last_commit") != want {
+		t.Errorf("the position is %s, not %s", s.Setting("skein.last_commit"), want)
+	}
+}
