@@ -493,8 +493,10 @@ func (s *Session) parameter(l *link, name, value string) {
 		return
 	}
 	if name == lastCommit {
-		s.reads.wrote = time.Now()
-		s.here.Told(name, value)
+		if !s.forgets(l, value) {
+			s.reads.wrote = time.Now()
+			s.here.Told(name, value)
+		}
 		return
 	}
 	same := l.changes == s.here.Changes()

@@ -45,25 +45,44 @@ var (
 const dialTime = time.Second
 
 // raisePrefix is what a router process tells the node that it reads on, as a query that is no SQL; an LSN follows, which that session's
-// reads are to see.
+// reads are to see, and its last commit, if there is one.
 const raisePrefix = "\x01see "
 
-// raise has the reads there see what the session has seen.
+// raise has the reads there see what the session has seen and committed.
 func (l *link) raise(here *engine.Session) {
-	if floor := here.Floor(); l.place != nil && floor > l.floor {
-		l.floor = floor
-		l.query(raisePrefix + floor.PgLSN())
+	if l.place == nil {
+		return
+	}
+	floor, commit := here.Floor(), here.Setting(lastCommit)
+	if floor > l.floor || commit != l.commit {
+		l.floor, l.commit = max(floor, l.floor), commit
+		l.query(raisePrefix + floor.PgLSN() + " " + commit)
 	}
 }
 
 // raised takes such a query.
 func (s *Session) raised(body []byte) bool {
-	lsn, ok := strings.CutPrefix(text(body), raisePrefix)
+	said, ok := strings.CutPrefix(text(body), raisePrefix)
 	if !ok || s.Status() != 'I' {
 		return false
 	}
+	lsn, commit, _ := strings.Cut(said, " ")
 	if lsn, err := history.ParseLSN(lsn); err == nil {
 		s.here.Raise(lsn)
+	}
+	s.here.Told(lastCommit, commit)
+	return true
+}
+
+// forgets notices that the node which is read has looked for the session's last commit and not found it.
+func (s *Session) forgets(l *link, commit string) bool {
+	if l.place == nil {
+		return false
+	}
+	if l.commit = commit; commit == "" {
+		l.floor = 0
+		s.here.Forget()
+		s.here.Told(lastCommit, "")
 	}
 	return true
 }
@@ -166,7 +185,8 @@ func (s *Session) keeps(kind byte, st *dialect.Statement) bool {
 	case dialect.Discard:
 		s.front.untidy = true
 		l := s.leaderLink()
-		return l == nil || l.held == ""
+		s.cycle.refused = s.cycle.refused || l != nil && l.held != "" // it is for the leader
+		return !s.cycle.refused
 	case dialect.Set, dialect.Reset, dialect.SetTransaction, dialect.Commit, dialect.Rollback, dialect.Listen, dialect.Unlisten, dialect.Notify:
 		return kind == 'Q'
 	case dialect.Show:
@@ -312,7 +332,9 @@ func (s *Session) turnedDown(l *link) error {
 // failed has the node looked at of which a link has failed.
 func (s *Session) failed(err error) {
 	var lost *lostError
-	if l := s.away; l.place != nil && errors.As(err, &lost) {
+	if l := s.away; l.place != nil && l.cancel == nil {
+		l.place.Failed()
+	} else if l.place != nil && errors.As(err, &lost) {
 		l.place.Check()
 	} else if p := s.router.options.Pool; p != nil {
 		p.Refresh()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"strings"
 
 	"skein/internal/engine"
 	"skein/internal/history"
@@ -29,6 +30,8 @@ type link struct {
 	changes  int                        // engine.Session.Changes of that
 	due      []due                      // answers, in order
 	floor    history.LSN                // that the other side keeps to
+	commit   string                     // the last that the other side knows of
+	plain    bool                       // it began as the client did, so RESET means the same there
 }
 
 // due is an answer that is awaited.
@@ -101,7 +104,7 @@ func (s *Session) open(l *link, up *pgwire.Upstream, named bool) {
 	l.settings, l.changes = own, s.here.Changes()
 	if s.router.options.Pool != nil {
 		own = maps.Clone(s.start.Params) // what they mean, and what the client has set since, is kept apart: RESET asks for it
-		l.settings, l.changes = s.front.began, -1
+		l.settings, l.changes, l.plain = s.front.began, -1, true
 	}
 	if !named {
 		delete(own, tokenParameter)
@@ -197,7 +200,11 @@ func (l *link) set(here *engine.Session) {
 		l.query("SELECT pg_catalog.set_config(" + literal(name) + ", " + literal(value) + ", false)")
 	}
 	for name := range l.settings {
-		if _, ok := now[name]; !ok {
+		switch _, ok := now[name]; {
+		case ok:
+		case l.plain:
+			l.query(`RESET "` + strings.ReplaceAll(name, `"`, `""`) + `"`)
+		default:
 			l.query("SELECT pg_catalog.set_config(" + literal(name) + ", " + literal(here.Setting(name)) + ", false)")
 		}
 	}
