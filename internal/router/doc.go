@@ -12,5 +12,7 @@
 // left whole, or a node that did not lead has said so, or it stood in a block without its COMMIT. Otherwise the client is told that the
 // outcome is unknown.
 //
+// In a process without data, which stands in front of a cluster, here is a session of a hollow engine, and there are two links: see front.
+//
 // A session is used from its connection's goroutine, but for Cancel. Nothing survives the process.
 package router
