@@ -26,26 +26,21 @@ func (p *Pool) Enter(moving bool) (*Place, bool) {
 	return p.enter(Choose(p.view(), p.rule(), p.turn, moving), moving)
 }
 
-// EnterAny does so too, and where nobody else can be read gives one at the leader: for a session that begins.
+// EnterAny does so too, and where nobody can be read gives one at the leader, or else wherever somebody answers: for a session that
+// begins.
 func (p *Pool) EnterAny() (*Place, bool) {
 	if place, ok := p.Enter(false); ok {
 		return place, true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	best := -1
 	for i, n := range p.view() {
-		if n.Up && n.Data {
-			if n.Leads {
-				return p.enter(i, false)
-			}
+		if n.Up && n.Data && !n.Suspect && (best < 0 || n.Leads) {
+			best = i
 		}
 	}
-	for i, n := range p.view() {
-		if n.Up && n.Data {
-			return p.enter(i, false)
-		}
-	}
-	return nil, false
+	return p.enter(best, false)
 }
 
 func (p *Pool) enter(i int, moving bool) (*Place, bool) {
