@@ -107,10 +107,11 @@ func (s *Session) mark() mark {
 	return mark{written: s.out.Written(), answered: c.answered, ran: c.ran, noted: len(c.noted)}
 }
 
-// rewind takes back what the client has been answered since, if nothing of it has left.
+// rewind takes back what the client has been answered since, if nothing of it has left. Rows and the end of a statement may be taken back, as
+// long as only the end of the cycle commits; never an error, which may be that the outcome is unknown.
 func (s *Session) rewind(to mark) {
 	c := &s.cycle
-	if !s.out.Rewind(to.written) {
+	if c.erred || !c.plain || !s.out.Rewind(to.written) {
 		return
 	}
 	for _, name := range c.noted[to.noted:] {
@@ -154,6 +155,10 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	switch {
 	case errors.As(err, &fatal):
 		return fatal.last
+	case c.erred: // the client has heard of an error, and of no other one
+		if (open || c.began != 'I') && !c.commits {
+			s.here.Block()
+		}
 	case errors.Is(err, errTurnedDown):
 		told = errMixed
 	case s.front.reads && errors.As(err, &lost):
@@ -178,11 +183,15 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	}
 	s.opening = s.opening[:0]
 	c.away = false
-	if err := s.fail(c.last, told); err != nil {
-		return err
+	if told == nil {
+		err = s.failing(c.last)
+	} else {
+		err = s.fail(c.last, told)
 	}
-	s.here.Rest(false)
-	return nil
+	if err == nil {
+		s.here.Rest(false)
+	}
+	return err
 }
 
 // attempt sends the cycle's messages from the first on that was not sent, and reads until all of them are answered.
@@ -523,7 +532,7 @@ func (s *Session) refusal(l *link, d *due, body []byte) error {
 		return &fatalError{&e.Error}
 	}
 	if !d.hidden {
-		s.cycle.ran = true
+		s.cycle.ran, s.cycle.erred = true, true
 		if err := s.out.Pass('E', body); err != nil {
 			return err
 		}

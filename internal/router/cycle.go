@@ -15,6 +15,7 @@ type cycle struct {
 	long     bool     // it was too much to be kept
 	answered int      // how many of its messages have been answered
 	ran      bool     // rows, or the end of a statement, are among the answers
+	erred    bool     // an error is
 	away     bool     // it runs there
 	refused  bool     // a node on which it was to read has turned it down
 	again    bool     // or here, from the beginning: the engine was changed in its middle
@@ -31,10 +32,11 @@ type cycle struct {
 	reads   bool   // tables
 	why     string // it runs where it does
 	opening bool   // there is nothing in it but BEGIN
+	plain   bool   // nothing in it commits but its end
 }
 
 func (c *cycle) reset(status byte) {
-	*c = cycle{raw: c.raw[:0], began: status, opening: true}
+	*c = cycle{raw: c.raw[:0], began: status, opening: true, plain: true}
 	if cap(c.raw) > maxKept {
 		c.raw = nil
 	}
@@ -57,6 +59,7 @@ func (c *cycle) note(st *dialect.Statement, writes bool) {
 	c.writes = c.writes || writes
 	if st != nil {
 		c.reads = c.reads || readsTables(st)
+		c.plain = c.plain && (st.Kind == dialect.Select || st.Kind == dialect.Insert || st.Kind == dialect.Update || st.Kind == dialect.Delete)
 		c.commits = c.commits || st.Kind == dialect.Commit || st.Kind == dialect.Rollback
 		c.opening = c.opening && opens(st.Kind)
 	}

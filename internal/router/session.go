@@ -370,6 +370,11 @@ func (s *Session) fail(kind byte, err error) error {
 	if err := s.out.Report(err); err != nil {
 		return err
 	}
+	return s.failing(kind)
+}
+
+// failing goes on after an error that the client has been told.
+func (s *Session) failing(kind byte) error {
 	s.here.Fail()
 	if kind == 'Q' || kind == 'S' {
 		return s.ready(context.WithoutCancel(context.Background()))
