@@ -293,6 +293,22 @@ func TestFailover_G01_OneIsAhead(t *testing.T) {
 	e.end(true)
 }
 
+// P1: a leader that is well is replaced by order, in the middle of its work. What it acknowledges until it has promised not to, the next one has.
+func TestFailover_P1_ByHandUnderLoad(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	for range 4 {
+		old, since := e.lead(), e.claims.Since()
+		next := e.others(old)[0]
+		next.query("SELECT skein_failover('" + next.name + "')")
+		e.progressFrom(since)
+		e.progress(20)
+		e.caughtUp()
+	}
+	e.end(true)
+}
+
 // G04: a leader dies as soon as it is one.
 func TestFailover_G04_Double(t *testing.T) {
 	t.Parallel()

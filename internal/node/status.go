@@ -24,7 +24,8 @@ func (t *term) Node() pgcatalog.Node {
 		Head: p.Log().Received(), Flushed: p.Log().Flushed.Load(), Committed: p.Committed(), Applied: p.Applied(), Visible: p.Visible(),
 		Mode: t.mode(), AcknowledgedAlone: p.AcknowledgedAlone(), Pause: pgcatalog.NotPaused, LogBytes: p.Log().BytesSince(p.Log().First() - 1),
 	}
-	if p.Leading() {
+	if leads := p.Leads(); leads != 0 {
+		n.Epoch = leads // it may have begun since
 		return n
 	}
 	n.Role, n.Upstream, n.LastReplayed, n.ApplyDelay = pgcatalog.Follower, t.upstream(), p.AppliedAt(), p.ApplyDelay()

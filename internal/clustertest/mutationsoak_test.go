@@ -1,0 +1,61 @@
+//go:build soak
+
+package clustertest
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"skein/internal/nodetest"
+)
+
+// TestSoakMutations breaks, one after the other, the rules that nothing acknowledged is lost by, in the whole process: one of these tests must
+// notice each.
+func TestSoakMutations(t *testing.T) {
+	for _, mutation := range []struct {
+		name, test string
+		patches    []nodetest.Patch
+	}{
+		{"acknowledge before flush", "TestOutage_A18_DiskOfTheFollowerHangs", []nodetest.Patch{{
+			File: "internal/replication/receiver.go",
+			Old:  "	flushed := pipeline.Log().Flushed.Load()\n	received := flushed\n",
+			New:  "	flushed := pipeline.Log().Received()\n	received := flushed\n",
+		}}},
+		// The state that asks for a promise is answered as if it was made, and everything goes on as it was.
+		{"no seal", "TestFailover_P1_ByHandUnderLoad", []nodetest.Patch{{
+			File: "internal/node/report.go",
+			Old:  "	r.Promise, r.Stalled, r.Tainted = p.Promised(), p.Stalled(), p.Tainted()\n",
+			New:  "	r.Promise, r.Stalled, r.Tainted = p.Promised(), p.Stalled(), p.Tainted()\n	if d, _ := a.duty(); d.Epoch > r.Promise {\n		r.Promise = d.Epoch\n	}\n",
+		}, {
+			File: "internal/node/roles.go",
+			Old:  "	if d.Epoch > t.pipeline.Promised() {\n",
+			New:  "	if d.Epoch > t.pipeline.Promised() && d.Role == failover.Wait {\n		return nil\n	}\n	if d.Epoch > t.pipeline.Promised() {\n",
+		}}},
+		{"no chain", "TestLeader_RestoredFromAnOlderCopy", []nodetest.Patch{{
+			File: "internal/replication/decide.go",
+			Old:  "		case err == nil && mine == theirs:\n",
+			New:  "		case err == nil && mine.Epoch == theirs.Epoch:\n",
+		}, {
+			File: "internal/replog/thread.go",
+			Old:  "		return f.chain == t.head.Chain && f.epoch >= t.head.Epoch\n",
+			New:  "		return f.epoch >= t.head.Epoch\n",
+		}}},
+	} {
+		t.Run(mutation.name, func(t *testing.T) {
+			binary := nodetest.Build(t, mutation.patches...)
+			command := exec.Command(os.Args[0], "-test.run", "^"+mutation.test+"$", "-test.v")
+			command.Env = append(os.Environ(), "NODETEST_BINARY="+binary)
+			out, err := command.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "--- FAIL: "+mutation.test) {
+				t.Fatalf("%s does not notice (%v):\n%s", mutation.test, err, out)
+			}
+			for line := range strings.Lines(string(out)) {
+				if strings.Contains(line, "_test.go:") && !strings.Contains(line, "SEED") {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+		})
+	}
+}
