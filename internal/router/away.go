@@ -80,6 +80,10 @@ func (s *Session) exchange(ctx context.Context) error {
 			s.failed(err)
 			s.drop()
 		}
+		if errors.Is(err, errLeaving) { // connect finds the next engine
+			s.cycle.sent = 0
+			continue
+		}
 		settled, repeat, failed := s.resolve(ctx, err, deadline)
 		if settled {
 			return failed

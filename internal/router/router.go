@@ -84,6 +84,10 @@ func (r *Router) Enter(e *engine.Engine) {
 	close(r.entered)
 }
 
+// errLeaving interrupts what runs in an engine that is about to close. What only waits goes on in the next.
+var errLeaving = sqlstate.New(sqlstate.SerializationFailure, "the statement was interrupted: this node has ceased to lead").
+	WithHint("Repeat it.")
+
 // Leave has no session use the engine any more when it returns. Clients stay, and what they send waits for the next Enter, but for
 // those with something that cannot be taken along: they get why. Statements that run have until grace is over; after that they
 // are interrupted, and clients who do not take their answers are sent away.
@@ -109,7 +113,7 @@ func (r *Router) Leave(grace time.Duration, why *sqlstate.Error) {
 		}
 		for _, s := range attached {
 			if rounds++; rounds <= len(attached) {
-				s.interrupt(why)
+				s.interrupt(errLeaving)
 			} else {
 				s.out.Terminate(why)
 			}

@@ -191,6 +191,9 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		}
 	case 'Q', 'E':
 		fresh, err := s.freshen(ctx, kind, body)
+		if errors.Is(err, errLeaving) {
+			return s.Take(ctx, kind, body)
+		}
 		if err != nil {
 			return true, s.fail(kind, err)
 		}
