@@ -23,7 +23,7 @@ import (
 
 // rig is an engine on real storage behind a listener on this machine, put together as a node does it.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	options  pgwire.Options
 	tokens   int   // transaction tokens that a database remembers; 0: the engine's default
@@ -50,7 +50,7 @@ type rig struct {
 }
 
 // complaint fails the test: errors are logged for what must not happen, a panic above all.
-type complaint struct{ t *testing.T }
+type complaint struct{ t testing.TB }
 
 func (c complaint) Write(line []byte) (int, error) {
 	c.t.Errorf("logged: %s", line)
@@ -59,7 +59,7 @@ func (c complaint) Write(line []byte) (int, error) {
 
 var rigs atomic.Int64 // their names must differ
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	r := &rig{t: t, dir: t.TempDir()}
 	r.start()
 	t.Cleanup(func() {

@@ -102,6 +102,22 @@ func utcToLocal(t time.Time, loc *time.Location) time.Time {
 // parseDatetime reads PostgreSQL's date, time and timestamp input: ISO 8601, month names, slashed
 // month first, BC, zones and the words now, today, tomorrow, yesterday and epoch.
 func parseDatetime(s string, now time.Time, loc *time.Location) (datetime, error) {
+	if t, ok := storedTimestamp(s); ok {
+		return datetime{t: t, hasDate: true, hasTime: true}, nil
+	}
+	return parseAnyDatetime(s, now, loc)
+}
+
+// storedTimestamp reads what formatTimestamp gives for most times, since that is what most timestamps come as.
+func storedTimestamp(s string) (time.Time, bool) {
+	if len(s) < len(time.DateTime) || len(s) > len(time.DateTime)+7 || len(s) > len(time.DateTime) && s[len(time.DateTime)] != '.' {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(time.DateTime, s)
+	return t, err == nil && t.Year() > 0
+}
+
+func parseAnyDatetime(s string, now time.Time, loc *time.Location) (datetime, error) {
 	p := datetimeParser{now: now, loc: loc, year: noField, month: noField, day: noField}
 	if len(s) > 128 {
 		return datetime{}, errBadDatetime
@@ -156,9 +172,9 @@ func (p *datetimeParser) word(w string, i int) error {
 		p.pm = true
 	case lower == "z" || lower == "utc" || lower == "gmt":
 		p.out.hasZone = true
-	case monthNumber(lower) > 0:
+	case !isDigit(w[0]) && monthNumber(lower) > 0:
 		p.month = monthNumber(lower)
-	case isWeekday(lower):
+	case !isDigit(w[0]) && isWeekday(lower):
 	case isDigit(w[0]) && strings.ContainsAny(w, "Tt") && len(w) > 10:
 		return p.dateWord(w)
 	case strings.Contains(w, ":"):
