@@ -315,8 +315,12 @@ func (p *Pipeline) mayApply(ctx context.Context, e *replog.Entry) error {
 			}
 			continue
 		}
-		wait := time.Until(time.UnixMicro(e.Time).Add(time.Duration(a.delay.Load())))
-		if a.delay.Load() == 0 || wait <= 0 {
+		delay := time.Duration(a.delay.Load())
+		if delay == 0 {
+			return nil
+		}
+		wait := time.Until(time.UnixMicro(e.Time).Add(delay))
+		if wait <= 0 {
 			return nil
 		}
 		p.advance()
