@@ -38,7 +38,7 @@ var layers = [][]string{
 	{"gateway", "node"},
 	{"claims"},
 	{"guarantees"},
-	{"nodetest", "shell"},
+	{"nodetest", "pgscript", "shell"},
 	{"clustertest", "console", "crashtest", "demo", "gameday"},
 }
 
