@@ -5,7 +5,6 @@ package clustertest
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -17,15 +16,8 @@ import (
 // killed, paused and wiped, links cut, held and slow, both ways and one way, for data and for control; leaders that hand over,
 // members that come and go. Every cluster ends with all checkers.
 func TestSoakElected(t *testing.T) {
-	d := 10 * time.Minute
-	if s := os.Getenv("CLUSTERTEST_TIME"); s != "" {
-		var err error
-		if d, err = time.ParseDuration(s); err != nil {
-			t.Fatal(err)
-		}
-	}
 	lives := 0
-	for end := time.Now().Add(d); time.Now().Before(end) && !t.Failed(); lives++ {
+	for end := time.Now().Add(soakTime(t)); time.Now().Before(end) && !t.Failed(); lives++ {
 		t.Run(fmt.Sprint(lives+1), func(t *testing.T) { soakElected(t, end) })
 	}
 	t.Logf("%d clusters", lives)

@@ -18,6 +18,19 @@ const long = true
 // TestSoakCluster has random faults happen to a cluster under load for as long as CLUSTERTEST_TIME says (10m):
 // processes killed, paused and wiped, connections held, cut, stranded and damaged, modes changed.
 func TestSoakCluster(t *testing.T) {
+	rounds := 0
+	for end := time.Now().Add(soakTime(t)); time.Now().Before(end); rounds++ {
+		soak(t, end)
+		if t.Failed() {
+			break
+		}
+	}
+	t.Logf("%d clusters", rounds)
+}
+
+// soakTime is how long the random faults go on.
+func soakTime(t *testing.T) time.Duration {
+	t.Helper()
 	d := 10 * time.Minute
 	if s := os.Getenv("CLUSTERTEST_TIME"); s != "" {
 		var err error
@@ -25,14 +38,7 @@ func TestSoakCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rounds := 0
-	for end := time.Now().Add(d); time.Now().Before(end); rounds++ {
-		soak(t, end)
-		if t.Failed() {
-			break
-		}
-	}
-	t.Logf("%d clusters", rounds)
+	return d
 }
 
 // soak is the life of one cluster.

@@ -76,6 +76,7 @@ type Op struct {
 	Lost    bool           // the connection ended instead of an answer
 	Hung    bool           // there was no answer within the client's patience
 	Code    string         // SQLSTATE
+	Error   string         // what the client was told, for whoever reads
 
 	ID     ID     // of a write, or the newest that a read saw
 	Number Number // that the write took, where that is known; the newest that a read saw
@@ -96,10 +97,13 @@ func (o Op) String() string {
 		what = "connect with " + o.Carried.String()
 	}
 	text := fmt.Sprintf("%s of session %d on %s, %.4f to %.4f s: %v", what, o.Session, o.Node, o.Sent.Seconds(), o.Told.Seconds(), o.Outcome)
+	if o.Block != 0 {
+		text += fmt.Sprintf(", in block %d", o.Block)
+	}
 	if o.ID != 0 || o.Number != 0 {
 		text += fmt.Sprintf(", number %d is %d", o.Number, o.ID)
 	}
-	for _, more := range []struct{ name, value string }{{"key", o.Key}, {"code", o.Code}, {"at", o.At}, {"from", o.From}} {
+	for _, more := range []struct{ name, value string }{{"key", o.Key}, {"code", o.Code}, {"at", o.At}, {"from", o.From}, {"error", o.Error}} {
 		if more.value != "" {
 			text += ", " + more.name + " " + more.value
 		}
