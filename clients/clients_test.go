@@ -54,6 +54,7 @@ func withServer(tests func() int) (code int, err error) {
 	}
 	server = n.url
 	code = tests()
+	stopCluster()
 	if err := n.end(syscall.SIGTERM); err != nil {
 		return 1, err
 	}

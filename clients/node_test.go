@@ -30,14 +30,14 @@ type node struct {
 }
 
 // startNode starts a node on a free port and returns once it lets clients in.
-func startNode(dir string) (*node, error) {
+func startNode(dir string, args ...string) (*node, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	n := &node{
 		url:     "postgres://skein@" + address + "/skein",
-		command: exec.Command(binary, "serve", "--dir", dir, "--pg-addr", address, "--trust-loopback"),
+		command: exec.Command(binary, append([]string{"serve", "--dir", dir, "--pg-addr", address, "--trust-loopback"}, args...)...),
 		ended:   make(chan error, 1),
 	}
 	n.command.Stdout, n.command.Stderr = &n.log, &n.log
