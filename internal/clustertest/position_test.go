@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"skein/internal/clustertest/proxy"
 )
 
 // A position that a client brings is waited for on every node, with or without its epoch, and nothing is shown before it is
@@ -65,4 +67,43 @@ func TestForward_APositionIsWaitedFor(t *testing.T) {
 		}
 		_ = c.Close(t.Context())
 	}
+}
+
+// What a leader has acknowledged alone, at a level that asks for no more, may be cut. Whoever waits for it is told so, on every node.
+func TestForward_APositionThatWasCut(t *testing.T) {
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	old := e.lead()
+	old.query("CREATE TABLE t (n int)")
+	c, err := pgconn.Connect(t.Context(), old.URL("skein"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := e.claims.Since()
+	e.network.Drop(proxy.Around(old.name, proxy.Everything)...)
+	if _, err := c.Exec(t.Context(), "SET synchronous_commit = local; INSERT INTO t VALUES (1)").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	lost := c.ParameterStatus("skein.last_commit")
+	if lost == "" {
+		t.Fatal("the client was not told of its position")
+	}
+	_ = c.Close(t.Context())
+	e.takesOver(old, since)
+	e.network.Heal()
+	e.progress(20)
+	e.caughtUp()
+	for _, m := range e.members {
+		for _, sql := range []string{
+			"WAIT FOR LSN '" + lost + "' WITH (TIMEOUT '60s')",
+			"WAIT FOR LSN '" + lost + "' WITH (MODE 'standby_flush', TIMEOUT '60s', NO_THROW)",
+			"SET skein.wait_for = '" + lost + "'; SELECT count(*) FROM t",
+			"BEGIN READ ONLY; SET LOCAL skein.wait_for = '" + lost + "'; SELECT count(*) FROM t; COMMIT",
+		} {
+			if _, err := m.ask(sql); sqlState(err) != "55000" {
+				t.Errorf("%s: %s: %v", m.name, sql, err)
+			}
+		}
+	}
+	e.end(true)
 }

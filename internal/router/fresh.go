@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"skein/internal/dialect"
@@ -26,13 +27,14 @@ func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, er
 	if s.here.Standing() || s.here.Status() == 'E' || !s.readsData(kind, body) {
 		return true, nil
 	}
-	if fresh, err := s.locate(ctx); !fresh {
+	want := s.wants(kind, body)
+	if fresh, err := s.locate(ctx, want.position); !fresh {
 		s.cycle.why = "this node has not reached skein.wait_for within skein.read_wait"
 		return false, err
 	}
 	c, f, here := &s.cycle, s.router.options.Fresh, s.here
 	leads := here.Leads()
-	level := here.Setting("skein.read_consistency")
+	level, key := want.level, want.key
 	if !leads {
 		if s.within() {
 			c.why = "skein.read_your_writes_window: this session has just written"
@@ -43,13 +45,12 @@ func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, er
 			return false, nil
 		}
 	}
-	key := here.Setting("skein.causality_key")
 	switch {
 	case level == "eventual" || level == "session" && key == "":
 		c.why = level + ": reads run where they arrive"
 		return true, nil
 	case level == "bounded" && key == "":
-		if age, ok := f.Staleness(); ok && age <= here.Duration("skein.max_staleness") {
+		if age, ok := f.Staleness(); ok && age <= want.staleness {
 			c.why = "bounded: within skein.max_staleness"
 			return true, nil
 		}
@@ -57,6 +58,46 @@ func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, er
 		key = "" // all there is includes what is under the key
 	}
 	return s.confirmed(ctx, key)
+}
+
+// wanted is what a session's settings ask of its reads.
+type wanted struct {
+	level, key, position string
+	staleness            time.Duration
+}
+
+// wants gives that for the first read of a message. What a text sets before it reads is not in force yet, and holds for the read.
+func (s *Session) wants(kind byte, body []byte) wanted {
+	here := s.here
+	w := wanted{
+		level: here.Setting("skein.read_consistency"), key: here.Setting("skein.causality_key"),
+		position: here.Setting("skein.wait_for"), staleness: here.Duration("skein.max_staleness"),
+	}
+	if kind != 'Q' {
+		return w
+	}
+	for _, st := range s.statements(kind, body) {
+		if readsTables(st) && st.Kind != dialect.Begin {
+			break
+		}
+		if st == nil || st.Set == nil || st.Kind != dialect.Set && st.Kind != dialect.Reset {
+			continue
+		}
+		v := st.Set
+		switch {
+		case v.Default && (v.Name == "all" || strings.HasPrefix(v.Name, "skein.")):
+			w.level = "strong" // which includes whatever it goes back to
+		case v.Name == "skein.read_consistency":
+			w.level = strings.ToLower(v.Value)
+		case v.Name == "skein.causality_key":
+			w.key = v.Value
+		case v.Name == "skein.wait_for":
+			w.position = v.Value
+		case v.Name == "skein.max_staleness":
+			w.staleness = 0 // which includes whatever it is
+		}
+	}
+	return w
 }
 
 // readsData says whether a message does: a SET, or a question about this node, must not wait for anything.
@@ -131,13 +172,12 @@ func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
 }
 
 // locate sees to the positions that the client has named: what it waits for, and what it has committed itself.
-func (s *Session) locate(ctx context.Context) (fresh bool, err error) {
+func (s *Session) locate(ctx context.Context, named string) (fresh bool, err error) {
 	if now := history.Epoch(s.router.epoch.Load()); now != s.reads.epoch {
 		if err := s.findPast(now); err != nil {
 			return false, err
 		}
 	}
-	named := s.here.Setting("skein.wait_for")
 	if named == s.reads.waitedFor {
 		return true, nil
 	}
