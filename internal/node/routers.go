@@ -44,7 +44,7 @@ func (t *term) RouterReport() pool.Report {
 	n := t.node
 	e := t.engine.Load()
 	r := pool.Report{
-		ID: n.home.Node, Name: n.name(), Serves: true, Visible: t.pipeline.Visible(), Lag: -time.Nanosecond,
+		ID: n.home.Node, Name: n.name(), Serves: t.router.Serves(), Visible: t.pipeline.Visible(), Lag: -time.Nanosecond,
 		Sessions: t.router.Sessions(), Open: e.MockSecret() != nil && e.Trusts(&net.TCPAddr{IP: net.IPv6loopback}),
 	}
 	if e.Leads() {

@@ -528,7 +528,7 @@ func (s *Session) refusal(l *link, d *due, body []byte) error {
 		return s.turnedDown(l)
 	case e.Code == sqlstate.NotLeader:
 		return errMoved
-	case e.fatal && l.place != nil && e.Code == sqlstate.AdminShutdown: // of the node, and not of the client
+	case e.fatal && l.place != nil && (e.Code == sqlstate.AdminShutdown || e.Code == sqlstate.CannotConnectNow): // the node's end, not the client's
 		return &lostError{&e.Error}
 	case e.fatal && l.cancel == nil: // there is no session yet: the client's own may go on
 		return &e.Error

@@ -216,9 +216,12 @@ func (r *Router) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Startu
 
 // connectHere opens the engine's session.
 func (s *Session) connectHere(ctx context.Context) error {
-	r := s.router
+	r, patience := s.router, connectTime
+	if s.remote {
+		patience = 0
+	}
 	for {
-		e, err := r.current(ctx, connectTime)
+		e, err := r.current(ctx, patience)
 		if err != nil {
 			return err
 		}
@@ -249,6 +252,9 @@ func (r Readers) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Startu
 	}
 	return s, nil
 }
+
+// Serves says whether there is an engine.
+func (r *Router) Serves() bool { return r.engine.Load() != nil }
 
 // Sessions counts those of the router.
 func (r *Router) Sessions() int {

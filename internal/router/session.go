@@ -71,7 +71,11 @@ func (s *Session) attach(ctx context.Context) error {
 		if s.here != nil {
 			s.detach(errNoEngine)
 		}
-		e, err := s.router.current(ctx, s.patience())
+		patience := s.patience()
+		if s.remote { // its client's router has other nodes
+			patience = 0
+		}
+		e, err := s.router.current(ctx, patience)
 		if err != nil {
 			return err
 		}
