@@ -194,6 +194,15 @@ func (s *Session) Describe(name string, fields []pgwire.Field) {
 	}
 }
 
+// Described gives the result of a prepared statement as the client was told it; false if it was not told.
+func (s *Session) Described(name string) ([]pgwire.Field, bool) {
+	p := s.statements[name]
+	if p == nil || !p.described || p.plan == nil {
+		return nil, false
+	}
+	return p.plan.fields, true
+}
+
 // Committed says whether the transaction with a token is committed, now and for ever: it waits for its turn to write, so that
 // whatever was sent before has ended, and until what it has seen is acknowledged.
 func (s *Session) Committed(ctx context.Context, token string) (bool, error) {

@@ -165,7 +165,7 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 		}
 	case errors.Is(err, errTurnedDown):
 		told = errMixed
-	case s.front.reads && errors.As(err, &lost):
+	case s.front.reads && errors.As(err, &lost) && (open || c.began != 'I' || !c.repeatable()):
 		told = errLostReader
 		if open || c.began != 'I' {
 			s.here.Block()
@@ -180,6 +180,9 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	case errors.As(err, &told):
 	case open || c.began != 'I':
 		told = errLostBlock
+	case s.front.reads:
+		told = sqlstate.New(sqlstate.CannotConnectNow, "no node has answered this read: %v", err).
+			WithHint("Try again in a moment; skein status on a node says what is wrong.")
 	default:
 		told = sqlstate.New(sqlstate.CannotConnectNow, "there is no leader to run this statement: %v", err).
 			WithDetail("Nothing of it has been done. It waited for skein.failover_wait (%v).", s.patience()).
@@ -214,6 +217,13 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 	}
 	if s.reopen {
 		s.send(s.opening, 0, len(s.opening))
+	}
+	switch told, err := s.recheck(ctx); {
+	case err != nil:
+		return err
+	case told != nil:
+		s.opening, s.reopen, c.away = s.opening[:0], false, false
+		return s.fail(c.last, told)
 	}
 	s.send(c.raw, c.sent, -1)
 	if err := l.up.Flush(); err != nil {
@@ -435,7 +445,9 @@ func (s *Session) answer(l *link, kind byte, body []byte) error {
 	if !d.ends(kind) {
 		return nil
 	}
-	if d.kind == 'D' && d.name != "" {
+	if d.kind == 'D' && d.hidden {
+		s.compare(l, d.name, fields(kind, body))
+	} else if d.kind == 'D' && d.name != "" {
 		s.here.Describe(d.name, fields(kind, body))
 	}
 	s.done(l, d, kind)
@@ -529,7 +541,7 @@ func (s *Session) refusal(l *link, d *due, body []byte) error {
 	case e.Code == sqlstate.NotLeader:
 		return errMoved
 	case e.fatal && l.place != nil && (e.Code == sqlstate.AdminShutdown || e.Code == sqlstate.CannotConnectNow): // the node's end, not the client's
-		return &lostError{&e.Error}
+		return &lostError{errors.New(e.Message)} // nothing to be told
 	case e.fatal && l.cancel == nil: // there is no session yet: the client's own may go on
 		return &e.Error
 	case e.fatal:

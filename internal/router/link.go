@@ -29,6 +29,7 @@ type link struct {
 	settings map[string]string          // as they were sent or told
 	changes  int                        // engine.Session.Changes of that
 	due      []due                      // answers, in order
+	found    error                      // what recheck has found
 	floor    history.LSN                // that the other side keeps to
 	commit   string                     // the last that the other side knows of
 	plain    bool                       // it began as the client did, so RESET means the same there
