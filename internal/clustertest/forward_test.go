@@ -36,19 +36,25 @@ func TestForward_TheSameConversations(t *testing.T) {
 				database := fmt.Sprintf("%s%d", place, i)
 				leader.query("CREATE DATABASE " + database)
 				m.await("SELECT count(*) FROM pg_database WHERE datname = '"+database+"'", "1")
-				pgscript.Play(t, filepath.Join("../engine/testdata", name+".txt"), pgscript.Options{
-					Address:    func(string) string { return m.address },
-					Parameters: map[string]string{"user": "skein", "database": database, "skein.causality_key": database},
-					Commands: map[string]func(*pgscript.Script, []string){
-						"running": func(*pgscript.Script, []string) {}, // it is cancelled until it has run
-						"queued":  untilSeveralQueue,
-						"close":   func(s *pgscript.Script, words []string) { s.Drop(words[0]) },
-					},
-					Hide: func(line string) bool { return strings.HasPrefix(line, "ParameterStatus skein.last_commit=") },
-				})
+				play(t, name, m.address, database)
 			})
 		}
 	}
+}
+
+// play has one of the engine's scripts spoken with whoever is at an address.
+func play(t *testing.T, name, address, database string) {
+	t.Helper()
+	pgscript.Play(t, filepath.Join("../engine/testdata", name+".txt"), pgscript.Options{
+		Address:    func(string) string { return address },
+		Parameters: map[string]string{"user": "skein", "database": database, "skein.causality_key": database},
+		Commands: map[string]func(*pgscript.Script, []string){
+			"running": func(*pgscript.Script, []string) {}, // it is cancelled until it has run
+			"queued":  untilSeveralQueue,
+			"close":   func(s *pgscript.Script, words []string) { s.Drop(words[0]) },
+		},
+		Hide: func(line string) bool { return strings.HasPrefix(line, "ParameterStatus skein.last_commit=") },
+	})
 }
 
 // untilSeveralQueue ends a script where the order of those who wait matters: who waits is not to be seen from outside. One that waits may

