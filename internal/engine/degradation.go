@@ -40,6 +40,13 @@ func (e *Engine) RecordRestored(ctx context.Context, first, last history.LSN, co
 	})
 }
 
+// endDegradation ends what a leader was doing alone that was lost meanwhile: whoever begins to lead waits for followers again, until that takes too
+// long. How many commits these were nobody can tell any more; at most those up to the log's end.
+func endDegradation(c *conn, head history.LSN) error {
+	return c.query("UPDATE degradations SET ended = CAST(?1 AS INTEGER), to_lsn = CAST(?2 AS INTEGER), commits = max(0, CAST(?2 AS INTEGER) - from_lsn + 1) WHERE ended = 0", nil,
+		strconv.FormatInt(time.Now().UnixMicro(), 10), lsnText(head))
+}
+
 func lsnText(lsn history.LSN) string { return strconv.FormatUint(uint64(lsn), 10) }
 
 func (e *Engine) record(ctx context.Context, fn func(*conn) error) error {

@@ -48,6 +48,21 @@ func (r *rig) promote() {
 	}
 }
 
+// A leader that went on alone is lost. Whoever leads next waits for followers again, and says so.
+func TestALeaderEndsWhatTheOneBeforeDidAlone(t *testing.T) {
+	first := newRig(t)
+	if err := first.engine.RecordDegraded(t.Context(), 2, "nobody answers"); err != nil {
+		t.Fatal(err)
+	}
+	r := newStandby(t, first)
+	r.promote()
+	c := r.dial()
+	defer func() { _ = c.Close(t.Context()) }()
+	if _, got := run(t, c, "SELECT ended IS NOT NULL AND to_lsn >= from_lsn AND commits > 0 FROM skein_degradations"); got != "t" {
+		t.Errorf("it shows %q", got)
+	}
+}
+
 func TestSessionsStayWhenTheirNodeIsPromoted(t *testing.T) {
 	first := newRig(t)
 	c := first.dial()

@@ -57,7 +57,7 @@ func (e *Engine) beginSystem(ctx context.Context) error {
 			}
 		}
 		if begun {
-			return nil
+			return endDegradation(c, base)
 		}
 		// Ids begin behind that of the system database itself.
 		if err := c.query("INSERT INTO databases VALUES (?1, ?2, ?3)", nil, fmt.Sprint(history.SystemDatabase+1), DefaultDatabase, DefaultRole); err != nil {
