@@ -18,11 +18,6 @@ func TestSoakMutations(t *testing.T) {
 		name, test string
 		patches    []nodetest.Patch
 	}{
-		{"acknowledge before flush", "TestOutage_A18_DiskOfTheFollowerHangs", []nodetest.Patch{{
-			File: "internal/replication/receiver.go",
-			Old:  "	flushed := pipeline.Log().Flushed.Load()\n	received := flushed\n",
-			New:  "	flushed := pipeline.Log().Received()\n	received := flushed\n",
-		}}},
 		// The state that asks for a promise is answered as if it was made, and everything goes on as it was.
 		{"no seal", "TestFailover_P1_ByHandUnderLoad", []nodetest.Patch{{
 			File: "internal/node/report.go",

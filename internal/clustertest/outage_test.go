@@ -245,28 +245,6 @@ func TestOutage_DiskOfTheCoordinatorHangs(t *testing.T) {
 	e.end(true)
 }
 
-// A18: the only follower that the leader reaches has everything, and its disk takes none of it. That is not acknowledged.
-func TestOutage_A18_DiskOfTheFollowerHangs(t *testing.T) {
-	t.Parallel()
-	stuck := filepath.Join(t.TempDir(), "stuck")
-	e := newElected(t, 3, "ANY 1 (*)", "log.write=hang:"+stuck+"*")
-	e.load()
-	old := e.lead()
-	hangs, away := e.others(old)[0], e.others(old)[1]
-	e.network.Sever(proxy.Between(old.name, away.name, proxy.Replication)...)
-	e.progress(20)
-	if err := os.WriteFile(stuck+hangs.name, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	e.stops(old)
-	if err := os.Remove(stuck + hangs.name); err != nil {
-		t.Fatal(err)
-	}
-	e.network.Heal()
-	e.progress(20)
-	e.end(true)
-}
-
 // witness adds a node that votes and holds no data.
 func (e *elected) witness() *member {
 	e.t.Helper()
