@@ -205,10 +205,7 @@ func TestAFollowerShowsOnlyWhatEverybodySees(t *testing.T) { // T1, I8
 		t.Errorf("a leader shows who wrote at level local %s rows, and others %s", own, other)
 	}
 	r.following.Store(true)
-	r.engine.mu.RLock()
-	s := r.engine.sessions[reader.PID()]
-	r.engine.mu.RUnlock()
-	s.Raise(r.pipeline.Log().Head().LSN) // by what it has written at the next leader
+	r.between(reader, func(s *Session) { s.Raise(r.pipeline.Log().Head().LSN) }) // by what it has written at the next leader
 	if own, other := count(writer), count(reader); own != "1" || other != "1" {
 		t.Errorf("a follower shows %s and %s rows, of which one may be cut", own, other)
 	}

@@ -28,6 +28,20 @@ func (r *rig) tokenCount() (n int) {
 	return n
 }
 
+// between runs fn where a client's session is used.
+func (r *rig) between(c *pgconn.PgConn, fn func(*Session)) {
+	r.t.Helper()
+	r.engine.mu.RLock()
+	s := r.engine.sessions[c.PID()]
+	r.engine.mu.RUnlock()
+	done := make(chan struct{})
+	s.out.Between(func() {
+		defer close(done)
+		fn(s)
+	})
+	<-done
+}
+
 func TestOldTokensGo(t *testing.T) {
 	const most = 40
 	r := &rig{t: t, dir: t.TempDir(), tokens: most}
@@ -185,14 +199,13 @@ func TestThatAClientHearsItsPositionCostsNothingButTheText(t *testing.T) {
 	if code, _ := run(t, c, "CREATE TABLE t (n int)"); code != "" {
 		t.Fatal(code)
 	}
-	r.engine.mu.RLock()
-	s := r.engine.sessions[c.PID()]
-	r.engine.mu.RUnlock()
 	lsn := r.pipeline.Visible()
-	if n := testing.AllocsPerRun(20, func() { lsn++; s.committed(lsn, "") }); n > 1 {
-		t.Errorf("it allocates %v times", n)
-	}
-	if want := fmt.Sprintf("%s@1-01000000", lsn.PgLSN()); s.Setting("skein.last_commit") != want {
-		t.Errorf("the position is %s, not %s", s.Setting("skein.last_commit"), want)
-	}
+	r.between(c, func(s *Session) {
+		if n := testing.AllocsPerRun(20, func() { lsn++; s.committed(lsn, "") }); n > 1 {
+			t.Errorf("it allocates %v times", n)
+		}
+		if want := fmt.Sprintf("%s@1-01000000", lsn.PgLSN()); s.Setting("skein.last_commit") != want {
+			t.Errorf("the position is %s, not %s", s.Setting("skein.last_commit"), want)
+		}
+	})
 }
