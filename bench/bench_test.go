@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,5 +89,38 @@ func TestResidentMemoryOfThisProcess(t *testing.T) {
 	}
 	if bytes < 1<<20 {
 		t.Errorf("%d bytes", bytes)
+	}
+}
+
+func TestRoutedFiguresHaveVerdicts(t *testing.T) {
+	r := &routing{Share: 0.1, Figures: []routed{
+		{Name: "a trip", Value: "40 µs"},
+		{Name: "a write", Value: "60 µs", Target: "≤ 50 µs"},
+		{Name: "a read", Value: "20 µs", Target: "≤ 50 µs", Met: true},
+	}}
+	for _, want := range []string{"| a trip | 40 µs |  |  |", "| a write | 60 µs | ≤ 50 µs | missed |", "| a read | 20 µs | ≤ 50 µs | met |"} {
+		if table := r.markdown(); !strings.Contains(table, want) {
+			t.Errorf("no line %q in\n%s", want, table)
+		}
+	}
+}
+
+// A process under a share gets no more than that.
+func TestAShareIsKept(t *testing.T) {
+	if missing := sharesMissing(); missing != "" {
+		t.Skip(missing)
+	}
+	s, err := newShare("test", 0.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.give(0.2), s.give(0.9), s.give(0)); err != nil {
+		t.Error(err)
+	}
+	if err := s.give(0.01); err == nil {
+		t.Error("a share that the kernel does not take was given")
+	}
+	if err := s.remove(); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@
 //	go run ./bench -duration 2s -rounds 1 -run 'reads'
 //	go run ./bench -update            also rewrites the table in docs/PERFORMANCE.md
 //	go run ./bench -replication       what followers cost and how far they lag; about twenty minutes
+//	go run ./bench -routing           what it costs to ask any node, and how reads scale; some minutes, without PostgreSQL
 //
 // Both servers are its own: a fresh cluster and a fresh directory, deleted at the end. Only one of
 // them has work at a time, and they take turns within each workload, so that whatever else the
@@ -35,6 +36,8 @@ type options struct {
 	sessions    int
 	large       int
 	replication bool
+	routing     bool
+	share       float64
 	commits     int
 	megabytes   int
 	dir         string
@@ -55,6 +58,8 @@ func parseFlags() (options, error) {
 	flag.IntVar(&o.sessions, "sessions", 1000, "idle sessions for the memory measurement; 0 leaves it out")
 	flag.IntVar(&o.large, "large", 0, "rows of a table to load and index, such as 10000000; 0 leaves it out")
 	flag.BoolVar(&o.replication, "replication", false, "measure replication instead of single servers")
+	flag.BoolVar(&o.routing, "routing", false, "measure a cluster whose nodes take everything instead of single servers")
+	flag.Float64Var(&o.share, "share", 0.1, "with -routing: part of a processor for each node where followers are compared")
 	flag.IntVar(&o.commits, "commits", 1_000_000, "with -replication: commits during which a follower is away")
 	flag.IntVar(&o.megabytes, "megabytes", 2048, "with -replication: size of the database that a new follower copies")
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "where both servers keep their data while they run")
@@ -78,6 +83,9 @@ func parseFlags() (options, error) {
 		if o.replication {
 			o.json = "bench-replication.json"
 		}
+		if o.routing {
+			o.json = "bench-routing.json"
+		}
 	}
 	if o.rounds < 1 || o.scale < 1 || o.duration < time.Second {
 		return o, errors.New("-rounds and -scale are at least 1, -duration at least 1s")
@@ -91,7 +99,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
-	if _, err := os.Stat(filepath.Join(o.pgBin, "postgres")); err != nil {
+	if _, err := os.Stat(filepath.Join(o.pgBin, "postgres")); err != nil && !o.routing {
 		fmt.Printf("PostgreSQL 15 is not in %s, so there is nothing to compare with.\n"+
 			"On Debian: apt-get install postgresql-15. Another place: -postgres DIR.\n", o.pgBin)
 		return
@@ -113,6 +121,9 @@ func bench(ctx context.Context, o options) error {
 	// The server of the other user must be able to pass through.
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return err
+	}
+	if o.routing {
+		return benchRouting(ctx, o, dir)
 	}
 
 	servers := []server{newPostgres(o.pgBin, dir), newSkein(dir)}

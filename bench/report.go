@@ -199,9 +199,15 @@ func (t table) markdown() string {
 	return b.String()
 }
 
+// printed is a table in its two forms.
+type printed interface {
+	text() string
+	markdown() string
+}
+
 // publish prints the table, writes the results to the file of -json and, with -update, puts the table
 // between its marks in performanceFile.
-func publish(o options, results any, t table, between marks) error {
+func publish(o options, results any, t printed, between marks) error {
 	fmt.Println(t.text())
 	encoded, err := json.MarshalIndent(results, "", "  ")
 	if err != nil {

@@ -20,6 +20,8 @@ type skein struct {
 	at      address
 	peer    address // where nodes connect
 	process *process
+
+	appointed bool // its cluster appoints its leader, at first the one without leader
 }
 
 func newSkein(dir string) *skein {
@@ -27,7 +29,7 @@ func newSkein(dir string) *skein {
 }
 
 func (s *skein) follower(name string) server {
-	return &skein{dir: s.dir, binary: s.binary, data: filepath.Join(s.dir, "skein-"+name), leader: s, node: name}
+	return &skein{dir: s.dir, binary: s.binary, data: filepath.Join(s.dir, "skein-"+name), leader: s, node: name, appointed: s.appointed}
 }
 
 func (s *skein) name() string     { return "Skein" }
@@ -54,8 +56,13 @@ func (s *skein) start(ctx context.Context, maxSessions int) error {
 		"serve", "--dir", s.data, "--pg-addr", s.at.String(), "--peer-addr", s.peer.String(),
 		"--trust-loopback", "--max-connections", strconv.Itoa(maxSessions),
 	}
-	if s.leader != nil {
+	switch {
+	case s.leader != nil && s.appointed:
+		args = append(args, "--name", s.node, "--join", s.leader.peer.String())
+	case s.leader != nil:
 		args = append(args, "--name", s.node, "--follow", s.leader.peer.String())
+	case s.appointed:
+		args = append(args, "--name", "n1", "--bootstrap")
 	}
 	var err error
 	s.process, err = startProcess(ctx, exec.Command(s.binary, args...), s.data+".log", s.at)
