@@ -158,7 +158,7 @@ func (s *Session) enter(ctx context.Context, place *pool.Place) (*link, error) {
 		return nil, err
 	}
 	l := &link{leader: Leader{Name: place.Name()}, place: place, dial: place.Dial}
-	context.AfterFunc(place.Up(), func() { _ = conn.Close() })
+	l.alone = context.AfterFunc(place.Up(), func() { _ = conn.Close() })
 	s.open(l, pgwire.NewUpstream(conn), true)
 	return l, nil
 }

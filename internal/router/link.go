@@ -19,6 +19,7 @@ import (
 type link struct {
 	leader Leader
 	place  *pool.Place // of a link that is for reads; nil for one to a leader
+	alone  func() bool // has it outlive the place's node
 	dial   func(context.Context) (net.Conn, error)
 	up     *pgwire.Upstream
 	status byte   // its last ReadyForQuery
@@ -124,6 +125,7 @@ func (l *link) close(r *Router) {
 // leave gives the place back.
 func (l *link) leave() {
 	if l.place != nil {
+		l.alone()
 		l.place.Leave()
 	}
 }
