@@ -30,6 +30,7 @@ type walk struct {
 	nodes map[string]*walker
 	names []string
 	links []*walkLink
+	stray []*walkLink   // that have ended, and over which questions and answers come late
 	epoch history.Epoch // of the newest attempt
 	acked []history.Position
 	shown []history.Position
@@ -80,7 +81,9 @@ func (w *walk) start(name, dir string) {
 // kill has a node end as if by kill -9, and start again.
 func (w *walk) kill(n *walker) {
 	dir := crash(w.t, n.dir)
-	w.drop(func(l *walkLink) bool { return l.leader == n || l.follower == n })
+	of := func(l *walkLink) bool { return l.leader == n || l.follower == n }
+	w.drop(of)
+	w.stray = slices.DeleteFunc(w.stray, of)
 	w.halt(n)
 	n.stop(true)
 	w.start(n.name, dir)
@@ -98,6 +101,7 @@ func (w *walk) drop(which func(*walkLink) bool) {
 	w.links = slices.DeleteFunc(w.links, func(l *walkLink) bool {
 		if which(l) {
 			l.reader.Close()
+			w.stray = append(w.stray, l)
 			return true
 		}
 		return false
@@ -328,6 +332,45 @@ func (w *walk) ask(l *walkLink) {
 	}
 }
 
+// overtake has a new leader acknowledge something, and then somebody ask one who does not know that he was replaced.
+func (w *walk) overtake() {
+	var newest, old *walker
+	for _, name := range w.names {
+		switch n := w.nodes[name]; {
+		case n.Leads() == w.epoch:
+			newest = n
+		case n.Leading():
+			old = n
+		}
+	}
+	if newest == nil || old == nil {
+		return
+	}
+	for _, name := range w.names {
+		n := w.nodes[name]
+		if n == newest || n == old {
+			continue
+		}
+		w.connect(newest, n)
+		w.write(newest)
+		for range 20 {
+			for _, l := range w.links {
+				if l.leader == newest && l.follower == n && !w.deliver(l, true) {
+					w.acknowledge(l)
+				}
+			}
+		}
+		w.hear(newest)
+	}
+	w.read(old)
+	for range 10 {
+		for _, l := range slices.Concat(w.links, w.stray) {
+			w.ask(l)
+		}
+		w.answer()
+	}
+}
+
 func (w *walk) look(n *walker) {
 	visible := n.Visible()
 	if visible < n.seen {
@@ -362,6 +405,7 @@ func (w *walk) step(elections bool) {
 	switch what := w.rand.IntN(120); {
 	case what < 4 && elections:
 		w.elect(1 + w.rand.IntN(3))
+		w.overtake()
 	case what == 4 && elections:
 		w.kill(w.any())
 	case what == 5 && elections && w.rand.IntN(3) == 0:
@@ -383,9 +427,16 @@ func (w *walk) step(elections bool) {
 		w.hear(leader)
 	case len(w.links) == 0:
 	case what < 42:
+		for _, name := range w.names { // those that have been replaced, above all
+			if n := w.nodes[name]; n.Leading() && n.Leads() < leader.Leads() {
+				leader = n
+			}
+		}
 		w.read(leader)
 	case what < 68:
-		w.ask(w.links[w.rand.IntN(len(w.links))])
+		for _, l := range slices.Concat(w.links, w.stray) {
+			w.ask(l)
+		}
 	case what < 96:
 		l := w.links[w.rand.IntN(len(w.links))]
 		if w.deliver(l, w.rand.IntN(4) > 0) {
