@@ -270,6 +270,19 @@ func (s *Session) Adopt(name, value string) {
 	}
 }
 
+// Revert has the session's settings be as Own gave them.
+func (s *Session) Revert(own map[string]string) {
+	for name := range s.Own() {
+		if _, had := own[name]; !had {
+			delete(s.settings.values, name)
+			s.applied(name)
+		}
+	}
+	for name, value := range own {
+		s.Adopt(name, value)
+	}
+}
+
 // Floor is the oldest LSN that the session may still read: it never goes back.
 func (s *Session) Floor() history.LSN { return max(s.floor, s.seen) }
 

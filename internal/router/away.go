@@ -70,23 +70,33 @@ func (s *Session) exchange(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		s.rewind(before)
 		s.router.options.Logger.Debug("forwarding failed", "error", err)
+		if s.here == nil { // nor will there be an engine soon
+			return err
+		}
+		s.rewind(before)
 		if ended := s.out.Ended(); ended != nil {
 			return ended
 		}
 		open := s.away != nil && s.away.status != 'I'
 		if s.away != nil && (open || !errors.Is(err, errTurnedDown)) {
 			s.failed(err)
+			held := s.away.held
 			s.drop()
+			if held != "" {
+				return s.bereft(err)
+			}
 		}
 		if errors.Is(err, errLeaving) { // connect finds the next engine
 			s.cycle.sent = 0
 			continue
 		}
 		settled, repeat, failed := s.resolve(ctx, err, deadline)
-		if settled {
+		switch {
+		case settled:
 			return failed
+		case s.here == nil:
+			return err
 		}
 		if !repeat && !s.again(err, open) || !time.Now().Before(deadline) {
 			return s.giveUp(ctx, err, open)
@@ -96,6 +106,32 @@ func (s *Session) exchange(ctx context.Context) error {
 			rest(ctx, retryPause)
 		}
 	}
+}
+
+// bereft gives the last word to a client that has lost what it held at the leader: its locks are somebody else's by now, and the name of a
+// temporary table may mean another one.
+func (s *Session) bereft(err error) error {
+	var fatal *fatalError
+	var lost *lostError
+	switch c := &s.cycle; {
+	case errors.As(err, &fatal):
+		return fatal.last
+	case errors.As(err, &lost) && c.lasting() && !c.erred:
+		if err := s.out.Report(unknown(err)); err != nil {
+			return err
+		}
+	}
+	return errBereft
+}
+
+var errBereft = sqlstate.New(sqlstate.AdminShutdown, "terminating connection: the leader has gone that held this session's locks or temporary tables").
+	WithHint("Connect again.")
+
+// unknown is for a cycle that may have made something that lasts.
+func unknown(err error) *sqlstate.Error {
+	return sqlstate.New(sqlstate.TransactionUnknown, "the outcome of the transaction is unknown: %v", err).
+		WithDetail("It was sent to the leader, and whether it was committed there was not learnt.").
+		WithHint("Look whether its changes are there before you repeat it, or name transactions with skein.transaction_token.")
 }
 
 // mark is how far the answering of a cycle was at some time.
@@ -173,10 +209,8 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	case (open || c.began != 'I') && !c.commits:
 		told = errLostBlock
 		s.here.Block()
-	case errors.As(err, &lost) && c.writes:
-		told = sqlstate.New(sqlstate.TransactionUnknown, "the outcome of the transaction is unknown: %v", err).
-			WithDetail("It was sent to the leader, and whether it was committed there was not learnt.").
-			WithHint("Look whether its changes are there before you repeat it, or name transactions with skein.transaction_token.")
+	case errors.As(err, &lost) && c.lasting():
+		told = unknown(err)
 	case errors.As(err, &told):
 	case open || c.began != 'I':
 		told = errLostBlock
@@ -190,6 +224,7 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	}
 	s.opening = s.opening[:0]
 	c.away = false
+	s.revert()
 	if told == nil {
 		err = s.failing(c.last)
 	} else {
@@ -210,6 +245,7 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 	if l == nil {
 		return s.replay(ctx)
 	}
+	defer context.AfterFunc(ctx, func() { _ = l.up.Close() })()
 	s.tidy()
 	if l.status == 'I' {
 		l.set(s.here)
@@ -236,9 +272,7 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 	s.mu.Lock()
 	s.answering = l
 	s.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { _ = l.up.Close() })
 	err := s.pump(l)
-	stop()
 	s.mu.Lock()
 	s.answering = nil
 	s.mu.Unlock()
@@ -316,16 +350,17 @@ func (s *Session) alive(l *link) bool {
 // many messages as the client has been answered.
 func (s *Session) send(raw []byte, from, silent int) {
 	l := s.away
-	for at, n := 0, 0; at < len(raw); n++ {
+	for at, n := 0, 0; at < len(raw); {
 		kind, body, end := next(raw, at)
 		if at >= from {
-			d := due{kind: kind, counts: silent < 0, silent: at < silent || silent < 0 && n < s.cycle.answered}
+			d := due{kind: kind, counts: silent < 0, silent: at < silent || silent < 0 && !s.cycle.long && n < s.cycle.answered}
 			s.provide(kind, body, d.silent)
 			l.up.Send(kind, body)
 			if s.expect(&d, body) {
 				l.due = append(l.due, d)
 			}
 		}
+		n += told(kind)
 		at = end
 	}
 }
@@ -526,10 +561,21 @@ func (s *Session) parameter(l *link, name, value string) {
 	}
 	same := l.changes == s.here.Changes()
 	name = strings.ToLower(name)
+	if s.before == nil {
+		s.before = s.here.Own()
+	}
 	s.here.Adopt(name, value)
 	l.settings[name] = s.here.Setting(name)
 	if same {
 		l.changes = s.here.Changes()
+	}
+}
+
+// revert has the settings be as before the transaction that is lost.
+func (s *Session) revert() {
+	if s.before != nil {
+		s.here.Revert(s.before)
+		s.before = nil
 	}
 }
 
@@ -622,7 +668,7 @@ func (s *Session) finish(ctx context.Context) error {
 	c, l := &s.cycle, s.away
 	switch {
 	case l.status == 'I':
-		s.opening = s.opening[:0]
+		s.opening, s.before = s.opening[:0], nil
 	case c.began == 'I' && c.opening && !c.long:
 		s.opening = append(s.opening[:0], c.raw...)
 	case c.ran:
@@ -679,13 +725,14 @@ func (s *Session) replay(ctx context.Context) error {
 		}
 	}
 	kind := byte(0)
-	for at, n := 0, 0; at < len(c.raw); n++ {
+	for at, n := 0, 0; at < len(c.raw); {
 		var body []byte
 		var end int
 		kind, body, end = next(c.raw, at)
 		if err := h.Message(kind, body, n < c.answered); err != nil {
 			return err
 		}
+		n += told(kind)
 		at = end
 	}
 	if kind == 'S' || kind == 'Q' {

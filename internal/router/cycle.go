@@ -28,7 +28,8 @@ type cycle struct {
 	last     byte     // kind of its newest message
 
 	writes  bool   // something in it belongs to the leader
-	commits bool   // a COMMIT is in it
+	commits bool   // a COMMIT or ROLLBACK is in it
+	decides bool   // a COMMIT is
 	reads   bool   // tables
 	why     string // it runs where it does
 	opening bool   // there is nothing in it but BEGIN
@@ -61,12 +62,25 @@ func (c *cycle) note(st *dialect.Statement, writes bool) {
 		c.reads = c.reads || readsTables(st)
 		c.plain = c.plain && (st.Kind == dialect.Select || st.Kind == dialect.Insert || st.Kind == dialect.Update || st.Kind == dialect.Delete)
 		c.commits = c.commits || st.Kind == dialect.Commit || st.Kind == dialect.Rollback
+		c.decides = c.decides || st.Kind == dialect.Commit
 		c.opening = c.opening && opens(st.Kind)
 	}
 }
 
 // repeatable says whether the client would not notice if the cycle began anew somewhere else.
 func (c *cycle) repeatable() bool { return !c.ran && !c.long }
+
+// lasting says whether the cycle may have made something that lasts: it writes, or commits what was written before.
+func (c *cycle) lasting() bool { return c.writes || c.decides }
+
+// told counts the messages that are answered: how many of raw the client has heard of is a number of those.
+func told(kind byte) int {
+	switch kind {
+	case 'H', 'd', 'c', 'f':
+		return 0
+	}
+	return 1
+}
 
 // next takes the message at an offset apart.
 func next(raw []byte, at int) (kind byte, body []byte, end int) {

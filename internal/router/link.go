@@ -99,6 +99,16 @@ func (s *Session) dial(ctx context.Context, to Leader, named bool) (*link, error
 	return l, nil
 }
 
+// maxStartup bounds the settings that a session begins with: a server takes no larger first message than 10 000 bytes.
+const maxStartup = 8000
+
+func size(settings map[string]string) (n int) {
+	for name, value := range settings {
+		n += len(name) + len(value) + 2
+	}
+	return n
+}
+
 // open begins a session on a new connection. One that is not named does not carry the transaction token.
 func (s *Session) open(l *link, up *pgwire.Upstream, named bool) {
 	l.up, l.status, l.prepared = up, 'I', map[string]engine.Prepared{}
@@ -110,6 +120,9 @@ func (s *Session) open(l *link, up *pgwire.Upstream, named bool) {
 	}
 	if !named {
 		delete(own, tokenParameter)
+	}
+	if size(own) > maxStartup { // they come one by one
+		own, l.settings, l.changes = nil, map[string]string{}, -1
 	}
 	l.up.Startup(s.start.User, s.start.Database, own)
 	l.due = append(l.due, due{kind: 'Z', silent: true})

@@ -27,9 +27,10 @@ type Session struct {
 	luggage   *engine.Luggage // while here is nil
 	away      *link           // nil while there is none
 	cycle     cycle
-	opening   []byte // the cycle that began the block that is open, while nothing else has run in it
-	untouched bool   // before the message that runs here, nothing else had run in the block
-	reopen    bool   // that block has to be begun again
+	opening   []byte            // the cycle that began the block that is open, while nothing else has run in it
+	untouched bool              // before the message that runs here, nothing else had run in the block
+	reopen    bool              // that block has to be begun again
+	before    map[string]string // settings, before what is open at the leader changed some; nil: it did not
 	lost      lost
 	reads     reads
 	came      provenance
@@ -164,7 +165,13 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		return false, nil
 	}
 	c := &s.cycle
+	if l := s.leaderLink(); l != nil && l.held != "" && !c.away && (s.here.Leads() || !s.alive(l)) {
+		return false, errBereft
+	}
 	if s.away != nil && s.here.Leads() {
+		if s.away.held != "" {
+			return false, errBereft
+		}
 		s.hangUp()
 	}
 	switch {
@@ -420,6 +427,7 @@ func (s *Session) mourn(kind byte) error {
 	if s.lost == block {
 		s.here.Block()
 	}
+	s.revert()
 	s.lost, s.opening = nothing, s.opening[:0]
 	return s.fail(kind, errLostBlock)
 }
@@ -429,9 +437,16 @@ func (s *Session) hangUp() {
 	if s.away == nil {
 		return
 	}
-	if s.away.status != 'I' {
+	c := &s.cycle
+	switch {
+	case s.away.status != 'I':
 		s.lost = block
+	case c.away && c.skips:
+		c.failed = true
+	case c.away && !c.repeatable():
+		s.lost = pipeline
 	}
+	c.sent = 0
 	s.drop()
 }
 

@@ -105,8 +105,9 @@ var errRowsLost = sqlstate.New(sqlstate.UniqueViolation, "the transaction was co
 func (s *Session) affirm(ctx context.Context) error {
 	c := &s.cycle
 	s.here.Told(tokenParameter, "")
+	s.before = nil
 	tag, rows := "", false
-	for at, n := 0, 0; at < len(c.raw); n++ {
+	for at, n := 0, 0; at < len(c.raw); {
 		kind, body, end := next(c.raw, at)
 		at = end
 		for _, st := range s.statements(kind, body) {
@@ -114,7 +115,7 @@ func (s *Session) affirm(ctx context.Context) error {
 				tag, rows = st.Tag, rows || st.Returning || st.Kind == dialect.Select
 			}
 		}
-		if n < c.answered {
+		if n += told(kind); n <= c.answered {
 			continue
 		}
 		switch kind {
@@ -138,7 +139,7 @@ func (s *Session) affirm(ctx context.Context) error {
 // resolve settles a cycle whose answer was lost, if its transaction has a name: it is affirmed, or may be sent again.
 func (s *Session) resolve(ctx context.Context, err error, deadline time.Time) (settled, repeat bool, failed error) {
 	var lost *lostError
-	if !errors.As(err, &lost) || !s.cycle.writes || s.front.reads {
+	if !errors.As(err, &lost) || !s.cycle.lasting() || s.front.reads {
 		return false, false, nil
 	}
 	switch committed, ok := s.learn(ctx, deadline); {

@@ -1,0 +1,201 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// wire stands between a follower and its leader. What the leader says can be kept back, and all connections broken.
+type wire struct {
+	net.Listener
+	to string
+
+	mu    sync.Mutex
+	held  chan struct{} // closed: nothing is kept back
+	conns []net.Conn
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{Listener: l, to: to, held: make(chan struct{})}
+	close(w.held)
+	t.Cleanup(func() { _ = l.Close(); w.breakAll() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", w.to)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			w.mu.Lock()
+			w.conns = append(w.conns, c, up)
+			w.mu.Unlock()
+			go func() { _, _ = io.Copy(up, c); _ = up.Close() }()
+			go w.answers(c, up)
+		}
+	}()
+	return w
+}
+
+func (w *wire) answers(c, up net.Conn) {
+	defer func() { _ = c.Close() }()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := up.Read(buf)
+		w.mu.Lock()
+		held := w.held
+		w.mu.Unlock()
+		<-held
+		if _, werr := c.Write(buf[:n]); err != nil || werr != nil {
+			return
+		}
+	}
+}
+
+// keepBack has nothing of what the leader says arrive any more.
+func (w *wire) keepBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = make(chan struct{})
+}
+
+// breakAll ends all connections; those that come are as usual.
+func (w *wire) breakAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.conns {
+		_ = c.Close()
+	}
+	w.conns = nil
+	select {
+	case <-w.held:
+	default:
+		close(w.held)
+	}
+}
+
+// pairByWire runs a leader and a follower with a wire between them, and gives a session of each.
+func pairByWire(t *testing.T) (w *wire, leader, follower *pgx.Conn) {
+	t.Helper()
+	a := runMember(t, t.TempDir(), "a", "")
+	l := a.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY, b text)")
+	w = newWire(t, a.PeerAddr().String())
+	b := runMember(t, t.TempDir(), "b", w.Addr().String())
+	b.caughtUp(t, l)
+	return w, l, b.connect(t)
+}
+
+func codeOf(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return fmt.Sprint(err)
+}
+
+func TestACommitWhoseAnswerIsLostIsNotCalledRolledBack(t *testing.T) {
+	w, l, f := pairByWire(t)
+	exec(t, f, "BEGIN")
+	exec(t, f, "INSERT INTO t VALUES (1, 'x')")
+	w.keepBack()
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.Exec(t.Context(), "COMMIT")
+		done <- err
+	}()
+	for text(t, l, "SELECT count(*)::text FROM t") != "1" {
+		rest(t.Context(), askPace)
+	}
+	w.breakAll()
+	if err := <-done; codeOf(err) != "08007" {
+		t.Fatalf("the answer is %v", err)
+	}
+}
+
+func TestALongPipelineIsAnsweredToItsEnd(t *testing.T) {
+	_, l, f := pairByWire(t)
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	var batch pgx.Batch
+	for n := range 3000 {
+		batch.Queue("INSERT INTO t VALUES ($1, $2)", n, strings.Repeat("x", 100))
+	}
+	if err := f.SendBatch(ctx, &batch).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := text(t, l, "SELECT count(*)::text FROM t"); got != "3000" {
+		t.Fatalf("there are %s rows", got)
+	}
+}
+
+func TestACursorOfAFollowerSeesWhatItsSessionHasWritten(t *testing.T) {
+	w, _, f := pairByWire(t)
+	_ = w
+	for n := range 50 {
+		exec(t, f, fmt.Sprintf("INSERT INTO t VALUES (%d, '')", n))
+		exec(t, f, "BEGIN READ ONLY")
+		exec(t, f, "DECLARE c CURSOR FOR SELECT n FROM t")
+		rows, err := f.Query(t.Context(), "FETCH ALL c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for rows.Next() {
+			got++
+		}
+		exec(t, f, "COMMIT")
+		if got != n+1 {
+			t.Fatalf("%d rows, want %d", got, n+1)
+		}
+	}
+}
+
+func TestAClientThatLosesAdvisoryLocksIsSentAway(t *testing.T) {
+	w, l, f := pairByWire(t)
+	exec(t, f, "SELECT pg_advisory_lock(7)")
+	w.breakAll()
+	for text(t, l, "SELECT pg_try_advisory_lock(7)::text") != "true" {
+		rest(t.Context(), askPace)
+	}
+	if _, err := f.Exec(t.Context(), "INSERT INTO t VALUES (1, '')"); err == nil {
+		t.Fatal("a client that has lost its lock goes on")
+	}
+}
+
+func TestManySettingsReachTheLeader(t *testing.T) {
+	_, _, f := pairByWire(t)
+	exec(t, f, "SELECT set_config('my.app', repeat('x', 20000), false)")
+	exec(t, f, "INSERT INTO t VALUES (1, '')")
+}
+
+func TestWhatABlockHasSetIsGoneWithIt(t *testing.T) {
+	w, _, f := pairByWire(t)
+	exec(t, f, "BEGIN")
+	exec(t, f, "INSERT INTO t VALUES (1, '')")
+	exec(t, f, "SET LOCAL skein.read_consistency = 'eventual'")
+	w.breakAll()
+	refused(t, f, "INSERT INTO t VALUES (2, '')", "40001")
+	exec(t, f, "ROLLBACK")
+	if got := text(t, f, "SHOW skein.read_consistency"); got != "session" {
+		t.Fatalf("reads are %s", got)
+	}
+}
