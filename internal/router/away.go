@@ -628,13 +628,14 @@ func (s *Session) copyIn(l *link, body []byte) error {
 	}
 	// What was sent along behind it the leader takes for a part of the data and passes over.
 	l.due = l.due[:1]
-	over := make(chan struct{})
+	over, woken := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(woken)
 		l.up.Await()
+		close(over) // first: Receive looks at it when it has been woken, and then never again
 		s.out.Wake()
 	}()
-	defer func() { <-over }()
+	defer func() { <-woken }()
 	for {
 		kind, body, err := s.out.Receive(over)
 		if errors.Is(err, pgwire.ErrWoken) {
