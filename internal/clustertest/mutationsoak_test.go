@@ -19,7 +19,7 @@ func TestSoakMutations(t *testing.T) {
 		patches    []nodetest.Patch
 	}{
 		// The state that asks for a promise is answered as if it was made, and everything goes on as it was.
-		{"no seal", "TestFailover_P1_ByHandUnderLoad", []nodetest.Patch{{
+		{"no seal", "TestFailover_P1_TheOldLeaderDoesNotKnow", []nodetest.Patch{{
 			File: "internal/node/report.go",
 			Old:  "	r.Promise, r.Stalled, r.Tainted = p.Promised(), p.Stalled(), p.Tainted()\n",
 			New:  "	r.Promise, r.Stalled, r.Tainted = p.Promised(), p.Stalled(), p.Tainted()\n	if d, _ := a.duty(); d.Epoch > r.Promise {\n		r.Promise = d.Epoch\n	}\n",
