@@ -253,9 +253,10 @@ func TestAddressOfAMemberChanges(t *testing.T) {
 		c.mu.Unlock()
 		moved.address = "elsewhere:1"
 		moved.restart()
-		if _, err := Join(t.Context(), c.dialer(moved.address), k.address, moved.member()); err != nil {
-			t.Fatal(err)
-		}
+		c.until("it is believed to be elsewhere, since it is not where it was", func() bool {
+			_, err := Join(t.Context(), c.dialer(moved.address), k.address, moved.member())
+			return err == nil
+		})
 		v := k.do(setting("stall_timeout", "9s")).Version
 		c.until("it is told", func() bool { return moved.control.State().Version >= v })
 		c.until("Raft finds it", func() bool {

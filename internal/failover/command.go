@@ -167,6 +167,9 @@ func (c Command) rejoin(d *decision, old, m Member) error {
 	if slices.ContainsFunc(d.Members, func(o Member) bool { return o.ID != old.ID && o.Name == m.Name }) {
 		return fmt.Errorf("there is another node %s: choose another name", m.Name)
 	}
+	if o := d.facts.look(old.ID); old.PeerAddr != m.PeerAddr && d.up(o) {
+		return fmt.Errorf("%s is running at %s: if this is a copy of its directory, empty it, and join as a new node", old.Name, old.PeerAddr)
+	}
 	now := old
 	now.Disk, now.Name, now.PeerAddr, now.PGAddr = m.Disk, m.Name, m.PeerAddr, m.PGAddr // one that is leaving leaves wherever it is
 	if now == old {
