@@ -13,7 +13,7 @@ import (
 
 // wrongClock makes time.Now of a whole process wrong, as a clock that is set does: the wall clock jumps, the monotonic clock does not.
 var wrongClock = []nodetest.Patch{
-	{File: "std:time/time.go", Old: "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n", New: "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n\tsec += wrongBy(mono)\n"},
+	{File: "std:time/time.go", Old: "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n", New: "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n\tsec += wrongBy()\n"},
 	{File: "std:time/wrong.go", New: `package time
 
 import (
@@ -21,20 +21,25 @@ import (
 	"syscall"
 )
 
-var wrongSeen, wrong atomic.Int64
+var wrong atomic.Int64
 
-// wrongBy reads the file again every 10 ms.
-func wrongBy(mono int64) int64 {
-	last := wrongSeen.Load()
-	if mono-last < 10e6 || !wrongSeen.CompareAndSwap(last, mono) {
-		return wrong.Load()
+func wrongBy() int64 { return wrong.Load() }
+
+// The file is read by a goroutine: Now itself is called where nobody may wait.
+func init() {
+	if name, ok := syscall.Getenv("` + clockVariable + `"); ok {
+		go func() {
+			for ; ; Sleep(10 * Millisecond) {
+				if f, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err == nil {
+					wrong.Store(wrongSeconds(f))
+					syscall.Close(f)
+				}
+			}
+		}()
 	}
-	name, _ := syscall.Getenv("` + clockVariable + `")
-	f, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return wrong.Load()
-	}
-	defer syscall.Close(f)
+}
+
+func wrongSeconds(f int) int64 {
 	var b [24]byte
 	n, _ := syscall.Read(f, b[:])
 	by, sign := int64(0), int64(1)
@@ -45,7 +50,6 @@ func wrongBy(mono int64) int64 {
 			by = by*10 + int64(c-'0')
 		}
 	}
-	wrong.Store(sign * by)
 	return sign * by
 }
 `},

@@ -30,7 +30,7 @@ func noticed(t *testing.T, test string, patches ...nodetest.Patch) {
 		t.Fatalf("%s does not notice (%v):\n%s", test, err, out)
 	}
 	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "acknowledged and is there") || strings.Contains(line, "had been flushed up to") {
+		if strings.Contains(line, "acknowledged and is there") || strings.Contains(line, "replication log is damaged") {
 			t.Log(strings.TrimSpace(line))
 			return
 		}
