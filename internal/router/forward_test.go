@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -128,11 +129,17 @@ func (c *conversation) hear() string {
 	}
 }
 
+// blind is a node that has seen nothing.
+type blind struct{ Freshness }
+
+func (blind) Visible() history.LSN             { return 0 }
+func (blind) Staleness() (time.Duration, bool) { return 0, false }
+
 // serve is a client's connection to a router that finds these leaders.
 func serve(t *testing.T, answers ...answering) (*pgproto3.Frontend, *leaders) {
 	t.Helper()
 	l := &leaders{t: t, answers: answers}
-	r := New(Options{Cluster: l, Name: "here"})
+	r := New(Options{Cluster: l, Fresh: blind{}, Name: "here"})
 	r.Enter(engine.Hollow(nil))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
