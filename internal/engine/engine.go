@@ -100,11 +100,12 @@ type Engine struct {
 	parsed  parseCache
 	lastTxn atomic.Int64
 
-	epoch   atomic.Uint64                   // that this engine writes in; 0 while it has not begun to
-	pausing turn                            // of PauseWrites
-	loading sync.Mutex                      // taken before mu, by who reads the system database: it is read in order
-	cluster atomic.Pointer[clusterSettings] // what ALTER SYSTEM has set
-	unread  atomic.Uint64                   // LSN of a change of the system database that was not read yet; 0 for none
+	epoch     atomic.Uint64                   // that this engine writes in; 0 while it has not begun to
+	pausing   turn                            // of PauseWrites
+	loading   sync.Mutex                      // taken before mu, by who reads the system database: it is read in order
+	cluster   atomic.Pointer[clusterSettings] // what ALTER SYSTEM has set
+	unread    atomic.Uint64                   // LSN of a change of the system database that was not read yet; 0 for none
+	inherited atomic.Uint64                   // newest entry of the log when this node began to lead
 
 	mu        sync.RWMutex
 	databases map[string]*Database
@@ -158,6 +159,9 @@ func (e *Engine) begin(ctx context.Context) error {
 		}
 	}
 	e.unread.Store(uint64(e.storage.Head()))
+	if epoch != 0 {
+		e.inherited.Store(e.unread.Load())
+	}
 	if err := e.reload(ctx); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"skein/internal/dialect"
 	"skein/internal/history"
+	"skein/internal/pgcatalog"
 	"skein/internal/sqlstate"
 )
 
@@ -109,4 +110,42 @@ func (e *Engine) SchemaChanged(db history.DatabaseID, lsn history.LSN) {
 			raise(&d.schema, uint64(lsn))
 		}
 	}
+}
+
+// errUnsettled is for who would read less than was acknowledged before this node led.
+var errUnsettled = sqlstate.New(sqlstate.CannotConnectNow, "this node has just begun to lead and cannot show yet what was committed before").
+	WithDetail("Its followers have not confirmed that.").
+	WithHint("See skein status for why they do not. Reads at skein.read_consistency = 'eventual' go on.")
+
+// awaitInherited has a read wait until this leader shows what its session may have been told before by another one. That is in its log, and
+// must not be shown before a follower has it, too. Of a client of another node it is not known how much that is.
+func (s *Session) awaitInherited(ctx context.Context) error {
+	e := s.engine
+	inherited := history.LSN(e.inherited.Load())
+	if s.forwarded == nil { // what it was told elsewhere; of that, what is above was lost
+		inherited = min(inherited, s.seen)
+	}
+	if e.storage.Visible() >= inherited || s.following() || aboutNode(s.statement) || s.settings.get("skein.read_consistency") == "eventual" {
+		return nil
+	}
+	defer s.out.WatchClient(clientCheckInterval)()
+	ctx, stop := context.WithTimeoutCause(ctx, s.settings.duration("skein.failover_wait"), errUnsettled)
+	defer stop()
+	if e.storage.Await(ctx, inherited) != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// aboutNode says whether a query reads nothing but the catalog: what is asked about a node waits for nothing.
+func aboutNode(st *dialect.Statement) bool {
+	if st == nil || st.Kind != dialect.Select || !st.FromKnown {
+		return false
+	}
+	for _, name := range st.From {
+		if !pgcatalog.IsRelation(name) {
+			return false
+		}
+	}
+	return true
 }

@@ -84,6 +84,11 @@ func (s *Session) lease(ctx context.Context, write bool) (lease, error) {
 	if write && s.readOnly() {
 		return lease{}, s.refuseWrite()
 	}
+	if !write && !s.Standing() {
+		if err := s.awaitInherited(ctx); err != nil {
+			return lease{}, err
+		}
+	}
 	if write && !s.tx.open() {
 		s.tx.start(s, true)
 	}

@@ -199,3 +199,32 @@ func TestWhatABlockHasSetIsGoneWithIt(t *testing.T) {
 		t.Fatalf("reads are %s", got)
 	}
 }
+
+func TestALeaderThatHasJustBegunDoesNotReadThePast(t *testing.T) { // L2
+	dir, fdir := t.TempDir(), t.TempDir()
+	leader := runMember(t, dir, "a", "")
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
+	follower := runMember(t, fdir, "b", leader.PeerAddr().String())
+	follower.caughtUp(t, l)
+	exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+	exec(t, l, "INSERT INTO t VALUES (1)")
+	_ = l.Close(t.Context())
+	follower.stop()
+	leader.stop()
+
+	// What b has acknowledged is in the leader's log, and is not shown before b has said so again.
+	leader = runMember(t, dir, "a", "")
+	other := runMember(t, t.TempDir(), "c", leader.PeerAddr().String())
+	c := other.connect(t)
+	exec(t, c, "SET skein.failover_wait = '50ms'")
+	exec(t, c, "BEGIN")
+	refused(t, c, "SELECT * FROM t", "57P03")
+	exec(t, c, "ROLLBACK")
+	exec(t, c, "SET skein.failover_wait = '1min'")
+	runMember(t, fdir, "b", leader.PeerAddr().String())
+	exec(t, c, "BEGIN")
+	if got := text(t, c, "SELECT count(*)::text FROM t"); got != "1" {
+		t.Fatalf("a block at the leader reads %s rows", got)
+	}
+}
