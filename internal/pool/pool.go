@@ -84,6 +84,7 @@ type node struct {
 	up       context.Context
 	down     context.CancelCauseFunc
 	asks     chan struct{} // one slot: it is to be asked now
+	missed   bool          // it has not answered at least once, which was logged
 }
 
 // New makes a Pool. It knows nobody before Run has asked.
@@ -232,8 +233,11 @@ func (p *Pool) take(n *node, id string, r Report) {
 func (p *Pool) lose(n *node, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n.heard {
+	if n.heard || !n.missed {
+		n.missed = true
 		p.options.Logger.Warn("a node does not answer", "node", n.report.Name, "address", n.address, "error", why)
+	}
+	if n.heard {
 		n.failed = true
 		n.down(fmt.Errorf("the node does not answer: %w", why))
 	}
