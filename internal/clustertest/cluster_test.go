@@ -197,9 +197,11 @@ func (m *member) restore(from string) {
 }
 
 // ask runs SQL on a connection of its own and gives the rows of the last statement, as text.
-func (m *member) ask(sql string) ([][]string, error) {
+func (m *member) ask(sql string) ([][]string, error) { return m.askIn("skein", sql) }
+
+func (m *member) askIn(database, sql string) ([][]string, error) {
 	ctx := context.Background()
-	conn, err := pgconn.Connect(ctx, m.URL("skein"))
+	conn, err := pgconn.Connect(ctx, m.URL(database))
 	if err != nil {
 		return nil, err
 	}
@@ -242,8 +244,13 @@ func (m *member) value(sql string) string {
 // await waits until a query on m gives want.
 func (m *member) await(sql, want string) {
 	m.t.Helper()
+	m.awaitIn("skein", sql, want)
+}
+
+func (m *member) awaitIn(database, sql, want string) {
+	m.t.Helper()
 	nodetest.Await(m.t, fmt.Sprintf("%s has %q for %s", m.name, want, sql), func() error {
-		rows, err := m.ask(sql)
+		rows, err := m.askIn(database, sql)
 		if err != nil {
 			return err
 		}

@@ -57,6 +57,9 @@ type Options struct {
 	// Hide leaves a line of an answer out.
 	Hide func(line string) bool
 
+	// Blur gives a line of an answer without what chance has a say in.
+	Blur func(line string) string
+
 	// Update writes the file anew with what was answered.
 	Update bool
 }
@@ -129,8 +132,11 @@ func (s *Script) Say(lines ...string) { s.got = append(s.got, lines...) }
 func (s *Script) compare() {
 	hidden := func(l string) bool { return s.Hide != nil && s.Hide(l) }
 	s.got, s.expected = slices.DeleteFunc(s.got, hidden), slices.DeleteFunc(s.expected, hidden)
-	for _, g := range s.got {
-		fmt.Fprintln(&s.out, " ", g)
+	for i, g := range s.got {
+		if s.Blur != nil {
+			s.got[i] = s.Blur(g)
+		}
+		fmt.Fprintln(&s.out, " ", s.got[i])
 	}
 	if got, want := strings.Join(s.got, "\n"), strings.Join(s.expected, "\n"); got != want && !s.Update {
 		s.T.Errorf("%s: got\n%s\nwant\n%s", s.where, got, want)
