@@ -224,7 +224,7 @@ func (s *sessions) cutOff(m *member, meanwhile int) {
 // The leader stands still and is replaced, and then goes on where it was.
 func TestGuarantees_E02_Zombie(t *testing.T) {
 	if !long {
-		t.Skip("make soak runs it")
+		t.Skip("runs with -tags soak")
 	}
 	t.Parallel()
 	e := newElected(t, 3, "ANY 1 (*)")
