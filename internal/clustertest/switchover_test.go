@@ -144,3 +144,44 @@ func sqlState(err error) string {
 	}
 	return ""
 }
+
+// A block that has written ends with its leadership, also when its client notices only later: what it did must not be left out of what
+// it commits. One in which nothing has run goes on with the next leader.
+func TestFailover_G23_BlocksOfAStoppedLeader(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.leader.query("CREATE TABLE t (a int)")
+	e.load()
+	old := e.lead()
+	written, empty := old.begin("SELECT 1"), old.begin("SELECT 1")
+	for _, run := range []struct {
+		on  *pending
+		sql string
+	}{{written, "SELECT 1"}, {written, "BEGIN"}, {written, "INSERT INTO t VALUES (1)"}, {empty, "SELECT 1"}, {empty, "BEGIN"}} {
+		if code := run.on.code(); code != "" {
+			t.Fatal(run.on.err)
+		}
+		if _, err := run.on.conn.Exec(t.Context(), run.sql); err != nil {
+			t.Fatal(run.sql, err)
+		}
+	}
+	old.pause()
+	next := e.takesOver(old, e.claims.Since())
+	old.resume()
+	old.await("SELECT role FROM skein_status", "follower")
+	if _, err := written.conn.Exec(t.Context(), "INSERT INTO t VALUES (2)"); sqlState(err) != "40001" {
+		t.Errorf("a block that had written on the old leader: %v, want 40001", err)
+	}
+	if tag, err := written.conn.Exec(t.Context(), "COMMIT"); err != nil || tag.String() != "ROLLBACK" {
+		t.Errorf("COMMIT of that block: %v, %v, want ROLLBACK", tag, err)
+	}
+	for _, sql := range []string{"INSERT INTO t VALUES (3)", "COMMIT"} {
+		if _, err := empty.conn.Exec(t.Context(), sql); err != nil {
+			t.Errorf("%s in a block in which nothing had run: %v", sql, err)
+		}
+	}
+	if got := next.value("SELECT string_agg(a, ' ') FROM t"); got != "3" {
+		t.Errorf("the rows %q are there, want 3", got)
+	}
+	e.end(true)
+}

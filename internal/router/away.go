@@ -209,10 +209,10 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	case (open || c.began != 'I') && !c.commits:
 		told = errLostBlock
 		s.here.Block()
-	case errors.As(err, &lost) && c.lasting():
+	case errors.As(err, &lost) && c.lasting() && !c.copying:
 		told = unknown(err)
 	case errors.As(err, &told):
-	case open || c.began != 'I':
+	case open || c.began != 'I' || c.copying:
 		told = errLostBlock
 	case s.front.reads:
 		told = sqlstate.New(sqlstate.CannotConnectNow, "no node has answered this read: %v", err).
@@ -243,7 +243,7 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 	}
 	l, c := s.away, &s.cycle
 	if l == nil {
-		return s.replay(ctx)
+		return s.rerun(ctx)
 	}
 	defer context.AfterFunc(ctx, func() { _ = l.up.Close() })()
 	s.tidy()
@@ -626,6 +626,7 @@ func (s *Session) copyIn(l *link, body []byte) error {
 	if err := s.out.Flush(); err != nil {
 		return err
 	}
+	s.cycle.copying = true
 	// What was sent along behind it the leader takes for a part of the data and passes over.
 	l.due = l.due[:1]
 	over, woken := make(chan struct{}), make(chan struct{})
@@ -649,6 +650,7 @@ func (s *Session) copyIn(l *link, body []byte) error {
 			_ = l.up.Close()
 			return &lostError{errors.New("the client has gone")}
 		}
+		s.cycle.copying = kind != 'c'
 		l.up.Send(kind, body)
 		if (kind == 'c' || kind == 'f') && l.due[0].kind == 'E' {
 			l.up.Send('H', nil) // the client's Sync may be a long time in coming
@@ -708,6 +710,19 @@ func (s *Session) hasPrepared(st *dialect.Statement) {
 	if p, ok := s.here.Prepared(st.Prepare.Name); ok {
 		s.away.prepared[st.Prepare.Name] = p
 	}
+}
+
+// rerun runs the cycle here, from its beginning, as new as its reads must be by now.
+func (s *Session) rerun(ctx context.Context) error {
+	fresh, err := s.freshen(ctx, 'E', nil)
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		s.cycle.again = false
+		return errUnsent
+	}
+	return s.replay(ctx)
 }
 
 // replay runs the cycle here: this node has become the leader.

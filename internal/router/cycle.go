@@ -16,6 +16,7 @@ type cycle struct {
 	answered int      // how many of its messages have been answered
 	ran      bool     // rows, or the end of a statement, are among the answers
 	erred    bool     // an error is
+	copying  bool     // the client has not said yet that its data were all
 	away     bool     // it runs there
 	refused  bool     // a node on which it was to read has turned it down
 	again    bool     // or here, from the beginning: the engine was changed in its middle

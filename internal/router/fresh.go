@@ -103,7 +103,7 @@ func (s *Session) wants(kind byte, body []byte) wanted {
 // readsData says whether a message does: a SET, or a question about this node, must not wait for anything.
 func (s *Session) readsData(kind byte, body []byte) bool {
 	if kind == 'E' {
-		return s.cycle.reads
+		return s.cycle.reads || s.here.Status() == 'T' // its Bind may have been of a cycle before
 	}
 	return slices.ContainsFunc(s.statements(kind, body), readsTables)
 }

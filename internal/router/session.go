@@ -23,19 +23,18 @@ type Session struct {
 	out    *pgwire.Conn
 	start  pgwire.Startup
 
-	here      *engine.Session // nil between two engines
-	luggage   *engine.Luggage // while here is nil
-	away      *link           // nil while there is none
-	cycle     cycle
-	opening   []byte            // the cycle that began the block that is open, while nothing else has run in it
-	untouched bool              // before the message that runs here, nothing else had run in the block
-	reopen    bool              // that block has to be begun again
-	before    map[string]string // settings, before what is open at the leader changed some; nil: it did not
-	lost      lost
-	reads     reads
-	came      provenance
-	remote    bool // a router process's, for reads: what belongs to the leader is turned down
-	front     front
+	here    *engine.Session // nil between two engines
+	luggage *engine.Luggage // while here is nil
+	away    *link           // nil while there is none
+	cycle   cycle
+	opening []byte            // the cycle that began the block that is open, while nothing else has run in it
+	reopen  bool              // that block has to be begun again
+	before  map[string]string // settings, before what is open at the leader changed some; nil: it did not
+	lost    lost
+	reads   reads
+	came    provenance
+	remote  bool // a router process's, for reads: what belongs to the leader is turned down
+	front   front
 
 	mu        sync.Mutex
 	running   *engine.Session // what Cancel is for: one of the two
@@ -107,7 +106,7 @@ func (s *Session) detach(why *sqlstate.Error) {
 		return
 	}
 	defer s.router.detach(s)
-	s.abandon()
+	s.abandon(s.here.Untouched())
 	if !s.here.Carriable() {
 		s.out.Terminate(why)
 	}
@@ -119,12 +118,13 @@ func (s *Session) detach(why *sqlstate.Error) {
 	s.here = nil
 }
 
-// abandon gives up what is under way here, so that it can be begun anew, or is known to be lost.
-func (s *Session) abandon() {
+// abandon gives up what is under way here, so that it can be begun anew, or is known to be lost. untouched says that nothing but BEGIN has run
+// in the block that is open.
+func (s *Session) abandon(untouched bool) {
 	c := &s.cycle
 	switch status := s.here.Status(); {
 	case s.reopen || s.away != nil && s.away.status != 'I':
-	case status != 'I' && len(s.opening) > 0 && s.untouched && c.repeatable():
+	case status != 'I' && len(s.opening) > 0 && untouched && c.repeatable():
 		s.reopen = true
 	case status != 'I':
 		s.lost = block
@@ -178,7 +178,7 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 	case c.failed:
 		return true, s.skip(ctx, kind)
 	case s.lost != nothing:
-		return true, s.mourn(kind)
+		return s.mourn(kind, body)
 	case s.remote && kind == 'Q' && s.raised(body):
 		return true, s.ready(ctx)
 	case c.away:
@@ -422,14 +422,22 @@ func (s *Session) end() {
 	s.cycle.reset(s.Status())
 }
 
-// mourn tells the client that its block is lost; here there is a failed one in its place.
-func (s *Session) mourn(kind byte) error {
-	if s.lost == block {
-		s.here.Block()
+// mourn tells the client that its block is lost; here there is a failed one in its place. A client that rolls it back need not know.
+func (s *Session) mourn(kind byte, body []byte) (taken bool, err error) {
+	lost, ends := s.lost, dialect.Kind(0)
+	if list := s.statements(kind, body); len(list) == 1 && list[0] != nil {
+		ends = list[0].Kind
 	}
 	s.revert()
 	s.lost, s.opening = nothing, s.opening[:0]
-	return s.fail(kind, errLostBlock)
+	if lost == block && ends != dialect.Commit {
+		s.here.Block()
+	}
+	if lost == block && ends == dialect.Rollback {
+		s.cycle.add(kind, body)
+		return false, nil
+	}
+	return true, s.fail(kind, errLostBlock)
 }
 
 // hangUp ends the link. A block that was open there is lost.
@@ -489,10 +497,10 @@ func (s *Session) Parameters() [][2]string {
 // Simple runs a Query message here; what is refused goes away.
 func (s *Session) Simple(ctx context.Context, sql string) error {
 	before := s.out.Written()
-	s.untouched = s.here.Untouched()
+	untouched := s.here.Untouched()
 	err := s.here.Simple(ctx, sql)
 	s.tellProvenance()
-	if err != nil && refused(err) && s.out.Written() == before && s.moves() {
+	if err != nil && refused(err) && s.out.Written() == before && s.moves(untouched) {
 		if err := s.exchange(ctx); err != nil {
 			return err
 		}
@@ -515,13 +523,13 @@ func (s *Session) endHere() {
 	c.reset(status)
 }
 
-// moves has a cycle that was refused here run away, if it can.
-func (s *Session) moves() bool {
+// moves has a cycle that was refused here run away, if it can. untouched is what was so before the refusal.
+func (s *Session) moves(untouched bool) bool {
 	if s.router.options.Cluster == nil || s.remote || !s.cycle.repeatable() {
 		return false
 	}
 	s.cycle.writes = true
-	s.abandon()
+	s.abandon(untouched)
 	return s.lost == nothing
 }
 
@@ -557,9 +565,9 @@ func (s *Session) count(err error) error {
 // Execute runs a portal here; what is refused goes away.
 func (s *Session) Execute(ctx context.Context, portal string, maxRows int) error {
 	before := s.out.Written()
-	s.untouched = s.here.Untouched()
+	untouched := s.here.Untouched()
 	err := s.here.Execute(ctx, portal, maxRows)
-	if err != nil && refused(err) && s.out.Written() == before && s.moves() {
+	if err != nil && refused(err) && s.out.Written() == before && s.moves(untouched) {
 		return nil // it is sent with the Sync or Flush that follows
 	}
 	s.cycle.ran = true
