@@ -112,7 +112,12 @@ func (s *Session) aside(l *link, kind byte, body []byte) bool {
 	case 'K':
 		s.mu.Lock()
 		l.cancel = bytes.Clone(body)
+		canceled := s.canceled
+		s.canceled = false
 		s.mu.Unlock()
+		if canceled {
+			cancel(l.dial, l.cancel)
+		}
 	case 'R', 'v':
 	default:
 		return false

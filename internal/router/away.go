@@ -266,7 +266,7 @@ func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
 		c.raw, c.sent, c.long = c.raw[:0], 0, true
 	}
 	s.mu.Lock()
-	s.answering = l
+	s.answering, s.canceled = l, false
 	s.mu.Unlock()
 	err := s.pump(l)
 	s.mu.Lock()

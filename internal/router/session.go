@@ -35,6 +35,7 @@ type Session struct {
 	mu        sync.Mutex
 	running   *engine.Session // what Cancel is for: one of the two
 	answering *link
+	canceled  bool // before answering could be told
 }
 
 // lost is what a session has lost with a leader, and its client was not told of.
@@ -322,6 +323,7 @@ func (s *Session) Cancel() {
 	switch {
 	case s.answering != nil:
 		dial, key = s.answering.dial, s.answering.cancel
+		s.canceled = key == nil // the session there is still being opened
 	case s.running != nil:
 		s.running.Cancel()
 	}
