@@ -397,8 +397,9 @@ func (n *Node) fetchFrom(ctx context.Context, progress *copying) (done bool, err
 		fetching, stop := context.WithCancel(ctx)
 		defer stop()
 		go func() {
-			for n.cluster.await(fetching, version) == nil {
-				if duty, version = n.cluster.duty(); duty.Upstream.PeerAddr != from {
+			for seen := version; n.cluster.await(fetching, seen) == nil; {
+				var now failover.Duty
+				if now, seen = n.cluster.duty(); now.Upstream.PeerAddr != from {
 					stop()
 				}
 			}
