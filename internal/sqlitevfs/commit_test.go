@@ -13,13 +13,16 @@ import (
 	"skein/internal/sqlitevfs"
 )
 
-// memory is a Committer without a log: what is committed is visible at once. It can be told to refuse.
+// memory is a Committer without a log: what is committed is visible at once. It can be told to refuse, or to show
+// nothing yet.
 type memory struct {
 	at      history.LSN
 	refused error
+	hides   bool
+	hidden  history.LSN // so many of the newest
 }
 
-func (m *memory) Visible() history.LSN { return m.at }
+func (m *memory) Visible() history.LSN { return m.at - m.hidden }
 
 func (m *memory) Commit(db *pagestore.DB, _ history.LSN, dirty []pagestore.Dirty, pages uint32) (history.LSN, error) {
 	if m.refused != nil {
@@ -38,9 +41,13 @@ func (m *memory) Commit(db *pagestore.DB, _ history.LSN, dirty []pagestore.Dirty
 	if err != nil {
 		return 0, err
 	}
+	visible := m.Visible()
 	m.at++
+	if m.hides {
+		m.hidden++
+	}
 	s.LSN = m.at
-	db.Publish(s, writes, m.at-1)
+	db.Publish(s, writes, visible)
 	return m.at, nil
 }
 
