@@ -303,6 +303,8 @@ func OutcomeOf(err error) Outcome {
 	switch {
 	case err == nil:
 		return Acknowledged
+	case code == "57P03": // there is no leader, and nothing was done
+		return Refused
 	case code == "" || code == "40003" || strings.HasPrefix(code, "08") || strings.HasPrefix(code, "57P"):
 		return Unknown
 	default:

@@ -95,6 +95,24 @@ func (f fixedLeader) pass(ctx context.Context, conn net.Conn, _ replication.Iden
 	copying.Wait()
 }
 
+// HeardAt is when this node last heard the one that it copies from; zero while it is not connected with any.
+func (a appointedLeaders) HeardAt() time.Time { return a.node.heardAt() }
+
+// HeardAt is as that of a cluster that appoints its leader.
+func (f fixedLeader) HeardAt() time.Time { return f.node.heardAt() }
+
+func (n *Node) heardAt() time.Time {
+	t := n.current.Load()
+	if t == nil {
+		return time.Time{}
+	}
+	_, upstream := t.peer.Connections()
+	if upstream == nil {
+		return time.Time{}
+	}
+	return upstream.HeardAt
+}
+
 // forward connects to another node's engine.
 func (n *Node) forward(ctx context.Context, address string) (net.Conn, error) {
 	l := n.link()

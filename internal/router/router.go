@@ -275,6 +275,9 @@ func (r *Router) Run(ctx context.Context) error {
 		r.closeSpare()
 		r.over = true
 	}()
+	tick := time.NewTicker(silence / 5)
+	defer tick.Stop()
+	heard := time.Now()
 	for {
 		changed := r.options.Cluster.Changed()
 		if now, ok := r.options.Cluster.Leader(); ok {
@@ -283,10 +286,41 @@ func (r *Router) Run(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-tick.C:
+			heard = r.listen(heard)
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// silence is for how long a node may hear nothing of its leader before what it has sent there is given up: the answers may
+// never come, and of another leader it would not hear either.
+const silence = 5 * time.Second
+
+// hearing is a Cluster that knows when this node last heard the one that it copies from.
+type hearing interface{ HeardAt() time.Time }
+
+// listen ends every link if nothing was heard for too long. It gives when something was.
+func (r *Router) listen(heard time.Time) time.Time {
+	c, ok := r.options.Cluster.(hearing)
+	if !ok {
+		return heard
+	}
+	if now := c.HeardAt(); now.After(heard) {
+		heard = now
+	}
+	if to, ok := r.options.Cluster.Leader(); ok && to.Here {
+		return time.Now()
+	}
+	if time.Since(heard) > silence {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for l := range r.links {
+			_ = l.up.Close()
+		}
+	}
+	return heard
 }
 
 // lastWords is how long a leader that has been replaced may still answer.
