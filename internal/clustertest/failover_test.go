@@ -239,7 +239,7 @@ func TestFailover_F06_Ring(t *testing.T) {
 		e.progress(50)
 		old := e.lead()
 		old.Kill()
-		time.Sleep(3 * time.Second) // whatever happens
+		time.Sleep(3 * time.Second) // nobody may lead now, or somebody: there is nothing to wait for
 		e.network.Heal()
 		e.progressFrom(e.claims.Since())
 		old.start()

@@ -72,23 +72,10 @@ func (s *Session) run(ctx context.Context) (context.Context, func()) {
 	s.adopt()
 	s.began = time.Now()
 	s.failure = nil
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, stop := s.Interruptible(ctx)
 	s.message = ctx
-	s.mu.Lock()
-	s.cancel = cancel
-	s.mu.Unlock()
-	var timer *time.Timer
-	if d := s.settings.duration("statement_timeout"); d > 0 {
-		timer = time.AfterFunc(d, func() { cancel(errTimeout) })
-	}
 	return ctx, func() {
-		if timer != nil {
-			timer.Stop()
-		}
-		s.mu.Lock()
-		s.cancel = nil
-		s.mu.Unlock()
-		cancel(nil)
+		stop()
 		s.wait()
 	}
 }
