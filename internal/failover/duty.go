@@ -16,10 +16,11 @@ func DutyOf(s State, self NodeID) Duty {
 	case s.Phase == Leading:
 		d.Role = Follow
 		d.Upstream, _ = s.member(s.Leader)
+		d.Awaited = s.Switchover != nil && s.Switchover.Paused && s.Switchover.To == self
 	case s.Phase == CatchingUp && s.Candidate == self:
 		d.Role = Follow
 		d.Upstream, _ = s.member(s.Source)
-		d.Goal = s.Goal
+		d.Goal, d.Awaited = s.Goal, true
 	}
 	return d
 }

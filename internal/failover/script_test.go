@@ -601,6 +601,9 @@ func (w *world) duty(args []string) error {
 	if d.Pause {
 		fmt.Fprint(&w.out, ", writes stopped")
 	}
+	if d.Awaited {
+		fmt.Fprint(&w.out, ", awaited")
+	}
 	if d.DespiteTaint {
 		fmt.Fprint(&w.out, ", whatever it lacks")
 	}

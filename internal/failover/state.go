@@ -260,6 +260,8 @@ type Duty struct {
 	Goal  history.Position
 	Rule  Rule // to acknowledge by, while leading
 	Pause bool // take no more writes, and say when everything is flushed
+	// Awaited says that writes wait until this node's log has come as far as another's: it reports whenever that grows.
+	Awaited bool
 	// DespiteTaint: an operator has accepted what this node may lack; it leads, and is not tainted any more.
 	DespiteTaint bool
 }

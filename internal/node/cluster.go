@@ -80,7 +80,7 @@ type appointed struct {
 
 	mu      sync.Mutex
 	seen    uint64        // version acted under
-	changed chan struct{} // closed, and made anew, with every version
+	changed chan struct{} // closed, and made anew, with every version, and when this node acts under it
 }
 
 func (a *appointed) self() failover.NodeID { return failover.NodeID(a.node.home.Node) }
@@ -122,6 +122,7 @@ func (a *appointed) acts(version uint64) {
 	a.mu.Lock()
 	a.seen = version
 	a.mu.Unlock()
+	a.wake()
 	a.tell()
 }
 
@@ -160,7 +161,7 @@ func (a *appointed) watch(ctx context.Context) error {
 	}
 }
 
-// wake tells whoever waits for a newer version.
+// wake tells whoever waits for another leader: there may be one, or this node has begun to be it.
 func (a *appointed) wake() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

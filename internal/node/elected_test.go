@@ -335,6 +335,38 @@ func TestWhoDoesNotLeadHoldsNoWrites(t *testing.T) {
 	}
 }
 
+// told is a cluster that hears when a node tells something.
+type told struct {
+	cluster
+	each chan struct{}
+}
+
+func (t *told) tell() { t.each <- struct{}{} }
+
+// While a switchover waits for a node to have everything, its report is not left to the next turn of a clock.
+func TestAnAwaitedNodeTellsWhatItHas(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a")
+	a := c.leader()
+	s := a.connect(t)
+	exec(t, s, "CREATE TABLE t (id integer PRIMARY KEY)")
+	heard := &told{each: make(chan struct{})}
+	awaited := &term{node: &Node{cluster: heard}, pipeline: a.current.Load().pipeline}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		awaited.tellGrowth(ctx)
+	}()
+	<-heard.each // as far as it is now
+	for i := range 3 {
+		exec(t, s, fmt.Sprintf("INSERT INTO t VALUES (%d)", i))
+		<-heard.each
+	}
+	stop()
+	<-done
+}
+
 // Whoever has begun an epoch is taken for its leader. If its engine then does not come to let clients write, it has to say so.
 func TestAPromotionThatDoesNotEndIsGivenUp(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -316,34 +317,42 @@ func (t *term) pauseTime() time.Duration {
 
 // await returns when there may be another duty, or copying has ended.
 func (r *role) await(ctx context.Context, version uint64) error {
-	waiting, stop := context.WithCancel(ctx)
+	var waits sync.WaitGroup
+	defer waits.Wait()
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	news := make(chan struct{})
-	go func() {
+	waits.Go(func() {
 		defer close(news)
-		_ = r.term.node.cluster.await(waiting, version)
-	}()
+		_ = r.term.node.cluster.await(ctx, version)
+	})
+	if r.duty.Awaited {
+		waits.Go(func() { r.term.tellGrowth(ctx) })
+	}
 	select {
 	case <-news:
-		return nil
 	case <-r.departing():
-		stop()
-		<-news
-		return nil
 	case i := <-r.term.cutOff:
 		if i.epoch != 0 && i.epoch == r.term.pipeline.Leads() {
 			r.term.node.options.Logger.Warn("this node steps down: it is cut off from the cluster", "reason", i.why)
 			r.fail(i.why)
 		}
-		stop()
-		<-news
-		return nil
 	case err := <-r.copied:
 		r.stop()
 		r.stop, r.copied = nil, nil
-		stop()
-		<-news
 		return err
+	}
+	return nil
+}
+
+// tellGrowth has the cluster told whenever more of the log is on disk, until ctx is done.
+func (t *term) tellGrowth(ctx context.Context) {
+	for {
+		at := t.pipeline.Log().Flushed.Load()
+		t.node.cluster.tell()
+		if t.pipeline.Log().Flushed.Wait(ctx, at+1) != nil {
+			return
+		}
 	}
 }
 
