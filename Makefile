@@ -30,7 +30,7 @@ fuzz:
 
 # Long runs: kill -9 at random points for CRASHTEST_TIME, random faults of a cluster for CLUSTERTEST_TIME, random histories of failovers for
 # FAILOVER_TIME; then clusters whose clocks jump, and processes that break the rules which nothing is lost by, which tests must notice.
-# Power cuts of an ext4 file system need root; powercut alone does CRASHTEST_CUTS of them.
+# Power cuts of an ext4 file system need root; powercut alone does CRASHTEST_CUTS of them. Machines whose network is cut need root and nftables.
 soak:
 	$(GO) test -tags soak,powercut -run Soak -timeout 0 -v ./internal/...
 

@@ -61,6 +61,7 @@ type member struct {
 	args     []string
 	env      []string
 	binary   string
+	within   []string // see nodetest.Options
 }
 
 // newCluster runs a leader and so many followers of it, which have their copies.
@@ -123,7 +124,7 @@ func (m *member) follow(upstream *member) {
 }
 
 func (m *member) options() nodetest.Options {
-	o := nodetest.Options{Dir: m.dir, Name: m.name, Address: m.address, PeerAddress: m.peer, Args: m.args, Env: m.env, Binary: m.binary}
+	o := nodetest.Options{Dir: m.dir, Name: m.name, Address: m.address, PeerAddress: m.peer, Args: m.args, Env: m.env, Binary: m.binary, Within: m.within}
 	if m.upstream != nil && m.link != nil {
 		o.Follow = m.link.Address()
 	}

@@ -27,6 +27,7 @@ import (
 type elected struct {
 	*cluster
 	network *proxy.Network
+	wires   *wires             // instead of network, where every node has a machine of its own
 	addr    map[*member]string // in the network; of witnesses too, which are no members of cluster
 
 	hosts  atomic.Pointer[string] // url
@@ -46,6 +47,13 @@ func newElected(t *testing.T, nodes int, names string, faults ...string) *electe
 func newElectedOf(t *testing.T, binary string, nodes int, names string, faults ...string) *elected {
 	t.Helper()
 	e := &elected{cluster: &cluster{t: t, binary: binary}, network: proxy.NewNetwork(t), addr: map[*member]string{}}
+	return e.boot(nodes, names, faults...)
+}
+
+// boot runs the nodes, one after the other.
+func (e *elected) boot(nodes int, names string, faults ...string) *elected {
+	t := e.t
+	t.Helper()
 	e.watch = newWatch(t)
 	begin := func(m *member) *member {
 		m.launch(strings.ReplaceAll(strings.Join(faults, ","), "*", m.name))
@@ -72,7 +80,11 @@ func newElectedOf(t *testing.T, binary string, nodes int, names string, faults .
 func (e *elected) node(args ...string) *member {
 	e.t.Helper()
 	m := e.add(fmt.Sprintf("n%d", len(e.addr)+1), nil)
-	e.addr[m] = e.network.Node(m.name, m.peer)
+	if e.wires != nil {
+		e.addr[m] = e.wires.place(m, len(e.addr)+1)
+	} else {
+		e.addr[m] = e.network.Node(m.name, m.peer)
+	}
 	m.args = append([]string{"--advertise-peer-addr", e.addr[m]}, args...)
 	e.publish()
 	if !slices.Contains(args, "--witness") {
@@ -319,7 +331,9 @@ func (e *elected) stays(fn func()) {
 func (e *elected) end(lossless bool) claims.Verdict {
 	t := e.t
 	t.Helper()
-	e.network.Heal()
+	if e.network != nil {
+		e.network.Heal()
+	}
 	for _, m := range e.members {
 		if !slices.Contains(e.running(), m) {
 			m.launch("")

@@ -104,18 +104,24 @@ func TestFailover_F01_F02_F03_LeaderCutOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := newElected(t, 3, "ANY 1 (*)")
-			e.load()
-			old := e.lead()
-			since := e.claims.Since()
-			e.network.Drop(routes(old.name)...)
-			e.takesOver(old, since)
-			e.progress(20)
-			e.network.Heal()
-			e.caughtUp()
-			e.progress(20)
-			e.end(true)
+			e.cutOff(func(leader *member) { e.network.Drop(routes(leader.name)...) }, e.network.Heal)
 		})
 	}
+}
+
+// cutOff is the life of a cluster whose leader is cut off in some way: another one leads, and when the network is whole it follows.
+func (e *elected) cutOff(cut func(leader *member), heal func()) {
+	e.t.Helper()
+	e.load()
+	old := e.lead()
+	since := e.claims.Since()
+	cut(old)
+	e.takesOver(old, since)
+	e.progress(20)
+	heal()
+	e.caughtUp()
+	e.progress(20)
+	e.end(true)
 }
 
 // F04: the leader and its followers do not reach each other, and all of them reach the coordinator. The leader is replaced by one whose
@@ -129,15 +135,7 @@ func TestFailover_F04_OnlyReplication(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := newElected(t, 3, "ANY 1 (*)")
-			e.load()
-			old := e.lead()
-			since := e.claims.Since()
-			broken(e.network, proxy.Around(old.name, proxy.Replication)...)
-			e.takesOver(old, since)
-			e.progress(20)
-			e.network.Heal()
-			e.caughtUp()
-			e.end(true)
+			e.cutOff(func(leader *member) { broken(e.network, proxy.Around(leader.name, proxy.Replication)...) }, e.network.Heal)
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,7 +72,8 @@ type Options struct {
 	Faults      string // content of SKEIN_FAULT, see package fault
 	Args        []string
 	Env         []string
-	Binary      string // given by Build; what Main has built
+	Binary      string   // given by Build; what Main has built
+	Within      []string // a command that becomes the one behind it, such as ip netns exec
 }
 
 // small makes log segments, checkpoints and memory small, so that rolls, checkpoints and spills are frequent.
@@ -105,7 +107,10 @@ func Launch(t testing.TB, o Options) *Node {
 	if o.Address == "" {
 		o.Address = Address()
 	}
-	args := append([]string{"serve", "--dir", o.Dir, "--pg-addr", o.Address, "--trust-loopback"}, small...)
+	args := append([]string{"serve", "--dir", o.Dir, "--pg-addr", o.Address}, small...)
+	if strings.HasPrefix(o.Address, "127.") {
+		args = append(args, "--trust-loopback")
+	}
 	for _, flag := range []struct{ name, value string }{{"--name", o.Name}, {"--peer-addr", o.PeerAddress}, {"--follow", o.Follow}} {
 		if flag.value != "" {
 			args = append(args, flag.name, flag.value)
@@ -131,7 +136,8 @@ func Router(t testing.TB, cluster []string, args ...string) *Node {
 
 func launch(t testing.TB, o Options, args []string) *Node {
 	t.Helper()
-	command := exec.Command(cmp.Or(o.Binary, binary), args...)
+	args = slices.Concat(o.Within, []string{cmp.Or(o.Binary, binary)}, args)
+	command := exec.Command(args[0], args[1:]...)
 	command.Env = append(append(os.Environ(), "SKEIN_FAULT="+o.Faults), o.Env...)
 	command.SysProcAttr = child.Attributes()
 	n := &Node{Options: o, Ended: make(chan struct{})}
