@@ -27,9 +27,6 @@ const (
 	// leasePace is how often a commit that waits for a lease looks whether there is one.
 	leasePace = 5 * time.Millisecond
 
-	// forgetTries is how often a node that was removed is looked at whether it has hung up, and forgetPause the time between.
-	forgetTries, forgetPause = 600, 50 * time.Millisecond
-
 	// maxNews bounds what a node has to tell the cluster's history.
 	maxNews = 64
 
@@ -140,18 +137,8 @@ func (a *appointed) tell() {
 
 // watch passes news of the control plane on to whoever awaits them.
 func (a *appointed) watch(ctx context.Context) error {
-	var before []failover.Member
-	var forgetting sync.WaitGroup
-	defer forgetting.Wait()
 	for {
-		s := a.node.control.Load().State()
-		for _, m := range before {
-			if _, is := memberOf(s, m.ID); !is {
-				forgetting.Go(func() { a.forget(ctx, m) })
-			}
-		}
-		before = s.Members
-		a.version.Advance(history.LSN(s.Version))
+		a.version.Advance(history.LSN(a.node.control.Load().State().Version))
 		a.wake()
 		select {
 		case <-ctx.Done():
@@ -167,19 +154,6 @@ func (a *appointed) wake() {
 	defer a.mu.Unlock()
 	close(a.changed)
 	a.changed = make(chan struct{})
-}
-
-// forget lets the log go that was kept for a node which is no member any more, as soon as it has hung up.
-func (a *appointed) forget(ctx context.Context, gone failover.Member) {
-	for range forgetTries {
-		t := a.node.current.Load()
-		if t == nil || !errors.Is(t.peer.DropSlot(gone.Name), replication.ErrSlotActive) {
-			return
-		}
-		if rest(ctx, forgetPause); ctx.Err() != nil {
-			return
-		}
-	}
 }
 
 func (o *Options) check() error {
@@ -382,6 +356,16 @@ func (n *Node) members() func() []failover.Member {
 		}
 		return n.control.Load().State().Members
 	}
+}
+
+// memberIDs gives the ids of the cluster's members, nil while they are not known.
+func (n *Node) memberIDs() (ids []string) {
+	if members := n.members(); members != nil {
+		for _, m := range members() {
+			ids = append(ids, string(m.ID))
+		}
+	}
+	return ids
 }
 
 // countAs says by what a follower's acknowledgements are known to the rule: in a cluster that appoints its leader by its id,

@@ -122,7 +122,7 @@ func (t *term) takeRole(ctx context.Context) (err error) {
 		n.options.Logger.Info("leading", "epoch", t.pipeline.Epoch(), "head", t.pipeline.Log().Head())
 	}
 	if t.peer, err = replication.NewPeer(replication.Options{
-		Link: n.link(), Dir: n.options.Dir, Pipeline: t.pipeline, Mended: n.pageMended, CountAs: n.countAs(),
+		Link: n.link(), Dir: n.options.Dir, Pipeline: t.pipeline, Mended: n.pageMended, CountAs: n.countAs(), Members: n.memberIDs,
 	}); err != nil {
 		return err
 	}

@@ -37,6 +37,8 @@ type Options struct {
 	Mended func(database history.DatabaseID, page pagestore.PageNo, from string, err error)
 	// CountAs gives what a follower is called in the rule that commits are acknowledged by; nil: its name.
 	CountAs func(Identity) string
+	// Members gives the ids of the cluster's nodes, nil while they are not known. Without it nobody keeps a list.
+	Members func() []string
 }
 
 // Peer is a node's side of everything that travels between nodes. Its methods may be called from any
@@ -90,6 +92,9 @@ func NewPeer(o Options) (*Peer, error) {
 	s, err := openSlots(filepath.Join(o.Dir, slotsFileName), Bounds{SlotBytes: DefaultSlotBytes})
 	if err != nil {
 		return nil, err
+	}
+	if o.Members != nil {
+		s.members = o.Members
 	}
 	p := &Peer{
 		Link: o.Link, pipeline: o.Pipeline, slots: s, began: time.Now(), dir: o.Dir, scrubEvery: o.ScrubEvery, mended: o.Mended, countAs: o.CountAs,
@@ -287,6 +292,13 @@ func (p *Peer) keep() history.LSN {
 	return oldest
 }
 
+// forget lets the log go that was kept for nodes which have been removed from the cluster.
+func (p *Peer) forget() {
+	for _, name := range p.slots.former() {
+		_ = p.DropSlot(name) // one that is in use goes when its node has hung up
+	}
+}
+
 // short says whether the disk has so little room left that no log should be kept for others.
 func (p *Peer) short() bool {
 	free, total, err := space(p.dir)
@@ -315,6 +327,7 @@ func (p *Peer) Run(ctx context.Context) error {
 		case d := <-p.damaged:
 			p.mend(ctx, d)
 		case <-tick.C:
+			p.forget()
 			p.keep()
 			if err := p.slots.save(); err != nil {
 				p.Logger.Error("cannot write down how far followers are", "error", fmt.Errorf("save slots: %w", err))

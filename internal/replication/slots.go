@@ -49,15 +49,17 @@ type Slot struct {
 	Restart  history.LSN `json:"restart_lsn"`       // what comes after it is kept
 	Reserved bool        `json:"reserved"`          // keeps log at all; a slot may be made before its first use
 	LastSeen time.Time   `json:"last_seen"`
-	Lost     string      `json:"lost,omitempty"` // why it no longer keeps anything
-	Copy     bool        `json:"copy,omitempty"` // made for a snapshot; its node may stream from elsewhere
+	Lost     string      `json:"lost,omitempty"`   // why it no longer keeps anything
+	Copy     bool        `json:"copy,omitempty"`   // made for a snapshot; its node may stream from elsewhere
+	Member   bool        `json:"member,omitempty"` // its node has been one of the cluster
 	Active   bool        `json:"-"`
 }
 
 // slots are a node's. The file is a hint: a slot that it shows too low only keeps more of the log, so
 // what followers acknowledge is written now and then, and what people do at once.
 type slots struct {
-	path string
+	path    string
+	members func() []string // of the cluster; nil while not known
 
 	saving sync.Mutex // held over a write of the file, for it has one writer at a time and the newest comes last
 
@@ -73,7 +75,7 @@ type slotsFile struct {
 }
 
 func openSlots(path string, bounds Bounds) (*slots, error) {
-	s := &slots{path: path, byName: map[string]*Slot{}, bounds: bounds}
+	s := &slots{path: path, members: func() []string { return nil }, byName: map[string]*Slot{}, bounds: bounds}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -178,7 +180,29 @@ func (s *slots) take(slot Slot) {
 	slot.Reserved, slot.Active = true, true
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	old := s.byName[slot.Name]
+	slot.Member = old != nil && old.Node == slot.Node && old.Member || slices.Contains(s.members(), slot.Node)
 	s.byName[slot.Name], s.dirty = &slot, true
+}
+
+// former lists the slots whose nodes have been members and are none any more. That a node has been one is written down, for it may be
+// removed while this one is away. Others follow without being members, and keep their slots.
+func (s *slots) former() (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	members := s.members()
+	if members == nil {
+		return nil
+	}
+	for _, slot := range s.sorted() {
+		switch is := slices.Contains(members, slot.Node); {
+		case is && !slot.Member:
+			slot.Member, s.dirty = true, true
+		case slot.Member && !is:
+			names = append(names, slot.Name)
+		}
+	}
+	return names
 }
 
 // advance moves a slot up to what its follower has on disk.

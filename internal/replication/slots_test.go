@@ -196,3 +196,39 @@ func TestSlotOfACopyThatStreamsElsewhereGoes(t *testing.T) {
 		t.Errorf("kept from %d", keep)
 	}
 }
+
+// A member is removed while this node is away, whose slot kept the log for it.
+func TestTheLogIsNotKeptForANodeThatWasRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "slots.json")
+	now := time.Unix(5000, 0)
+	members := []string{"na", "nb"}
+	open := func() *slots {
+		s := testSlots(t, path, Bounds{SlotBytes: -1})
+		s.members = func() []string { return members }
+		return s
+	}
+	s := open()
+	for _, node := range []string{"a", "b", "guest", "late"} {
+		s.use(node, "n"+node, 40, now)
+	}
+	members = append(members, "nlate")
+	if gone := s.former(); gone != nil {
+		t.Errorf("%v are members, or have never been", gone)
+	}
+	if err := s.save(); err != nil {
+		t.Fatal(err)
+	}
+	members = nil
+	s = open()
+	if gone := s.former(); gone != nil {
+		t.Errorf("%v were removed, as far as is known", gone)
+	}
+	members = []string{"na"}
+	if gone := fmt.Sprint(s.former()); gone != "[b late]" {
+		t.Errorf("%v were removed", gone)
+	}
+	s.use("b", "another", 50, now)
+	if gone := fmt.Sprint(s.former()); gone != "[late]" {
+		t.Errorf("%v were removed, and another node came under the name of b", gone)
+	}
+}
