@@ -20,11 +20,19 @@ func TestSoakGuarantees(t *testing.T) {
 	}
 }
 
+// crews are clusters that go on writing while any one node is away.
+var crews = []struct {
+	nodes int
+	names string
+}{{3, "ANY 1 (*)"}, {5, "ANY 1 (*)"}, {5, "ANY 2 (*)"}}
+
 // soakGuarantees is the life of one cluster.
 func soakGuarantees(t *testing.T, end time.Time) {
 	n := seed(t)
 	random := rand.New(rand.NewPCG(n, 2))
-	e := newElected(t, 3+2*random.IntN(2), []string{"ANY 1 (*)", "ANY 2 (*)"}[random.IntN(2)])
+	c := crews[random.IntN(len(crews))]
+	e := newElected(t, c.nodes, c.names)
+	t.Logf("%d nodes, synchronous_standby_names = '%s'", c.nodes, c.names)
 	s := newSessions(e, n)
 	s.progress(30)
 	for range 15 {

@@ -60,19 +60,14 @@ type Clients struct {
 	news   chan struct{} // closed at the next acknowledged write
 }
 
-// Start makes the table, through the first node, and lets the clients loose. They end with ctx, or with Stop.
+// Start makes the table, through the first node, waits until every node has it, and lets the clients loose. They end with ctx, or with Stop.
 func Start(ctx context.Context, o Options) (*Clients, error) {
 	o.Bound = cmp.Or(o.Bound, 200*time.Millisecond)
 	o.Patience = cmp.Or(o.Patience, DefaultPatience)
 	if len(o.Levels) == 0 {
 		o.Levels = []Level{Eventual, Session, Bounded, Strong}
 	}
-	conn, err := pgx.Connect(ctx, o.Nodes[0].URL)
-	if err != nil {
-		return nil, err
-	}
-	_, err = conn.Exec(ctx, createTable)
-	if err := errors.Join(err, conn.Close(ctx)); err != nil {
+	if err := makeTable(ctx, o.Nodes); err != nil {
 		return nil, fmt.Errorf("make the table: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -82,6 +77,27 @@ func Start(ctx context.Context, o Options) (*Clients, error) {
 		c.running.Go(func() { s.live(ctx) })
 	}
 	return c, nil
+}
+
+// makeTable has the table be on every node: an eventual read shows what its node has, which may be that there is no table.
+func makeTable(ctx context.Context, nodes []Node) error {
+	at := ""
+	for _, n := range nodes {
+		conn, err := pgx.Connect(ctx, n.URL)
+		if err != nil {
+			return fmt.Errorf("connect to %s: %w", n.Name, err)
+		}
+		if at == "" {
+			_, err = conn.Exec(ctx, createTable)
+			at = conn.PgConn().ParameterStatus("skein.last_commit")
+		} else {
+			_, err = conn.Exec(ctx, "WAIT FOR LSN '"+at+"'")
+		}
+		if err := errors.Join(err, conn.Close(ctx)); err != nil {
+			return fmt.Errorf("on %s: %w", n.Name, err)
+		}
+	}
+	return nil
 }
 
 // Stop ends the clients and waits for them, and gives what they were told.
@@ -359,7 +375,7 @@ func (s *session) written(o Op) {
 func (s *session) writeBlock(ctx context.Context) {
 	o, read := s.begin(Write), s.begin(Read)
 	o.Block = s.newBlock()
-	read.Block, read.Sent = o.Block, o.Sent
+	read.Block, read.Writes, read.Sent = o.Block, true, o.Sent
 	tx, err := s.conn.Begin(ctx)
 	if err != nil {
 		s.fail(o, errors.Join(errNotSent, err))

@@ -70,6 +70,7 @@ type Op struct {
 	Bound      time.Duration // of a bounded read
 	Carried    Carried       // of a connect
 	Block      int           // transaction block that it is part of; 0: none
+	Writes     bool          // that block may write
 	Sent, Told time.Duration // by the one clock of the machine; a read in a block is as old as the block's first
 
 	Outcome claims.Outcome // a read or a connect that failed is Refused

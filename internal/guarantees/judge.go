@@ -277,8 +277,12 @@ func (j *judge) positions() {
 
 // answers looks at those that were none.
 func (j *judge) answers() {
+	awaits := map[int]bool{} // sessions whose next read waits for a position, which a node that is cut off never has
 	for _, o := range j.Ops {
 		excused := j.out(o)
+		if o.Outcome == claims.Acknowledged && o.Action != Write {
+			awaits[o.Session] = o.Action == Connect && o.Carried == Commit
+		}
 		switch {
 		case excused:
 		case o.Hung:
@@ -287,11 +291,20 @@ func (j *judge) answers() {
 			j.violates(ClearAnswers, o, "the connection to a node that had nothing to suffer was lost")
 		case o.Action == Write && o.Outcome == claims.Unknown && !slices.Contains(unknownOutcome, o.Code):
 			j.violates(ClearAnswers, o, "the outcome is unknown and the code does not say so")
-		case o.Action == Read && o.Level == Eventual && o.Block == 0 && o.Outcome != claims.Acknowledged: // a block may be the leader's
+		case o.Action == Read && o.Level == Eventual && o.Outcome == claims.Refused && !o.lostItsBlock() && !(awaits[o.Session] && o.Code == notReached):
 			j.violates(ReadsGoOn, o, "it failed on a node that had nothing to suffer")
 		}
 	}
 }
+
+// lostItsBlock says whether a read is of a block that may end without the client's doing: one that may write is the leader's, and one that
+// only reads ends where it is when its node begins or ceases to lead.
+func (o Op) lostItsBlock() bool { return o.Block != 0 && (o.Writes || o.Code == rolledBack) }
+
+const (
+	rolledBack = "40001"
+	notReached = "57014" // the position that was to be waited for
+)
 
 // unknownOutcome is how a node says so: statement_completion_unknown and transaction_resolution_unknown.
 var unknownOutcome = []string{"40003", "08007"}

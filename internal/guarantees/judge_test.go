@@ -123,7 +123,13 @@ func TestJudge(t *testing.T) {
 		{name: "silence", more: []Op{unknown(1, 31, 9999, 104).with(func(o *Op) { o.Hung, o.Code = true, "" })}, want: []Rule{Answers}},
 		{name: "silence to a read", more: []Op{read(1, 31, 9999, 0).told(claims.Refused, "").with(func(o *Op) { o.Hung = true })}, want: []Rule{Answers}},
 		{name: "no eventual read", more: []Op{read(1, 31, 40, 0).level(Eventual).told(claims.Refused, "57P03")}, want: []Rule{ReadsGoOn}},
-		{name: "no eventual read in a block that is the leader's", more: []Op{read(1, 31, 40, 0).level(Eventual).block(1).told(claims.Refused, "40001")}},
+		{name: "no eventual read in a block that is the leader's", more: []Op{read(1, 31, 40, 0).level(Eventual).block(1).with(func(o *Op) { o.Writes = true }).told(claims.Refused, "57P03")}},
+		{name: "no eventual read in a block that only reads", more: []Op{read(1, 31, 40, 0).level(Eventual).block(1).told(claims.Refused, "57P03")}, want: []Rule{ReadsGoOn}},
+		{name: "a block that only reads ends with the node's role", more: []Op{read(1, 31, 40, 0).level(Eventual).block(1).told(claims.Refused, "40001")}},
+		{name: "an eventual read that waits for a position", more: []Op{connect(1, 31, Commit), read(1, 32, 40, 0).level(Eventual).told(claims.Refused, "57014")}},
+		{name: "one that does not any more", more: []Op{
+			connect(1, 31, Commit), read(1, 32, 40, 3), read(1, 41, 50, 0).level(Eventual).told(claims.Refused, "57014"),
+		}, want: []Rule{ReadsGoOn}},
 		{name: "no eventual read of a dead node", more: []Op{read(1, 31, 40, 0).level(Eventual).told(claims.Refused, "57P03")}, out: []Outage{{"n1", 0, 50 * ms}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
