@@ -2,9 +2,7 @@ package clustertest
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -15,9 +13,6 @@ import (
 var played = []string{
 	"advisory", "constraints", "copy", "cursors", "ddl", "extended", "idle", "readwrite", "savepoints", "settings", "temporary", "transactions",
 }
-
-// unlike are those to which a follower does not answer the same yet.
-var unlike = []string{"extended"}
 
 // Every conversation goes on a follower as it does on the leader, word by word.
 func TestForward_TheSameConversations(t *testing.T) {
@@ -30,9 +25,6 @@ func TestForward_TheSameConversations(t *testing.T) {
 		}
 		for i, name := range played {
 			t.Run(place+"/"+name, func(t *testing.T) {
-				if m != leader && slices.Contains(unlike, name) && os.Getenv("CLUSTERTEST_UNLIKE") == "" {
-					t.Skip("a follower does not answer the same yet; CLUSTERTEST_UNLIKE=1 shows it")
-				}
 				database := fmt.Sprintf("%s%d", place, i)
 				leader.query("CREATE DATABASE " + database)
 				m.await("SELECT count(*) FROM pg_database WHERE datname = '"+database+"'", "1")
