@@ -75,6 +75,10 @@ func (s *Session) exchange(ctx context.Context) error {
 			return ended
 		}
 		open := s.away != nil && s.away.status != 'I'
+		var from Leader
+		if s.away != nil {
+			from = s.away.leader
+		}
 		if s.away != nil && (open || !errors.Is(err, errTurnedDown)) {
 			s.failed(err)
 			held := s.away.held
@@ -87,7 +91,7 @@ func (s *Session) exchange(ctx context.Context) error {
 			s.cycle.sent = 0
 			continue
 		}
-		settled, repeat, failed := s.resolve(ctx, err, deadline)
+		settled, repeat, failed := s.resolve(ctx, err, from, deadline)
 		switch {
 		case settled:
 			return failed

@@ -24,8 +24,9 @@ type leaders struct {
 	answers []answering
 	running sync.WaitGroup
 
-	mu  sync.Mutex
-	got []string // what arrived, in order: "1 INSERT …", with the number of the connection
+	mu    sync.Mutex
+	epoch history.Epoch
+	got   []string // what arrived, in order: "1 INSERT …", with the number of the connection
 }
 
 // answering is a leader's side of one connection, after its startup: it reads messages and answers them.
@@ -42,7 +43,7 @@ type conversation struct {
 func (l *leaders) Leader() (Leader, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Leader{Name: "n", Epoch: history.Epoch(1)}, len(l.answers) > 0
+	return Leader{Name: "n", Epoch: 1 + l.epoch}, len(l.answers) > 0
 }
 
 func (l *leaders) Changed() <-chan struct{} { return nil }
@@ -231,6 +232,24 @@ func done(tag string, status byte) func(*conversation) {
 func refuses(c *conversation) { c.say(failure("ERROR", "SK001")) }
 func hangsUp(c *conversation) { _ = c.conn.Close() }
 
+// dies hangs up, and another one leads.
+func dies(c *conversation) {
+	c.all.mu.Lock()
+	c.all.epoch++
+	c.all.mu.Unlock()
+	hangsUp(c)
+}
+
+// says answers the question for a token.
+func says(status string) answering {
+	return then(func(c *conversation) {
+		for _, m := range row(status) {
+			c.Send(m)
+		}
+		done("SELECT 1", 'I')(c)
+	})
+}
+
 func leavesUnknown(c *conversation) {
 	c.say(failure("ERROR", "08007"), failure("FATAL", "SK001"))
 	_ = c.conn.Close()
@@ -350,6 +369,31 @@ func TestWhatIsSentToTheNextLeader(t *testing.T) {
 			defer l.mu.Unlock()
 			if !slices.Equal(l.got, test.got) {
 				t.Errorf("the leaders heard %q, want %q", l.got, test.got)
+			}
+		})
+	}
+}
+
+// What has become of a transaction with a token is asked. While the leader is the same, its COMMIT may come to it after the question (T7).
+func TestABlockWithATokenWhoseCommitIsNotAnswered(t *testing.T) {
+	const insert = "INSERT INTO t VALUES (1)"
+	for _, test := range []struct {
+		name   string
+		ends   func(*conversation)
+		status string
+		want   string
+	}{
+		{"the leader is the same, and has it", hangsUp, "committed", "INSERT COMMIT [I]"},
+		{"the leader is the same, and may come to it", hangsUp, "unknown", "08007 [I]"},
+		{"another one leads and has it", dies, "committed", "INSERT COMMIT [I]"},
+		{"another one leads and never comes to it", dies, "unknown", "40001 [I]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f, _ := serve(t, then(done("BEGIN", 'T'), test.ends), then(), says(test.status))
+			for _, step := range [][2]string{{"SET skein.transaction_token = 'x'", "SET [I]"}, {"BEGIN", "BEGIN [T]"}, {insert + "; COMMIT", test.want}} {
+				if got := query(t, f, step[0]); got != step[1] {
+					t.Errorf("%s: %s, want %s", step[0], got, step[1])
+				}
 			}
 		})
 	}

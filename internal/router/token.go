@@ -13,9 +13,9 @@ import (
 // tokenParameter names the client's next transaction that writes, so that it can be found again.
 const tokenParameter = "skein.transaction_token"
 
-// learn finds out what has become of a cycle whose answer was lost, if its transaction has a name. It is false if that could not
-// be learnt.
-func (s *Session) learn(ctx context.Context, deadline time.Time) (committed, ok bool) {
+// learn finds out what has become of a cycle whose answer from a leader was lost, if its transaction has a name. It is false if that
+// could not be learnt.
+func (s *Session) learn(ctx context.Context, from Leader, deadline time.Time) (committed, ok bool) {
 	token := s.here.Setting(tokenParameter)
 	c := &s.cycle
 	if token == "" || c.ran || c.long || c.began != 'I' && !c.commits {
@@ -24,7 +24,10 @@ func (s *Session) learn(ctx context.Context, deadline time.Time) (committed, ok 
 	for time.Now().Before(deadline) {
 		committed, err := s.status(ctx, deadline, token)
 		if err == nil {
-			return committed, true
+			// A leader that still leads may come to the COMMIT of a block later: who has not written does not hold the turn that the question
+			// has waited for. What is not in a block is sent again, and done once.
+			still := s.away != nil && s.away.leader == from
+			return committed, committed || !still || c.began == 'I'
 		}
 		if s.out.Ended() != nil {
 			return false, false
@@ -106,13 +109,17 @@ func (s *Session) affirm(ctx context.Context) error {
 	c := &s.cycle
 	s.here.Told(tokenParameter, "")
 	s.before = nil
-	tag, rows := "", false
+	rows := false
+	var tags []string // of what the message runs, or the one before it has bound
 	for at, n := 0, 0; at < len(c.raw); {
 		kind, body, end := next(c.raw, at)
 		at = end
-		for _, st := range s.statements(kind, body) {
-			if st != nil {
-				tag, rows = st.Tag, rows || st.Returning || st.Kind == dialect.Select
+		if list := s.statements(kind, body); len(list) > 0 {
+			tags = nil
+			for _, st := range list {
+				if st != nil {
+					tags, rows = append(tags, st.Tag), rows || st.Returning || st.Kind == dialect.Select
+				}
 			}
 		}
 		if n += told(kind); n <= c.answered {
@@ -129,20 +136,22 @@ func (s *Session) affirm(ctx context.Context) error {
 				return s.fail(c.last, errRowsLost)
 			}
 			s.out.Notice(errHowMany)
-			s.out.CommandComplete(tag)
+			for _, tag := range tags {
+				s.out.CommandComplete(tag)
+			}
 		}
 	}
 	c.away = false
 	return s.ready(ctx)
 }
 
-// resolve settles a cycle whose answer was lost, if its transaction has a name: it is affirmed, or may be sent again.
-func (s *Session) resolve(ctx context.Context, err error, deadline time.Time) (settled, repeat bool, failed error) {
+// resolve settles a cycle whose answer from a leader was lost, if its transaction has a name: it is affirmed, or may be sent again.
+func (s *Session) resolve(ctx context.Context, err error, from Leader, deadline time.Time) (settled, repeat bool, failed error) {
 	var lost *lostError
 	if !errors.As(err, &lost) || !s.cycle.lasting() || s.front.reads {
 		return false, false, nil
 	}
-	switch committed, ok := s.learn(ctx, deadline); {
+	switch committed, ok := s.learn(ctx, from, deadline); {
 	case !ok:
 		return false, false, nil
 	case committed:
