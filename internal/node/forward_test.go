@@ -200,6 +200,25 @@ func TestWhatABlockHasSetIsGoneWithIt(t *testing.T) {
 	}
 }
 
+func TestAFollowerLetsAClientIntoADatabaseThatWasJustMade(t *testing.T) {
+	_, _, f := pairByWire(t)
+	for n := range 20 {
+		exec(t, f, fmt.Sprintf("CREATE DATABASE d%d", n))
+		config := f.Config().Copy()
+		config.Database = fmt.Sprintf("d%d", n)
+		c, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close(t.Context())
+	}
+	config := f.Config().Copy()
+	config.Database = "nothing"
+	if _, err := pgx.ConnectConfig(t.Context(), config); codeOf(err) != "3D000" {
+		t.Fatalf("a database that there is not: %v", err)
+	}
+}
+
 func TestALeaderThatHasJustBegunDoesNotReadThePast(t *testing.T) { // L2
 	dir, fdir := t.TempDir(), t.TempDir()
 	leader := runMember(t, dir, "a", "")

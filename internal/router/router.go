@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -220,6 +221,7 @@ func (s *Session) connectHere(ctx context.Context) error {
 	if s.remote {
 		patience = 0
 	}
+	looked := false
 	for {
 		e, err := r.current(ctx, patience)
 		if err != nil {
@@ -231,6 +233,10 @@ func (s *Session) connectHere(ctx context.Context) error {
 		here, err := e.Open(s.out, s.start)
 		if err != nil {
 			r.detach(s)
+			if !looked && !e.Leads() && missing(err) && r.catchUp(ctx, e) {
+				looked = true
+				continue
+			}
 			return err
 		}
 		if s.remote {
@@ -239,6 +245,27 @@ func (s *Session) connectHere(ctx context.Context) error {
 		s.adopt(here)
 		return nil
 	}
+}
+
+// missing says whether a client that connects has named a database or a role that there is not, or not yet.
+func missing(err error) bool {
+	var told *sqlstate.Error
+	return errors.As(err, &told) && (told.Code == sqlstate.InvalidDatabaseName || told.Code == sqlstate.InvalidAuthorization)
+}
+
+// lookTime is how long the leader has to be asked, and this node to catch up, before what is not here does not exist.
+const lookTime = 2 * time.Second
+
+// catchUp has an engine know of the databases and roles that there were at the leader at the call. It is false if that did not come to pass.
+func (r *Router) catchUp(ctx context.Context, e *engine.Engine) bool {
+	ctx, stop := context.WithTimeout(ctx, lookTime)
+	defer stop()
+	lsn, err := r.options.Fresh.ReadPosition(ctx, "")
+	if err != nil || r.options.Fresh.Await(ctx, lsn) != nil {
+		return false
+	}
+	e.Replicated(history.SystemDatabase, lsn) // which happens a moment after readers see it otherwise
+	return true
 }
 
 // Readers is the pgwire.Handler for the reads of router processes, who have seen to it that their clients are who they say.
