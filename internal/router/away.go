@@ -180,7 +180,7 @@ func (s *Session) again(err error, open bool) bool {
 	case errors.As(err, &fatal), errors.As(err, &told):
 		return false
 	case errors.As(err, &lost):
-		return !c.writes || s.reopen && !c.commits
+		return !c.writes || c.opening || s.reopen && !c.commits
 	}
 	return true
 }

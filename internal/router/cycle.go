@@ -72,7 +72,7 @@ func (c *cycle) note(st *dialect.Statement, writes bool) {
 func (c *cycle) repeatable() bool { return !c.ran && !c.long }
 
 // lasting says whether the cycle may have made something that lasts: it writes, or commits what was written before.
-func (c *cycle) lasting() bool { return c.writes || c.decides }
+func (c *cycle) lasting() bool { return c.writes && !c.opening || c.decides }
 
 // told counts the messages that are answered: how many of raw the client has heard of is a number of those.
 func told(kind byte) int {

@@ -337,6 +337,20 @@ func TestWhatIsSentToTheNextLeader(t *testing.T) {
 			[]string{"[BEGIN][" + insert + "]", "[BEGIN][" + insert + "][COMMIT]"},
 		},
 		{
+			"a BEGIN that is not answered is sent again",
+			[]answering{then(hangsUp), then(done("BEGIN", 'T'), done("INSERT 0 1", 'T'), done("COMMIT", 'I'))},
+			[]string{"BEGIN", insert, "COMMIT"},
+			[]string{"BEGIN [T]", "INSERT-0-1 [T]", "COMMIT [I]"},
+			[]string{"[BEGIN]", "[BEGIN][" + insert + "][COMMIT]"},
+		},
+		{
+			"and no leader that answers it is nothing unknown",
+			[]answering{then(hangsUp)},
+			[]string{"BEGIN"},
+			[]string{"57P03 [I]"},
+			[]string{"[BEGIN]"},
+		},
+		{
 			"one in which something has run is lost",
 			[]answering{then(done("BEGIN", 'T'), done("INSERT 0 1", 'T'), hangsUp), then(done("INSERT 0 1", 'I'))},
 			[]string{"BEGIN", insert, insert, insert, "ROLLBACK", insert},
