@@ -52,7 +52,7 @@ func (s *sessions) progress(more int) {
 	ctx, cancel := context.WithTimeoutCause(s.e.t.Context(), progressWait, errors.New("the cluster does not go on"))
 	defer cancel()
 	if err := s.AwaitMore(ctx, more); err != nil {
-		s.e.t.Fatalf("%v\n%s", err, s.e.logs(12))
+		s.e.stuck(fmt.Errorf("%w\n%s", err, s.Latest()))
 	}
 }
 

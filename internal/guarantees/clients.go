@@ -29,6 +29,8 @@ const (
 	allEntries  = "SELECT number, id FROM entry"
 
 	idsPerSession = 1_000_000
+
+	noLeader = "57P03"
 )
 
 // Node is one that clients may use.
@@ -56,6 +58,7 @@ type Clients struct {
 	mu     sync.Mutex
 	h      History
 	blocks int
+	latest map[int]Op    // that each session has asked for
 	acked  int           // writes
 	news   chan struct{} // closed at the next acknowledged write
 }
@@ -71,7 +74,7 @@ func Start(ctx context.Context, o Options) (*Clients, error) {
 		return nil, fmt.Errorf("make the table: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	c := &Clients{options: o, began: time.Now(), stop: stop, news: make(chan struct{})}
+	c := &Clients{options: o, began: time.Now(), stop: stop, latest: map[int]Op{}, news: make(chan struct{})}
 	for i := range o.Sessions {
 		s := &session{Clients: c, number: i + 1, random: rand.New(rand.NewPCG(o.Seed, uint64(i)))}
 		c.running.Go(func() { s.live(ctx) })
@@ -155,6 +158,22 @@ func Entries(ctx context.Context, conn *pgx.Conn) ([]Entry, error) {
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Entry])
 }
 
+// Latest says what each session has asked for last, and what it was told last, for whoever finds that they do not go on.
+func (c *Clients) Latest() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told := map[int]Op{}
+	for _, o := range c.h.Ops {
+		told[o.Session] = o
+	}
+	text := fmt.Sprintf("at %.4f s\n", time.Since(c.began).Seconds())
+	for i := range c.options.Sessions {
+		asked := c.latest[i+1]
+		text += fmt.Sprintf("session %d asked %s at %.4f s for: %v %v\n  and was told: %v\n", i+1, asked.Node, asked.Sent.Seconds(), asked.Level, asked.Action, told[i+1])
+	}
+	return text
+}
+
 func (c *Clients) note(o Op) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,13 +204,15 @@ type session struct {
 	level  Level
 	commit string // skein.last_commit, of any of its connections
 	ids    int
+
+	stranded bool // its node finds no leader: others may, and when all clients stay nobody writes
 }
 
 // live works until ctx is done. What was begun is brought to its end.
 func (s *session) live(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.connect(context.WithoutCancel(ctx))
-		for s.conn != nil && !s.conn.IsClosed() && ctx.Err() == nil {
+		for s.conn != nil && !s.conn.IsClosed() && !s.stranded && ctx.Err() == nil {
 			s.act(context.WithoutCancel(ctx))
 			rest(ctx, s.options.Pause)
 			if s.random.IntN(30) == 0 {
@@ -223,6 +244,7 @@ func (s *session) leave(ctx context.Context) {
 
 // connect opens a connection to any node, carrying what the session knows, or as a stranger to itself.
 func (s *session) connect(ctx context.Context) {
+	s.stranded = false
 	s.node = s.options.Nodes[s.random.IntN(len(s.options.Nodes))]
 	o := s.begin(Connect)
 	config, err := pgx.ParseConfig(s.node.URL)
@@ -282,6 +304,9 @@ func (s *session) begin(a Action) Op {
 		s.ids++
 		o.ID = ID(s.number*idsPerSession + s.ids)
 	}
+	s.mu.Lock()
+	s.latest[s.number] = o
+	s.mu.Unlock()
 	return o
 }
 
@@ -298,6 +323,7 @@ func (s *session) fail(o Op, err error) {
 	}
 	o.Error = err.Error()
 	o.Outcome = claims.Refused
+	s.stranded = o.Code == noLeader
 	o.Hung = errors.Is(err, context.DeadlineExceeded)
 	o.Lost = o.Action != Connect && s.conn.IsClosed()
 	if o.Action == Write && !errors.Is(err, errNotSent) { // pgconn.SafeToRetry takes a lost answer to a simple query for one that was not sent

@@ -291,6 +291,8 @@ func (j *judge) answers() {
 			j.violates(ClearAnswers, o, "the connection to a node that had nothing to suffer was lost")
 		case o.Action == Write && o.Outcome == claims.Unknown && !slices.Contains(unknownOutcome, o.Code):
 			j.violates(ClearAnswers, o, "the outcome is unknown and the code does not say so")
+		case o.Outcome == claims.Refused && slices.Contains(unknownOutcome, o.Code):
+			j.violates(ClearAnswers, o, "nothing of it can have happened, and its outcome is called unknown")
 		case o.Action == Read && o.Level == Eventual && o.Outcome == claims.Refused && !o.lostItsBlock() && !(awaits[o.Session] && o.Code == notReached):
 			j.violates(ReadsGoOn, o, "it failed on a node that had nothing to suffer")
 		}
