@@ -114,7 +114,9 @@ func (p *parser) rows(parse func()) {
 	}
 	p.st.FromKnown = !p.lost
 	for i := range p.toks {
-		p.st.AtLeader = p.st.AtLeader || keptByLeader(&p.toks[i]) && i+1 < len(p.toks) && p.toks[i+1].is("(")
+		called := i+1 < len(p.toks) && p.toks[i+1].is("(")
+		p.st.AtLeader = p.st.AtLeader || called && keptByLeader(&p.toks[i])
+		p.st.SetsConfig = p.st.SetsConfig || called && p.toks[i].name() && p.toks[i].word == "set_config"
 		p.st.Returning = p.st.Returning || p.lost && p.st.Kind != Select && p.toks[i].is("returning")
 	}
 	raw := p.render(p.toks)

@@ -79,6 +79,7 @@ type Statement struct {
 	ParamTypes []oid.OID
 	ForUpdate  bool     // has a locking clause or calls a function that changes something: run it as a write
 	Writing    string   // what of it writes, as PostgreSQL names it, where that is not the Tag: SELECT FOR UPDATE, nextval(), COPY FROM
+	SetsConfig bool     // calls set_config
 	AtLeader   bool     // calls a function of what the leader alone keeps, such as advisory locks
 	From       []string // the tables, views and names of WITH that a query reads, in lower case; see FromKnown
 	FromKnown  bool     // From is complete

@@ -22,16 +22,13 @@ func (e *Engine) Parse(sql string) ([]*dialect.Statement, error) { return e.pars
 // Leads says whether this engine takes writes.
 func (e *Engine) Leads() bool { return !e.follows() }
 
-// Forwarded opens sessions that another node's router uses for its clients, who have proved who they are there. They report
-// every setting that changes, how far they have seen, and what they hold.
-type Forwarded struct{ *Engine }
-
-// Connect opens one.
-func (f Forwarded) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Startup) (pgwire.Session, error) {
-	if !f.Leads() {
+// OpenForwarded opens a session that another node's router uses for a client, who has proved who it is there. It reports
+// every setting that changes, how far it has seen, and what it holds.
+func (e *Engine) OpenForwarded(out *pgwire.Conn, st pgwire.Startup) (*Session, error) {
+	if !e.Leads() {
 		return nil, ErrNotLeader
 	}
-	s, err := f.connect(out, st)
+	s, err := e.connect(out, st)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +36,7 @@ func (f Forwarded) Connect(ctx context.Context, out *pgwire.Conn, st pgwire.Star
 	return s, nil
 }
 
-// Report has the session tell a router what those of Forwarded do.
+// Report has the session tell a router what those of OpenForwarded do.
 func (s *Session) Report() { s.forwarded = &forwarded{} }
 
 // forwarded is what a router has been told of a session.

@@ -201,7 +201,7 @@ func (t *term) serveForwarded(ctx context.Context, e *engine.Engine) error {
 		t.node.door.Handle(replication.ToForward, f.pass)
 	}
 	defer t.node.door.Handle(replication.ToForward, nil)
-	server := pgwire.NewServer(engine.Forwarded{Engine: e}, pgwire.Options{
+	server := pgwire.NewServer(router.Lent{Router: t.router, Engine: e}, pgwire.Options{
 		MaxConnections: forwardedSessions * max(t.node.options.MaxConnections, 100), FirstPID: forwardedPIDs, Trust: true, Reuse: true, Logger: t.node.options.Logger,
 	})
 	err := server.Serve(ctx, h)

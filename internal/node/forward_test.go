@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"skein/internal/failover"
 )
 
 // wire stands between a follower and its leader. What the leader says can be kept back, and all connections broken.
@@ -198,6 +200,57 @@ func TestWhatABlockHasSetIsGoneWithIt(t *testing.T) {
 	if got := text(t, f, "SHOW skein.read_consistency"); got != "session" {
 		t.Fatalf("reads are %s", got)
 	}
+}
+
+func TestABlockAtTheLeaderWaitsForAPosition(t *testing.T) {
+	_, _, f := pairByWire(t)
+	exec(t, f, "INSERT INTO t VALUES (1, '')")
+	_, cluster, _ := strings.Cut(text(t, f, "SHOW skein.last_commit"), "@")
+	exec(t, f, "SET skein.failover_wait = '50ms'")
+	for position, code := range map[string]string{"0/99999@" + cluster: "57014", "0/1@1-00000001": "22023"} {
+		exec(t, f, "BEGIN")
+		exec(t, f, "SET LOCAL skein.wait_for = '"+position+"'")
+		refused(t, f, "SELECT * FROM t", code)
+		exec(t, f, "ROLLBACK")
+		exec(t, f, "SET skein.wait_for = '"+position+"'")
+		exec(t, f, "BEGIN")
+		refused(t, f, "UPDATE t SET n = 2", code)
+		exec(t, f, "ROLLBACK")
+		exec(t, f, "RESET skein.wait_for")
+	}
+}
+
+// A leader that cannot confirm that it leads answers no strong read, wherever it comes from (L2).
+func TestAStrongReadAtTheLeaderIsConfirmed(t *testing.T) {
+	cluster := elect(t, "a", "b", "c")
+	leader := cluster.leader()
+	l := leader.connect(t)
+	exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
+	exec(t, l, "ALTER SYSTEM SET skein.automatic_failover = off")
+	exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+	cluster.rule(func(r failover.Rule) bool { return r.K == 1 && len(r.Members) == 1 && !r.Lossy })
+	cluster.nodes["c"].caughtUp(t, l)
+	c := cluster.nodes["c"].connect(t)
+	exec(t, c, "SET skein.failover_wait = '50ms'")
+	cluster.nodes["b"].stop()
+	exec(t, l, "SET skein.failover_wait = '50ms'; SET skein.read_consistency = 'strong'")
+	refused(t, l, "SELECT * FROM t", "57P03")
+	for _, sql := range []string{
+		"BEGIN; SET LOCAL skein.read_consistency = 'strong'; SELECT * FROM t",
+		"SELECT set_config('skein.read_consistency', 'strong', false); SELECT * FROM t",
+		"BEGIN READ ONLY; SELECT set_config('skein.read_consistency', 'strong', true); SELECT * FROM t",
+		"BEGIN; SELECT set_config('skein.read_consistency', 'strong', true); SELECT * FROM t",
+	} {
+		refused(t, c, sql, "57P03")
+		exec(t, c, "ROLLBACK")
+	}
+	for _, sql := range []string{"SELECT * FROM t", "BEGIN; SELECT * FROM t; COMMIT", "SELECT set_config('skein.read_consistency', 'session', false)"} {
+		exec(t, c, sql)
+	}
+	exec(t, c, "BEGIN")
+	exec(t, c, "SET LOCAL skein.read_consistency = 'strong'")
+	refused(t, c, "SELECT * FROM t", "57P03")
+	exec(t, c, "ROLLBACK")
 }
 
 func TestAFollowerLetsAClientIntoADatabaseThatWasJustMade(t *testing.T) {

@@ -80,6 +80,9 @@ func (s *Session) wants(kind byte, body []byte) wanted {
 		if readsTables(st) && st.Kind != dialect.Begin {
 			break
 		}
+		if st != nil && st.SetsConfig {
+			w.level = "strong" // which includes whatever it sets
+		}
 		if st == nil || st.Set == nil || st.Kind != dialect.Set && st.Kind != dialect.Reset {
 			continue
 		}

@@ -59,7 +59,7 @@ func (s *Session) answeredAway(l *link) {
 
 // tellProvenance tells a client that wants to know after each statement.
 func (s *Session) tellProvenance() {
-	if told := s.cycle.reads || s.cycle.writes; told && s.here.Setting("skein.report_provenance") == "on" {
+	if told := s.cycle.reads || s.cycle.writes; told && !s.lent && s.here.Setting("skein.report_provenance") == "on" {
 		s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "answered by %s", s.came.String()))
 	}
 }

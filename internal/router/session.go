@@ -31,6 +31,7 @@ type Session struct {
 	came    provenance
 	remote  bool // a router process's, for reads: what belongs to the leader is turned down
 	front   front
+	lent    bool // another router's, for its client: it ends with the engine
 
 	mu        sync.Mutex
 	running   *engine.Session // what Cancel is for: one of the two
@@ -197,7 +198,7 @@ func refused(err error) bool {
 // Parameters are those of the engine.
 func (s *Session) Parameters() [][2]string {
 	all := s.here.Parameters()
-	if s.remote {
+	if s.remote && !s.lent {
 		for name, value := range s.here.Own() {
 			all = append(all, [2]string{name, value})
 		}

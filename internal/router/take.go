@@ -14,6 +14,9 @@ import (
 
 // Take decides where a message belongs. Those that belong here it leaves to the engine.
 func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error) {
+	if s.lent {
+		return s.takeLent(ctx, kind, body)
+	}
 	if s.here == nil || s.here.Engine() != s.router.engine.Load() {
 		if err := s.attach(ctx); err != nil {
 			return false, err
