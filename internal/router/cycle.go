@@ -28,13 +28,14 @@ type cycle struct {
 	began    byte     // the transaction status that it began with
 	last     byte     // kind of its newest message
 
-	writes  bool   // something in it belongs to the leader
-	commits bool   // a COMMIT or ROLLBACK is in it
-	decides bool   // a COMMIT is
-	reads   bool   // tables
-	why     string // it runs where it does
-	opening bool   // there is nothing in it but BEGIN
-	plain   bool   // nothing in it commits but its end
+	writes  bool            // something in it belongs to the leader
+	commits bool            // a COMMIT or ROLLBACK is in it
+	decides bool            // a COMMIT is
+	reads   bool            // tables
+	why     string          // it runs where it does
+	made    map[string]bool // names of what it prepares
+	opening bool            // there is nothing in it but BEGIN
+	plain   bool            // nothing in it commits but its end
 }
 
 func (c *cycle) reset(status byte) {

@@ -388,6 +388,29 @@ func TestWhatIsSentToTheNextLeader(t *testing.T) {
 	}
 }
 
+// What is bound is what the same pipeline has prepared before, and not what had its name until then.
+func TestAReadAfterAWriteOfTheSameNameIsNotTakenForIt(t *testing.T) {
+	f, l := serve(t, then(func(c *conversation) {
+		c.say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, &pgproto3.CommandComplete{CommandTag: []byte("INSERT 0 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	}))
+	for _, step := range [][2]string{{"INSERT INTO t VALUES (1)", "1 2 INSERT-0-1 [I]"}, {"SHOW skein.failover_wait", "1 2 row:300ms SHOW [I]"}} {
+		sql, want := step[0], step[1]
+		f.Send(&pgproto3.Parse{Query: sql})
+		f.Send(&pgproto3.Bind{})
+		f.Send(&pgproto3.Execute{})
+		f.Send(&pgproto3.Sync{})
+		_ = f.Flush()
+		if got := answer(t, f); got != want {
+			t.Errorf("%s: %s, want %s", sql, got, want)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if want := []string{"[INSERT INTO t VALUES (1)]"}; !slices.Equal(l.got, want) {
+		t.Errorf("the leader heard %q, want %q", l.got, want)
+	}
+}
+
 // What has become of a transaction with a token is asked. While the leader is the same, its COMMIT may come to it after the question (T7).
 func TestABlockWithATokenWhoseCommitIsNotAnswered(t *testing.T) {
 	const insert = "INSERT INTO t VALUES (1)"

@@ -192,12 +192,22 @@ func (s *Session) ahead() (away bool) {
 // notes looks at the statements of a message and says whether one of them writes. A text that cannot be read is refused
 // here.
 func (s *Session) notes(kind byte, body []byte) (away bool) {
+	c := &s.cycle
+	if name, ok := bound(kind, body); ok && c.made[name] {
+		return false // what had the name before is of no account
+	}
+	if kind == 'P' {
+		if c.made == nil {
+			c.made = map[string]bool{}
+		}
+		c.made[text(body)] = true
+	}
 	for _, st := range s.statements(kind, body) {
 		if showsProvenance(st) {
 			s.here.Told("skein.provenance", s.came.String())
 		}
 		w := writes(st, s.named, s.here.ReadsOnly())
-		s.cycle.note(st, w)
+		c.note(st, w)
 		away = away || w
 	}
 	return away
@@ -218,15 +228,23 @@ func (s *Session) statements(kind byte, body []byte) []*dialect.Statement {
 		_, rest := cut(body)
 		list, _ := s.here.Engine().Parse(text(rest))
 		return list
-	case 'B':
-		_, rest := cut(body)
-		return []*dialect.Statement{s.named(text(rest))}
-	case 'D':
-		if len(body) > 0 && body[0] == 'S' {
-			return []*dialect.Statement{s.named(text(body[1:]))}
-		}
+	}
+	if name, ok := bound(kind, body); ok {
+		return []*dialect.Statement{s.named(name)}
 	}
 	return nil
+}
+
+// bound is the name of the prepared statement that a Bind or Describe message is about.
+func bound(kind byte, body []byte) (name string, ok bool) {
+	switch {
+	case kind == 'B':
+		_, rest := cut(body)
+		return text(rest), true
+	case kind == 'D' && len(body) > 0 && body[0] == 'S':
+		return text(body[1:]), true
+	}
+	return "", false
 }
 
 // cut takes a string that ends in NUL off a message's body.
