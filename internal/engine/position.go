@@ -53,3 +53,17 @@ func PositionError(err error) error {
 	}
 	return err
 }
+
+// lastSeen is the parameter that has a position of everything that a session has read or written.
+const lastSeen = "skein.last_seen"
+
+// lastSeen gives the newest that the node shows, and the session has seen no more of it.
+func (s *Session) lastSeen() string {
+	storage := s.engine.storage
+	visible, floor := storage.Visible(), s.Floor()
+	if s.following() && floor > visible { // the leader has shown it, in an epoch of which this node may not know yet
+		return floor.PgLSN()
+	}
+	at := max(floor, visible)
+	return history.Bookmark{Cluster: storage.Cluster(), Epoch: storage.Epochs().Of(at), LSN: at}.String()
+}

@@ -91,6 +91,7 @@ var parameters = indexParameters([]parameter{
 	{name: "skein.failover_timeout", value: "700", kind: "ms", agreed: true},
 	{name: "skein.failover_wait", value: "10000", kind: "ms"},
 	{name: "skein.last_commit", kind: "string", report: true, readOnly: true},
+	{name: lastSeen, kind: "string", readOnly: true},
 	{name: "skein.max_staleness", value: "1000", kind: "ms"},
 	{name: "skein.min_apply_delay", value: "0", kind: "ms", node: true},
 	{name: "skein.on_sync_timeout", value: "wait", kind: "enum", choices: []string{"wait", "degrade"}, node: true},
@@ -568,6 +569,9 @@ func (s *Session) show(name string) (string, bool) {
 func (s *Session) lookup(name string) (string, bool) {
 	if p := parameters[name]; p != nil && p.agreed {
 		return s.engine.agreed(p), true
+	}
+	if name == lastSeen {
+		return s.lastSeen(), true
 	}
 	return s.settings.lookup(name)
 }

@@ -253,6 +253,22 @@ func TestAStrongReadAtTheLeaderIsConfirmed(t *testing.T) {
 	exec(t, c, "ROLLBACK")
 }
 
+func TestWhoOnlyReadsHasAPositionToo(t *testing.T) {
+	_, l, f := pairByWire(t)
+	exec(t, l, "INSERT INTO t VALUES (1, '')")
+	want := text(t, l, "SHOW skein.last_commit")
+	for text(t, f, "SELECT count(*)::text FROM t") != "1" {
+		rest(t.Context(), askPace)
+	}
+	for _, c := range []*pgx.Conn{l, f} {
+		if got := text(t, c, "SELECT current_setting('skein.last_seen')"); got != want {
+			t.Errorf("it has seen %q, want %q", got, want)
+		}
+	}
+	exec(t, f, "SET skein.wait_for = '"+want+"'")
+	exec(t, f, "SELECT * FROM t")
+}
+
 func TestAFollowerLetsAClientIntoADatabaseThatWasJustMade(t *testing.T) {
 	_, _, f := pairByWire(t)
 	for n := range 20 {
