@@ -203,6 +203,7 @@ type session struct {
 	key    string
 	level  Level
 	commit string // skein.last_commit, of any of its connections
+	seen   string // skein.last_seen, of the last connection; "" if it was lost
 	ids    int
 
 	stranded bool // its node finds no leader: others may, and when all clients stay nobody writes
@@ -238,6 +239,9 @@ func (s *session) leave(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.options.Patience)
 	defer cancel()
+	if s.seen = ""; !s.conn.IsClosed() {
+		_ = s.conn.QueryRow(ctx, "SHOW skein.last_seen").Scan(&s.seen)
+	}
 	_ = s.conn.Close(ctx)
 	s.conn = nil
 }
@@ -262,17 +266,21 @@ func (s *session) connect(ctx context.Context) {
 		params["skein.causality_key"] = s.key
 	}
 	later := false // by SET, when there is a session already
-	if s.commit != "" && s.random.IntN(4) > 0 {
-		o.Carried = Commit
+	position, carried := s.commit, Commit
+	if s.seen != "" && s.random.IntN(2) == 0 {
+		position, carried = s.seen, Seen
+	}
+	if position != "" && s.random.IntN(4) > 0 {
+		o.Carried = carried
 		if later = s.random.IntN(2) == 0; !later {
-			params["skein.wait_for"] = s.commit
+			params["skein.wait_for"] = position
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.options.Patience)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err == nil && later {
-		if _, err = conn.Exec(ctx, "SET skein.wait_for = '"+s.commit+"'"); err != nil {
+		if _, err = conn.Exec(ctx, "SET skein.wait_for = '"+position+"'"); err != nil {
 			_ = conn.Close(ctx)
 		}
 	}

@@ -47,7 +47,7 @@ type Carried uint8
 const (
 	Nothing  Carried = iota
 	Commit           // skein.last_commit: the position of what it has written
-	Seen             // skein.seen: the position of whatever it has written or read
+	Seen             // skein.last_seen: a position of whatever it has written or read
 	Unbroken         // there was no need: the connection is the same
 
 )

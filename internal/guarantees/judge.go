@@ -281,7 +281,7 @@ func (j *judge) answers() {
 	for _, o := range j.Ops {
 		excused := j.out(o)
 		if o.Outcome == claims.Acknowledged && o.Action != Write {
-			awaits[o.Session] = o.Action == Connect && o.Carried == Commit
+			awaits[o.Session] = o.Action == Connect && (o.Carried == Commit || o.Carried == Seen)
 		}
 		switch {
 		case excused:
