@@ -22,7 +22,7 @@ func runNode(ctx context.Context, c *serveCommand, logger *slog.Logger) error {
 	n, err := node.Open(node.Options{
 		Dir: c.Dir, Name: c.Name, PGAddr: c.PGAddr, Trust: c.TrustLoopback, MaxConnections: c.MaxConnections, Logger: logger,
 		PeerAddr: c.PeerAddr, Advertise: c.AdvertisePeerAddr, Follow: c.Follow, ApplyDelay: c.MinApplyDelay, Secret: secret,
-		Bootstrap: c.Bootstrap, Join: c.Join, Witness: c.Witness, AdvertisePG: c.AdvertisePGAddr,
+		Bootstrap: c.Bootstrap, Join: c.Join, Witness: c.Witness, Moved: c.Moved, AdvertisePG: c.AdvertisePGAddr,
 		CheckpointLogBytes: c.CheckpointLogBytes, SegmentBytes: c.LogSegmentBytes, MaxVersionBytes: c.MaxVersionBytes,
 		Copying: newBar(os.Stderr),
 	})

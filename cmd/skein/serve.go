@@ -21,6 +21,7 @@ type serveCommand struct {
 	Bootstrap          bool          `help:"Begin a cluster that appoints its leader by itself, with this node as its first; with --join as well, only if none of those answers. Ignored when the directory is of one already."`
 	Join               []string      `placeholder:"ADDRESS" help:"Peer addresses of members of such a cluster, to become one of them. Ignored when the directory is of one already."`
 	Witness            bool          `help:"Join as a node that votes on who leads and holds no data."`
+	Moved              bool          `help:"Trust a directory that was copied here from another disk: the node had stopped before, and has run nowhere else since. Never for one that was restored from a backup."`
 	AdvertisePGAddr    string        `name:"advertise-pg-addr" placeholder:"ADDRESS" help:"Where clients find this node, if not at --pg-addr."`
 	Follow             string        `placeholder:"ADDRESS" help:"Peer address of the node to copy from, where leaders are not appointed: the leader, or another follower. Without it, --bootstrap and --join this node leads."`
 	MinApplyDelay      time.Duration `help:"Show every transaction so long after its commit, as 1h; this node alone."`

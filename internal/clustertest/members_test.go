@@ -74,6 +74,30 @@ func TestMembers_H06_LeaderWiped(t *testing.T) {
 	e.end(true)
 }
 
+// P5: a follower's directory is restored from a copy that was made while it ran. It does not come back with that; it does with an empty one.
+func TestMembers_RestoredFromABackup(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	m := e.others(e.lead())[0]
+	m.pause()
+	old := m.copied()
+	m.resume()
+	e.progress(20)
+	m.Kill()
+	m.restore(old)
+	m.launch("")
+	if err := m.AwaitEnd(t); err == nil || !strings.Contains(m.Log(), "--moved") {
+		t.Errorf("%v:\n%s", err, tail(m.Log(), 6))
+	}
+	e.progress(20)
+	e.wipe(m)
+	m.launch("")
+	e.enters(m)
+	e.caughtUp()
+	e.end(true)
+}
+
 // H01, H05: a node joins, and another one leaves, while the leader is being replaced.
 func TestMembers_H05_JoinAndLeaveDuringFailover(t *testing.T) {
 	t.Parallel()

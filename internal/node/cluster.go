@@ -220,7 +220,20 @@ func (n *Node) found() error {
 	return n.openControl()
 }
 
+// errCopied keeps a node from speaking for the one that it is a copy of.
+var errCopied = errors.New("this directory is a copy, and the cluster relies on what this node has promised and acknowledged, of which a copy may lack the newest. " +
+	"If it was restored from a backup, empty it: the node joins again by itself. " +
+	"If it was moved here after the node had stopped, and the node has run nowhere else since, start it once with --moved")
+
 func (n *Node) openMember() error {
+	if n.home.isCopy() {
+		if !n.options.Moved {
+			return fmt.Errorf("%s: %w", n.options.Dir, errCopied)
+		}
+		if err := n.home.settle(); err != nil {
+			return err
+		}
+	}
 	if err := n.openControl(); err != nil {
 		return err
 	}

@@ -385,3 +385,46 @@ func TestAPromotionThatDoesNotEndIsGivenUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// P5: a member's directory is restored from a backup. The node has promised and acknowledged since what it does not know any more, and
+// must not speak for itself. One that was moved as a whole is the newest, as only a person can know.
+func TestACopyOfAMemberDoesNotSpeakForIt(t *testing.T) {
+	t.Parallel()
+	c := elect(t, "a")
+	a := c.leader()
+	if madeAt(a.home.lock) == 0 {
+		t.Skip("this file system does not say when it made a file")
+	}
+	exec(t, a.connect(t), "CREATE TABLE t (id integer PRIMARY KEY)")
+	a.stop()
+	moved := filepath.Join(c.dir, "moved")
+	copyDir(t, moved, a.options.Dir)
+	renamed := filepath.Join(c.dir, "renamed")
+	if err := os.Rename(a.options.Dir, renamed); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Dir: moved, Name: "a", PGAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Bootstrap: true}
+	if n, err := Open(o); !errors.Is(err, errCopied) {
+		t.Errorf("a copy is opened: %v, %v", n, err)
+	}
+	for _, dir := range []string{renamed, moved, moved} { // the second time nobody needs to say so any more
+		o.Dir, o.Moved = dir, dir == moved && !o.Moved
+		n, err := Open(o)
+		if err != nil {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- n.Run(ctx) }()
+		c.await("it leads", func() error {
+			if t := n.current.Load(); t == nil || !t.pipeline.Leading() {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -27,12 +27,13 @@ var (
 	errNewer = errors.New("this directory was written by a newer version of Skein")
 )
 
-// identity says whose directory it is. It is written once, when the directory is made.
+// identity says whose directory it is. It is written once, when the directory is made, and again when it was moved.
 type identity struct {
 	Format  int    `json:"format_version"`
 	Cluster string `json:"cluster_id"`
 	Node    string `json:"node_id"`
-	Disk    string `json:"disk_id"` // a wiped and refilled directory has another
+	Disk    string `json:"disk_id"`           // a wiped and refilled directory has another
+	Made    int64  `json:"made_ns,omitempty"` // when the file system made the lock file, ns since 1970. In a copy it is another; 0: not known
 }
 
 // home is a node's directory, held against other processes for as long as it is open.
@@ -64,6 +65,19 @@ func openHome(dir string) (*home, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return h, nil
+}
+
+// isCopy says whether the directory was brought here file by file, as a backup is restored. It may be older than what this node was last:
+// what it has promised and acknowledged since it does not know. A file system that was taken back as a whole is not noticed.
+func (h *home) isCopy() bool {
+	made := madeAt(h.lock)
+	return h.Made != 0 && made != 0 && h.Made != made
+}
+
+// settle makes a copy the directory that it is a copy of.
+func (h *home) settle() error {
+	h.Made = madeAt(h.lock)
+	return h.write()
 }
 
 // isNew says whether the directory has no identity yet.
@@ -108,7 +122,14 @@ func (h *home) begin(cluster *replog.Cluster) error {
 	if cluster != nil {
 		h.Cluster = *cluster
 	}
-	h.identity = identity{FormatVersion, hex.EncodeToString(h.Cluster[:]), hex.EncodeToString(random[16:24]), hex.EncodeToString(random[24:])}
+	h.identity = identity{
+		Format: FormatVersion, Cluster: hex.EncodeToString(h.Cluster[:]), Node: hex.EncodeToString(random[16:24]), Disk: hex.EncodeToString(random[24:]),
+		Made: madeAt(h.lock),
+	}
+	return h.write()
+}
+
+func (h *home) write() error {
 	b, err := json.MarshalIndent(h.identity, "", "  ")
 	if err != nil {
 		return err

@@ -49,6 +49,7 @@ type Options struct {
 	Bootstrap          bool          // begin a cluster that appoints its leader, unless the directory is of one already
 	Join               []string      // peer addresses of members of such a cluster, which a new directory becomes a member of
 	Witness            bool          // join as one that votes and holds no data
+	Moved              bool          // the directory, if it is a copy, is all of the newest one
 	AdvertisePG        string        // where clients find this node; PGAddr
 	ApplyDelay         time.Duration // skein.min_apply_delay for this node alone; 0: the cluster's
 	Secret             []byte        // shared by the nodes of the cluster; none: peers on this machine only
