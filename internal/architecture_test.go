@@ -17,7 +17,7 @@ import (
 // in a lower row, so packages of one row do not know each other. A package that is not listed fails
 // the test until somebody has decided where it belongs.
 var layers = [][]string{
-	{"child", "fault", "oid", "sqlstate"},
+	{"child", "fault", "oid", "rest", "sqlstate"},
 	{"history"},
 	{"watermark"},
 	{"replog"},

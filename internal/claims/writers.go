@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"skein/internal/history"
+	"skein/internal/rest"
 )
 
 // DefaultTimeout is how long a client waits for one reply before it connects anew.
@@ -237,7 +238,7 @@ func (w *Writers) write(ctx context.Context, client int) {
 			one.Leader = leader.of(conn)
 			w.note(one)
 			if w.options.Pause > 0 {
-				rest(ctx, w.options.Pause)
+				_ = rest.For(ctx, w.options.Pause)
 			}
 		}
 		if conn != nil {
@@ -245,14 +246,7 @@ func (w *Writers) write(ctx context.Context, client int) {
 			_ = conn.Close(closing)
 			cancel()
 		}
-		rest(ctx, again)
-	}
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
+		_ = rest.For(ctx, again)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"skein/internal/history"
 	"skein/internal/replog"
+	"skein/internal/rest"
 )
 
 const (
@@ -132,20 +133,10 @@ func (p *Pipeline) Follow(ctx context.Context) error {
 			}
 			told = at + 1
 			p.advance()
-			rest(ctx, roomPace)
+			_ = rest.For(ctx, roomPace)
 		case p.log.Cuts() == cuts && !errors.Is(err, replog.ErrCut):
 			return fmt.Errorf("apply: %w", err)
 		}
-	}
-}
-
-// rest waits, or gives up with ctx.
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
 

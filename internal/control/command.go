@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"skein/internal/failover"
+	"skein/internal/rest"
 )
 
 const (
@@ -115,7 +116,7 @@ func insist(ctx context.Context, try func(context.Context) (answer, error)) (ans
 		if slow := net.Error(nil); why == nil || !errors.As(err, &slow) || !slow.Timeout() { // which says the least
 			why = err
 		}
-		if rest(ctx, retryPause) != nil {
+		if rest.For(ctx, retryPause) != nil {
 			return answer{}, fmt.Errorf("the cluster has not answered: %w (%w)", why, context.Cause(ctx))
 		}
 	}

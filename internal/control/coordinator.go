@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"skein/internal/failover"
+	"skein/internal/rest"
 )
 
 const (
@@ -84,7 +85,7 @@ func (c *Control) coordinate(ctx context.Context) {
 	defer close(k.done)
 	defer cancel()
 	if err := c.await(ctx, c.raft.Barrier(commitLimit)); err != nil || !k.presides() {
-		_ = rest(ctx, tickEvery)
+		_ = rest.For(ctx, tickEvery)
 		return
 	}
 	k.began = k.o.boottime()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"skein/internal/failover"
+	"skein/internal/rest"
 )
 
 const (
@@ -97,7 +98,7 @@ func (s *stream) run(ctx context.Context) {
 		if time.Since(began) > watchTimeout {
 			pause = redialFirst
 		}
-		if rest(ctx, pause) != nil {
+		if rest.For(ctx, pause) != nil {
 			return
 		}
 		pause = min(2*pause, redialLast)

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"skein/internal/failover"
+	"skein/internal/rest"
 )
 
 // successionPause is the head start that each voter has over the next when the coordinator is gone.
@@ -23,7 +24,7 @@ func (c *Control) succeed(ctx context.Context, gone failover.NodeID) {
 	if !ok || !c.hasGone(ctx, gone) {
 		return
 	}
-	if rest(ctx, time.Duration(rank)*successionPause) != nil || !c.led(gone) {
+	if rest.For(ctx, time.Duration(rank)*successionPause) != nil || !c.led(gone) {
 		return
 	}
 	c.o.Logger.Info("the coordinator is gone; this node offers to coordinate", "coordinator", gone)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"skein/internal/rest"
 )
 
 // redialPause is how long Raft waits between two attempts to reach a server.
@@ -28,7 +30,7 @@ type transport struct {
 func (t *transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	for {
 		err := t.NetworkTransport.AppendEntries(id, at, args, resp)
-		if !errors.As(err, new(errUnreached)) || !t.wanted(id, at, args.Term) || rest(t.layer.open, redialPause) != nil {
+		if !errors.As(err, new(errUnreached)) || !t.wanted(id, at, args.Term) || rest.For(t.layer.open, redialPause) != nil {
 			return err
 		}
 	}

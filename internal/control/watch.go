@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"skein/internal/history"
+	"skein/internal/rest"
 )
 
 const (
@@ -110,7 +111,7 @@ func (r *reporter) report(ctx context.Context) error {
 		if err := r.m.send(r.next(), watchTimeout); err != nil {
 			return err
 		}
-		if err := rest(ctx, reportPause); err != nil {
+		if err := rest.For(ctx, reportPause); err != nil {
 			return err
 		}
 		select {
@@ -146,17 +147,5 @@ func (r *reporter) take(p push) {
 	r.mu.Unlock()
 	if known && s.leading != 0 {
 		r.control.extend(s.leading, s.at+p.Lease)
-	}
-}
-
-// rest waits, or gives the reason why ctx is done.
-func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

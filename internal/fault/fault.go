@@ -7,5 +7,4 @@
 //	point=action:n     on the n-th time (from 1; 0: every time) that the point is passed, "kill" ends the process as
 //	                   kill -9 would, and "eio", "enospc" and "short" make the operation there fail
 //	point=hang:FILE    whoever passes the point waits for as long as there is such a file
-//	rule=broken        the process breaks a rule that everything depends on: tests must notice
 package fault

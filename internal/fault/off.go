@@ -7,6 +7,3 @@ const Enabled = false
 
 // Hit passes a named point; the error, if any, is to be treated as the operation's own.
 func Hit(string) error { return nil }
-
-// Broken says whether this process is to break a named rule.
-func Broken(string) bool { return false }

@@ -77,9 +77,3 @@ func exists(file string) bool {
 	_, err := os.Stat(file)
 	return err == nil
 }
-
-// Broken says whether this process is to break a named rule.
-func Broken(rule string) bool {
-	p := points[rule]
-	return p != nil && p.action == "broken"
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"skein/internal/claims"
+	"skein/internal/rest"
 )
 
 // Fault is what happens in a round.
@@ -115,7 +116,7 @@ func (g *game) play(ctx context.Context, f Fault) (Round, error) {
 	if _, err := g.writers.AwaitFrom(ctx, g.writers.Since()); err != nil {
 		return Round{}, err
 	}
-	sleep(ctx, warmUp+rand.N(warmUp))
+	_ = rest.For(ctx, warmUp+rand.N(warmUp))
 	r := Round{Fault: f, Leader: leader.Name}
 	r.at = g.writers.Since()
 	switch f {
@@ -138,7 +139,7 @@ func (g *game) kill(ctx context.Context, leader node, r *Round) error {
 	if err := g.takenOver(ctx, r, g.writers.Since()); err != nil {
 		return err
 	}
-	sleep(ctx, startPause)
+	_ = rest.For(ctx, startPause)
 	began := time.Now()
 	if err := g.Cluster.Start(ctx, leader.Node); err != nil {
 		return err
@@ -156,7 +157,7 @@ func (g *game) pause(ctx context.Context, leader node, r *Round) error {
 	}
 	err := g.takenOver(ctx, r, g.writers.Since())
 	if err == nil {
-		sleep(ctx, startPause)
+		_ = rest.For(ctx, startPause)
 	}
 	began := time.Now()
 	if err := errors.Join(err, g.Cluster.Resume(ctx, leader.Node)); err != nil {
@@ -196,7 +197,7 @@ func (g *game) switchover(ctx context.Context, leader node, r *Round) error {
 	}
 	now, err := g.whole(asking)
 	for err == nil && now.Name == leader.Name && asking.Err() == nil { // the leader answers before its leadership ends
-		sleep(asking, pollPace)
+		_ = rest.For(asking, pollPace)
 		now, err = g.whole(asking)
 	}
 	if err != nil {
@@ -206,7 +207,7 @@ func (g *game) switchover(ctx context.Context, leader node, r *Round) error {
 	if _, err := g.writers.AwaitFrom(asking, g.writers.Since()); err != nil {
 		return err
 	}
-	sleep(ctx, aftermath)
+	_ = rest.For(ctx, aftermath)
 	_, pause := claims.LongestPause(g.writers.Writes(), from, g.writers.Since())
 	r.Pause = milliseconds(pause)
 	return nil
@@ -270,7 +271,7 @@ func (g *game) whole(ctx context.Context) (node, error) {
 		if err == nil || ctx.Err() != nil {
 			return leader, err
 		}
-		sleep(ctx, pollPace)
+		_ = rest.For(ctx, pollPace)
 	}
 }
 
@@ -312,11 +313,4 @@ func ask(ctx context.Context, address string, followers int) (node, error) {
 		err = fmt.Errorf("%d of %d followers stream", streaming, followers)
 	}
 	return n, err
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+
+	"skein/internal/rest"
 )
 
 // Commands is a cluster that somebody else runs. Each command is a shell's, which finds the node in $GAMEDAY_NODE and
@@ -146,7 +148,7 @@ func (d *Demo) Kill(ctx context.Context, n Node) error {
 		if now, found := d.pid(n); found == nil && now != pid || found != nil {
 			break // it waits for the demo to notice
 		}
-		sleep(ctx, pollPace)
+		_ = rest.For(ctx, pollPace)
 	}
 	return err
 }
@@ -158,7 +160,7 @@ func (d *Demo) Start(ctx context.Context, n Node) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		sleep(ctx, pollPace)
+		_ = rest.For(ctx, pollPace)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"skein/internal/child"
+	"skein/internal/rest"
 )
 
 // stopWait is how long all nodes together may take to stop before they are killed.
@@ -104,7 +105,7 @@ func (o *Own) configure(ctx context.Context, names string) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("the cluster does not begin: %w", err)
 		}
-		sleep(ctx, pollPace)
+		_ = rest.For(ctx, pollPace)
 	}
 }
 

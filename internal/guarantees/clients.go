@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"skein/internal/claims"
+	"skein/internal/rest"
 )
 
 const (
@@ -215,20 +216,13 @@ func (s *session) live(ctx context.Context) {
 		s.connect(context.WithoutCancel(ctx))
 		for s.conn != nil && !s.conn.IsClosed() && !s.stranded && ctx.Err() == nil {
 			s.act(context.WithoutCancel(ctx))
-			rest(ctx, s.options.Pause)
+			_ = rest.For(ctx, s.options.Pause)
 			if s.random.IntN(30) == 0 {
 				break
 			}
 		}
 		s.leave(context.WithoutCancel(ctx))
-		rest(ctx, again)
-	}
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
+		_ = rest.For(ctx, again)
 	}
 }
 

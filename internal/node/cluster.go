@@ -20,6 +20,7 @@ import (
 	"skein/internal/failover"
 	"skein/internal/history"
 	"skein/internal/pagestore"
+	"skein/internal/rest"
 	"skein/internal/watermark"
 )
 
@@ -289,7 +290,7 @@ func (n *Node) identify(ctx context.Context, addresses ...string) error {
 			}
 			n.options.Logger.Warn("the node to follow does not answer; trying again", "address", address, "error", err)
 		}
-		if rest(ctx, wait); ctx.Err() != nil {
+		if rest.For(ctx, wait) != nil {
 			return nil
 		}
 	}
@@ -316,7 +317,7 @@ func (n *Node) join(ctx context.Context) error {
 			}
 		}
 		n.options.Logger.Warn("cannot join the cluster; trying again", "address", address, "error", err)
-		rest(ctx, copyPause)
+		_ = rest.For(ctx, copyPause)
 	}
 	return nil
 }
@@ -350,7 +351,7 @@ func (n *Node) lease() func(context.Context) error {
 	}
 	return func(ctx context.Context) error {
 		for n.control.Load() == nil || control.Boottime() >= n.control.Load().LeaseUntil() {
-			if rest(ctx, leasePace); ctx.Err() != nil {
+			if rest.For(ctx, leasePace) != nil {
 				return context.Cause(ctx)
 			}
 		}
@@ -406,7 +407,7 @@ func (a *appointed) introduce(ctx context.Context) {
 		}
 		if _, err := a.node.control.Load().Do(ctx, failover.Command{Kind: failover.JoinCommand, Member: me}); err != nil && ctx.Err() == nil {
 			a.node.options.Logger.Warn("the cluster could not be told where this node is found; trying again", "error", err)
-			rest(ctx, copyPause)
+			_ = rest.For(ctx, copyPause)
 		}
 	}
 }
@@ -472,7 +473,7 @@ func (n *Node) handOver(ctx context.Context) {
 		if n.control.Load().State().Switchover == nil {
 			break
 		}
-		rest(ctx, leasePace)
+		_ = rest.For(ctx, leasePace)
 	}
 	if t.pipeline.Leading() {
 		n.options.Logger.Warn("nobody has taken over; the cluster will elect a leader when it misses this one", "error", err)

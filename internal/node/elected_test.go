@@ -18,6 +18,7 @@ import (
 	"skein/internal/commit"
 	"skein/internal/failover"
 	"skein/internal/history"
+	"skein/internal/rest"
 )
 
 // elected is a cluster in this process that appoints its leader.
@@ -83,7 +84,7 @@ func (c *elected) start(name string) *member {
 func (c *elected) await(what string, is func() error) {
 	c.t.Helper()
 	var err error
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); rest(c.t.Context(), askPace) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); _ = rest.For(c.t.Context(), askPace) {
 		if err = is(); err == nil {
 			return
 		}

@@ -16,6 +16,7 @@ import (
 
 	"skein/internal/history"
 	"skein/internal/pagestore"
+	"skein/internal/rest"
 )
 
 // member is a node of a test's cluster.
@@ -61,7 +62,7 @@ func (m *member) connect(t *testing.T) *pgx.Conn {
 			t.Cleanup(func() { _ = c.Close(context.Background()) })
 			return c
 		}
-		rest(t.Context(), askPace)
+		_ = rest.For(t.Context(), askPace)
 	}
 }
 
@@ -118,7 +119,7 @@ func (m *member) shows(t *testing.T, sql, want string) {
 			_ = c.QueryRow(t.Context(), sql).Scan(&got)
 			_ = c.Close(t.Context())
 		}
-		if rest(t.Context(), askPace); t.Context().Err() != nil {
+		if rest.For(t.Context(), askPace) != nil {
 			t.Fatalf("%s: %s, want %s", sql, got, want)
 		}
 	}
@@ -325,7 +326,7 @@ func TestAFollowerThatNeedsANewCopyShowsNothingOlder(t *testing.T) {
 		case t.Context().Err() != nil:
 			t.Fatal(err)
 		}
-		rest(t.Context(), askPace)
+		_ = rest.For(t.Context(), askPace)
 	}
 	exec(t, m, "SELECT pg_wal_replay_resume()")
 	last.shows(t, "SELECT count(*)::text FROM t", "2")

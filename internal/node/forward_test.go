@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"skein/internal/failover"
+	"skein/internal/rest"
 )
 
 // wire stands between a follower and its leader. What the leader says can be kept back, and all connections broken.
@@ -125,7 +126,7 @@ func TestACommitWhoseAnswerIsLostIsNotCalledRolledBack(t *testing.T) {
 		done <- err
 	}()
 	for text(t, l, "SELECT count(*)::text FROM t") != "1" {
-		rest(t.Context(), askPace)
+		_ = rest.For(t.Context(), askPace)
 	}
 	w.breakAll()
 	if err := <-done; codeOf(err) != "08007" {
@@ -176,7 +177,7 @@ func TestAClientThatLosesAdvisoryLocksIsSentAway(t *testing.T) {
 	exec(t, f, "SELECT pg_advisory_lock(7)")
 	w.breakAll()
 	for text(t, l, "SELECT pg_try_advisory_lock(7)::text") != "true" {
-		rest(t.Context(), askPace)
+		_ = rest.For(t.Context(), askPace)
 	}
 	if _, err := f.Exec(t.Context(), "INSERT INTO t VALUES (1, '')"); err == nil {
 		t.Fatal("a client that has lost its lock goes on")
@@ -258,7 +259,7 @@ func TestWhoOnlyReadsHasAPositionToo(t *testing.T) {
 	exec(t, l, "INSERT INTO t VALUES (1, '')")
 	want := text(t, l, "SHOW skein.last_commit")
 	for text(t, f, "SELECT count(*)::text FROM t") != "1" {
-		rest(t.Context(), askPace)
+		_ = rest.For(t.Context(), askPace)
 	}
 	for _, c := range []*pgx.Conn{l, f} {
 		if got := text(t, c, "SELECT current_setting('skein.last_seen')"); got != want {

@@ -11,6 +11,7 @@ import (
 	"skein/internal/failover"
 	"skein/internal/history"
 	"skein/internal/replication"
+	"skein/internal/rest"
 	"skein/internal/router"
 )
 
@@ -84,7 +85,7 @@ func (f *freshness) ReadPosition(ctx context.Context, key string) (history.LSN, 
 		if err == nil {
 			return at, nil
 		}
-		if rest(ctx, askAgain); ctx.Err() != nil {
+		if rest.For(ctx, askAgain) != nil {
 			return 0, fmt.Errorf("%w (%w): %w", router.ErrUnconfirmed, err, context.Cause(ctx))
 		}
 	}

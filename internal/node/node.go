@@ -34,6 +34,7 @@ import (
 	"skein/internal/pagestore"
 	"skein/internal/replication"
 	"skein/internal/replog"
+	"skein/internal/rest"
 )
 
 // Options of a node. Only Dir is required.
@@ -314,7 +315,7 @@ func (n *Node) terms(ctx context.Context) error {
 		}
 		short := time.Since(began) < shortTerm
 		if short && hasty { // whatever is wrong is wrong again
-			rest(ctx, copyPause)
+			_ = rest.For(ctx, copyPause)
 		}
 		hasty = short
 	}
@@ -324,14 +325,6 @@ const (
 	shortTerm = 5 * time.Second
 	copyPause = time.Second
 )
-
-// rest waits for d, or until ctx is done.
-func rest(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}
 
 // needsCopy tells a term that ended because its copy cannot be continued from one that ended for another reason.
 func needsCopy(err error) (*replication.NeedSnapshot, error) {
@@ -418,7 +411,7 @@ func (n *Node) fetchFrom(ctx context.Context, progress *copying) (done bool, err
 		}
 		if ctx.Err() == nil && fetching.Err() == nil {
 			n.options.Logger.Warn("no copy could be taken; trying again", "from", from, "error", err)
-			rest(ctx, copyPause)
+			_ = rest.For(ctx, copyPause)
 		}
 		return false, nil
 	}

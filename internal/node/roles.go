@@ -14,6 +14,7 @@ import (
 	"skein/internal/fault"
 	"skein/internal/history"
 	"skein/internal/replication"
+	"skein/internal/rest"
 )
 
 // refusedPause is how long a node of a cluster lets an upstream be that has refused it for good: the
@@ -250,7 +251,7 @@ func (r *role) follow(ctx context.Context, d failover.Duty) {
 				return err
 			}
 			t.node.options.Logger.Warn("refused by the node to follow", "upstream", d.Upstream.Name, "reason", refused.Text)
-			if rest(ctx, refusedPause); ctx.Err() != nil {
+			if rest.For(ctx, refusedPause) != nil {
 				return nil
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"skein/internal/rest"
 	"skein/internal/sqlstate"
 )
 
@@ -109,7 +110,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 				return err
 			}
 			s.options.Logger.Warn("accept", "err", err)
-			pause(ctx, 50*time.Millisecond)
+			_ = rest.For(ctx, 50*time.Millisecond)
 			continue
 		}
 		if !s.enter() {
@@ -124,15 +125,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func temporary(err error) bool {
 	var e interface{ Temporary() bool }
 	return errors.As(err, &e) && e.Temporary()
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
 
 // enter counts a connection that is not authenticated yet. From half of the limit on, connections
@@ -328,7 +320,7 @@ func (s *Server) cancel(c *Conn, body []byte) {
 	r := s.sessions[pid]
 	s.mu.Unlock()
 	if r == nil || subtle.ConstantTimeCompare(r.key, key) != 1 {
-		pause(c.ctx, wrongKeyDelay)
+		_ = rest.For(c.ctx, wrongKeyDelay)
 		return
 	}
 	r.mu.Lock()

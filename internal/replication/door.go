@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"skein/internal/rest"
 )
 
 // maxStrangers bounds connections that have not proved who they are.
@@ -93,7 +95,7 @@ func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 			// Out of file descriptors, most likely: those who are connected must not suffer from who is not.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			d.Logger.Warn("cannot accept a node", "error", err)
-			rest(ctx, pause)
+			_ = rest.For(ctx, pause)
 			continue
 		}
 		pause = 0
@@ -104,16 +106,6 @@ func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 			continue
 		}
 		serving.Go(func() { d.serve(ctx, conn) })
-	}
-}
-
-// rest waits, or gives up with ctx.
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
 

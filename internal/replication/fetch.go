@@ -16,6 +16,7 @@ import (
 	"skein/internal/history"
 	"skein/internal/pagestore"
 	"skein/internal/replog"
+	"skein/internal/rest"
 )
 
 // progressPace is how often a Fetch reports.
@@ -86,7 +87,7 @@ func (l *Link) Fetch(ctx context.Context, address, dir string, o FetchOptions) (
 		if retry.changed(err) {
 			link.Logger.Warn("the snapshot was interrupted; trying again", "source", address, "error", err)
 		}
-		rest(ctx, retry.next())
+		_ = rest.For(ctx, retry.next())
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"skein/internal/rest"
 )
 
 const (
@@ -36,6 +38,6 @@ func (p *pace) take(now time.Time) time.Duration {
 // hold waits until the next message is due, or ctx is done.
 func (p *pace) hold(ctx context.Context) {
 	if wait := p.take(time.Now()); wait > 0 {
-		rest(ctx, wait)
+		_ = rest.For(ctx, wait)
 	}
 }

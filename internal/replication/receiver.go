@@ -11,6 +11,7 @@ import (
 
 	"skein/internal/commit"
 	"skein/internal/history"
+	"skein/internal/rest"
 )
 
 const (
@@ -103,7 +104,7 @@ func (p *Peer) Follow(ctx context.Context, u Upstream) error {
 			p.Logger.Warn("the connection to the upstream has ended; trying again", "upstream", u.Address, "error", err)
 		}
 		p.setTrouble(err)
-		rest(ctx, retry.next())
+		_ = rest.For(ctx, retry.next())
 	}
 }
 
@@ -380,7 +381,7 @@ func (r *receiver) acks(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-r.poke:
 			if !r.awaited.Load() {
-				rest(ctx, appliedPace)
+				_ = rest.For(ctx, appliedPace)
 			}
 			if !r.news() {
 				continue

@@ -8,6 +8,7 @@ import (
 
 	"skein/internal/history"
 	"skein/internal/pagestore"
+	"skein/internal/rest"
 )
 
 const (
@@ -44,7 +45,7 @@ func (p *Peer) mend(ctx context.Context, d damage) {
 		if from, err = p.mendOnce(ctx, d); err == nil || ctx.Err() != nil {
 			break
 		}
-		rest(ctx, mendPace)
+		_ = rest.For(ctx, mendPace)
 	}
 	if err != nil && ctx.Err() != nil {
 		return // the next read of the page asks again

@@ -11,6 +11,7 @@ import (
 
 	"skein/internal/history"
 	"skein/internal/pagestore"
+	"skein/internal/rest"
 )
 
 const (
@@ -170,7 +171,7 @@ func halfTime(ctx context.Context) func(bytes int) error {
 	read, since := 0, time.Now()
 	return func(n int) error {
 		if read += n; read >= scrubPiece {
-			rest(ctx, time.Since(since))
+			_ = rest.For(ctx, time.Since(since))
 			read, since = 0, time.Now()
 		}
 		return ctx.Err()
@@ -180,7 +181,7 @@ func halfTime(ctx context.Context) func(bytes int) error {
 // slowly reads so many bytes per second, and no more.
 func slowly(ctx context.Context, bytesPerSecond int) func(bytes int) error {
 	return func(n int) error {
-		rest(ctx, time.Duration(n)*time.Second/time.Duration(bytesPerSecond))
+		_ = rest.For(ctx, time.Duration(n)*time.Second/time.Duration(bytesPerSecond))
 		return ctx.Err()
 	}
 }
@@ -201,7 +202,7 @@ func (p *Peer) scrubs(ctx context.Context) {
 	// Not all nodes at once, and not only for nodes that run for days.
 	next := p.scrubEvery/24 + rand.N(p.scrubEvery/24+1)
 	for {
-		if rest(ctx, next); ctx.Err() != nil {
+		if rest.For(ctx, next) != nil {
 			return
 		}
 		next = p.scrubEvery

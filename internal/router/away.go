@@ -8,6 +8,7 @@ import (
 
 	"skein/internal/engine"
 	"skein/internal/pgwire"
+	"skein/internal/rest"
 	"skein/internal/sqlstate"
 )
 
@@ -103,7 +104,7 @@ func (s *Session) exchange(ctx context.Context) error {
 		}
 		s.cycle.sent = 0
 		if !errors.Is(err, errTurnedDown) {
-			rest(ctx, retryPause)
+			_ = rest.For(ctx, retryPause)
 		}
 	}
 }
@@ -367,14 +368,4 @@ func cancel(dial func(context.Context) (net.Conn, error), key []byte) {
 		_, _, _ = up.Next() // its end
 	}
 	_ = up.Close()
-}
-
-// rest waits, or gives up with ctx.
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

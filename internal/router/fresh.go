@@ -11,6 +11,7 @@ import (
 	"skein/internal/engine"
 	"skein/internal/history"
 	"skein/internal/pgcatalog"
+	"skein/internal/rest"
 	"skein/internal/sqlstate"
 )
 
@@ -170,7 +171,7 @@ func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
 			return false, sqlstate.New(sqlstate.CannotConnectNow, "no leader could confirm how new this read must be: %v", err).
 				WithHint("Reads at skein.read_consistency = 'session' or 'eventual' go on.")
 		}
-		rest(asking, retryPause)
+		_ = rest.For(asking, retryPause)
 	}
 }
 
@@ -238,7 +239,7 @@ func (s *Session) awaitNamed(ctx context.Context, named string) (bool, error) {
 		case !s.here.Leads() && (bare || uint64(b.Epoch) == s.router.epoch.Load()) && s.leaderHas(ctx, b.LSN):
 			return false, nil
 		}
-		rest(ctx, retryPause)
+		_ = rest.For(ctx, retryPause)
 	}
 }
 

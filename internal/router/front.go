@@ -12,6 +12,7 @@ import (
 	"skein/internal/history"
 	"skein/internal/pgwire"
 	"skein/internal/pool"
+	"skein/internal/rest"
 	"skein/internal/sqlstate"
 )
 
@@ -95,7 +96,7 @@ func (s *Session) greet(ctx context.Context) error {
 	for ctx.Err() == nil {
 		place, ok := s.router.options.Pool.EnterAny()
 		if !ok {
-			rest(ctx, retryPause)
+			_ = rest.For(ctx, retryPause)
 			continue
 		}
 		l, err := s.enter(ctx, place)
@@ -112,7 +113,7 @@ func (s *Session) greet(ctx context.Context) error {
 			return told
 		}
 		last = err
-		rest(ctx, retryPause)
+		_ = rest.For(ctx, retryPause)
 	}
 	return sqlstate.New(sqlstate.CannotConnectNow, "no node of the cluster takes clients: %v", last).
 		WithHint("Try again in a moment; skein status on a node says what is wrong.")

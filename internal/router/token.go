@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"skein/internal/dialect"
+	"skein/internal/rest"
 	"skein/internal/sqlstate"
 )
 
@@ -32,7 +33,7 @@ func (s *Session) learn(ctx context.Context, from Leader, deadline time.Time) (c
 		if s.out.Ended() != nil {
 			return false, false
 		}
-		rest(ctx, retryPause)
+		_ = rest.For(ctx, retryPause)
 	}
 	return false, false
 }
