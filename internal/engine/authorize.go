@@ -8,8 +8,11 @@ import (
 	"skein/internal/pgcatalog"
 )
 
-// columnReads notes which columns a statement reads while it is prepared.
-type columnReads struct{ columns [][2]string } // table, column
+// columnReads notes which columns a statement reads, and which functions it calls, while it is prepared.
+type columnReads struct {
+	columns   [][2]string // table, column
+	functions []string
+}
 
 // readablePragmas are the pragmas that only tell something. They also exist as table functions, with
 // which the catalog reads the schema.
@@ -47,6 +50,9 @@ func (c *conn) authorize(action sqlite3.AuthorizerActionCode, name3, name4, _, _
 	case sqlite3.AUTH_FUNCTION:
 		if strings.EqualFold(name4, "load_extension") {
 			return sqlite3.AUTH_DENY
+		}
+		if c.reads != nil {
+			c.reads.functions = append(c.reads.functions, name4)
 		}
 	case sqlite3.AUTH_READ:
 		if c.reads != nil {

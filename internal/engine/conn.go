@@ -187,6 +187,7 @@ func (c *conn) rest() {
 	c.session, c.ask = nil, asked{}
 	c.sqlite.SetInterrupt(context.Background())
 	c.file.PinHead(false)
+	_ = c.file.Draft(false)
 	_ = c.file.TakeError()
 }
 

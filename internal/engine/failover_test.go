@@ -234,7 +234,7 @@ func TestSessionsAtADemotion(t *testing.T) { // G22, G23, E10
 	session("with a temporary table, a lock and a prepared statement", []string{"CREATE TEMP TABLE u (a int)", "SELECT pg_advisory_lock(1)", "PREPARE p AS SELECT 1"}, "")
 	session("waits for an acknowledgement", nil, "INSERT INTO t VALUES (1)")
 	r.awaited(1)
-	session("idle in a transaction that has written", []string{"BEGIN", "INSERT INTO t VALUES (2)"}, "")
+	session("idle in a transaction that has written", []string{"BEGIN ISOLATION LEVEL READ COMMITTED", "INSERT INTO t VALUES (2)"}, "")
 	session("waits to write", nil, "INSERT INTO t VALUES (3)")
 	r.queued(1)
 	session("runs a long statement", nil, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
@@ -396,7 +396,7 @@ func TestWritesArePausedAndGoOn(t *testing.T) {
 	ctx := t.Context()
 
 	// An open transaction stands in the way, and is told of.
-	run(t, w, "BEGIN")
+	run(t, w, "BEGIN ISOLATION LEVEL READ COMMITTED")
 	run(t, w, "INSERT INTO t VALUES (1)")
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	_, err := r.engine.PauseWrites(short)
@@ -643,7 +643,7 @@ func TestAnEngineThatHasLedDoesNotWriteInALaterEpoch(t *testing.T) { // I2, G22
 			t.Fatal(sql, code)
 		}
 	}
-	run(t, open, "BEGIN")
+	run(t, open, "BEGIN ISOLATION LEVEL READ COMMITTED")
 	run(t, open, "INSERT INTO t VALUES (2)")
 	codes := make(chan string, 2)
 	for i, w := range []struct {

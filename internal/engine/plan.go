@@ -32,6 +32,7 @@ type plan struct {
 	params  []dialect.ParamType
 	fields  []pgwire.Field // nil for no rows
 	changes bool           // SQLite says that it writes
+	again   bool           // may be run again, see draft
 }
 
 // plan analyses a statement on c, or finds it analysed.
@@ -123,6 +124,7 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 		}
 	}
 	p.changes = !stmt.ReadOnly()
+	p.again = reads.again(st)
 	if n := stmt.ColumnCount(); n > 0 {
 		p.fields = types.describe(stmt, n)
 	}

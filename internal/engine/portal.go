@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"hash/maphash"
 	"slices"
 	"strconv"
 
@@ -28,6 +29,8 @@ type portal struct {
 	order int // among the session's portals, from its start on
 	lease lease
 	stmt  *sqlite3.Stmt // while rows are being read
+	whole bool          // its result is read in one go
+	sum   *maphash.Hash // of what the client is told, if the statement may be run again
 	ended bool
 	rows  int64 // sent by this Execute, or by all FETCHes so far
 }
@@ -92,7 +95,7 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	if s.tx.failed && !endsBlock(st.Kind) {
 		return errInFailedBlock
 	}
-	if s.tx.write && s.following() && !endsBlock(st.Kind) {
+	if (s.tx.write || s.tx.draft.written) && s.following() && !endsBlock(st.Kind) {
 		return errCeasedToLead
 	}
 	s.statement = st
@@ -107,6 +110,7 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 	}
 	p.rows = 0
 	if p.stmt == nil {
+		p.whole = maxRows == 0
 		if err := p.start(ctx); err != nil {
 			return err
 		}
@@ -122,6 +126,9 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 		return nil
 	}
 	tag := p.tag()
+	if p.sum != nil {
+		s.tx.draft.keep(p)
+	}
 	p.finish()
 	s.complete(tag)
 	return nil
@@ -144,20 +151,10 @@ func (p *portal) start(ctx context.Context) error {
 	s.started++
 	p.order = s.started
 	var err error
-	if p.lease, err = s.lease(ctx, write); err != nil {
+	if p.lease, err = s.lease(ctx, write && !s.drafts()); err != nil {
 		return err
 	}
-	c := p.lease.conn
-	err = s.guard(c, func() error {
-		if err := p.makePlan(c); err != nil {
-			return err
-		}
-		if p.stmt, err = c.take(p.plan.sql); err != nil {
-			return err
-		}
-		return bindValues(p.stmt, p.params)
-	})
-	if err != nil {
+	if err := p.prepare(ctx, write); err != nil {
 		p.close()
 		return err
 	}
@@ -165,6 +162,33 @@ func (p *portal) start(ctx context.Context) error {
 		s.out.RowDescription(p.fields())
 	}
 	return nil
+}
+
+// prepare gets the statement ready for its first step, in the draft of its transaction or not.
+func (p *portal) prepare(ctx context.Context, write bool) error {
+	s := p.session
+	if err := s.guard(p.lease.conn, func() error { return p.makePlan(p.lease.conn) }); err != nil {
+		return err
+	}
+	if s.tx.open() {
+		if err := p.note(ctx, write); err != nil {
+			return err
+		}
+		p.lease.conn = s.tx.conn
+	}
+	c := p.lease.conn
+	return s.guard(c, func() (err error) {
+		if err := p.makePlan(c); err != nil { // for a settled draft, whose schema is the newest
+			return err
+		}
+		if p.stmt, err = c.take(p.plan.sql); err != nil {
+			return err
+		}
+		if p.sum != nil {
+			p.stmt.Status(sqlite3.STMTSTATUS_VM_STEP, true)
+		}
+		return bindValues(p.stmt, p.params)
+	})
 }
 
 // makePlan makes the plan, or makes it anew if the schema has changed since the portal was bound: a
@@ -241,7 +265,11 @@ func (p *portal) sendRow() error {
 	fields := p.plan.fields
 	out.BeginRow(len(fields))
 	for i := range fields {
-		if err := out.Value(fields[i].Type, p.format(i), columnValue(p.stmt, i)); err != nil {
+		v := columnValue(p.stmt, i)
+		if p.sum != nil {
+			addSum(p.sum, v)
+		}
+		if err := out.Value(fields[i].Type, p.format(i), v); err != nil {
 			return err
 		}
 	}

@@ -44,6 +44,7 @@ type Session struct {
 	last                 bool               // that is the last of a Query message
 	completed            string             // its tag, until its transaction is real
 	failure              *sqlstate.Error    // behind the error that an SQL function gave to SQLite
+	overtaken            bool               // its last draft was
 	lockedForTransaction bool               // has asked for advisory locks that end with the transaction
 	idle                 *time.Timer        // ends the session unless its client sends something
 

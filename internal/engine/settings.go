@@ -95,6 +95,7 @@ var parameters = indexParameters([]parameter{
 	{name: "skein.max_staleness", value: "1000", kind: "ms"},
 	{name: "skein.min_apply_delay", value: "0", kind: "ms", node: true},
 	{name: "skein.on_sync_timeout", value: "wait", kind: "enum", choices: []string{"wait", "degrade"}, node: true},
+	{name: "skein.optimistic_blocks", value: "on", kind: "bool"},
 	{name: "skein.provenance", kind: "string", readOnly: true},
 	{name: "skein.read_consistency", value: "session", kind: "enum", choices: []string{"eventual", "session", "bounded", "strong"}},
 	{name: "skein.read_wait", value: "100", kind: "ms"},

@@ -23,7 +23,7 @@ func TestARefusedValueSaysWhatWouldDo(t *testing.T) {
 		{"skein.wait_for", "@7-5f3c9a1e", "0/1A2B@7-5f3c9a1e"},
 		{"skein.causality_key", strings.Repeat("k", 201), "at most 200 bytes"},
 		{"skein.transaction_token", strings.Repeat("t", 201), "at most 200 bytes"},
-		{"skein.read_consistencies", "strong", "skein.max_staleness, skein.read_consistency, skein.read_wait"},
+		{"skein.read_consistencies", "strong", "skein.max_staleness, skein.optimistic_blocks, skein.read_consistency, skein.read_wait"},
 		{"max_slot_wal_keep_size", "-2", "0 to 2147483647 MB; its units are TB, GB, MB, kB, B; -1 is no limit"},
 	} {
 		_, err := checked(c.name, c.value)

@@ -29,8 +29,9 @@ type transaction struct {
 	conn       *conn
 	source     source // where conn goes back to
 	write      bool   // has the turn
-	ddl        bool   // has changed the schema
-	lost       bool   // SQLite has rolled it back by itself
+	draft      draft
+	ddl        bool // has changed the schema
+	lost       bool // SQLite has rolled it back by itself
 	savepoints []savepoint
 	changes    []replaced // by SET, newest last
 	token      string     // that it is named by; "" for none
@@ -157,7 +158,9 @@ func (s *Session) heldConn(ctx context.Context, write bool) (*conn, error) {
 			return nil, errInFailedBlock
 		}
 		if write && !t.write {
-			return t.conn, s.upgrade(ctx)
+			if err := s.settle(ctx); err != nil {
+				return nil, err
+			}
 		}
 		return t.conn, nil
 	}
@@ -246,29 +249,6 @@ func (s *Session) withLockTimeout(ctx context.Context, reason error) (context.Co
 	return context.WithTimeoutCause(ctx, d, reason)
 }
 
-// upgrade has a transaction that began by reading write. What it has read must still be the newest
-// state; a READ COMMITTED transaction without open cursors may move on to that.
-func (s *Session) upgrade(ctx context.Context) error {
-	t := &s.tx
-	if err := s.takeTurn(ctx); err != nil {
-		return err
-	}
-	t.write = true
-	c := t.conn
-	if c.file.SnapshotLSN() == 0 { // nothing read yet
-		c.file.PinHead(true)
-		return nil
-	}
-	if t.isolation != readCommitted || c.file.AtHead() || len(t.savepoints) > 0 || s.openPortals() {
-		return nil // SQLite's own check refuses what is too old
-	}
-	if err := c.exec("COMMIT"); err != nil {
-		return err
-	}
-	c.file.PinHead(true)
-	return c.exec("BEGIN IMMEDIATE")
-}
-
 func (s *Session) openPortals() bool {
 	for _, m := range []map[string]*portal{s.portals, s.cursors} {
 		for _, p := range m {
@@ -298,7 +278,10 @@ func (s *Session) finish() {
 func (s *Session) commit(ctx context.Context) error {
 	s.closePortals(0)
 	key := s.causality // SET LOCAL counts
-	err := s.nameAtCommit(ctx)
+	err := s.settleDraft(ctx)
+	if err == nil {
+		err = s.nameAtCommit(ctx)
+	}
 	token := s.tx.token
 	var lsn history.LSN
 	wrote := false
@@ -307,6 +290,7 @@ func (s *Session) commit(ctx context.Context) error {
 	}
 	level := s.level()
 	if err != nil {
+		s.rollbackSQLite()
 		s.undoSettings(0)
 		s.finish()
 		return err
@@ -320,6 +304,7 @@ func (s *Session) commit(ctx context.Context) error {
 		return err
 	}
 	if wrote {
+		s.overtaken = false
 		s.committed(lsn, key)
 	}
 	s.forgetToken(token)
@@ -506,7 +491,7 @@ func (s *Session) releaseFailed() {
 		t.write = false
 	}
 	s.releaseLocks()
-	t.ddl, t.lost = false, true
+	t.draft, t.ddl, t.lost = draft{}, false, true
 }
 
 // The statements that control transactions.

@@ -64,6 +64,11 @@ func (p *portal) executeUtility(ctx context.Context) error {
 // utility gives the command tag, or "" when the statement has written its own.
 func (p *portal) utility(ctx context.Context) (string, error) {
 	s, st := p.session, p.statement
+	if !s.leavesDraft(st) {
+		if err := s.unrepeatable(ctx, false); err != nil {
+			return "", err
+		}
+	}
 	switch st.Kind {
 	case dialect.Begin:
 		return st.Tag, s.runBegin(st.Txn)

@@ -16,9 +16,9 @@ func datetimeFunctions() []function {
 	return []function{
 		{"now", 0, 0, 0, transactionTime},
 		{"transaction_timestamp", 0, 0, 0, transactionTime},
-		{"statement_timestamp", 0, 0, 0, func(c *call) error { return c.returnText(formatTimestamp(micros(c.sess().StatementTime()))) }},
-		{"clock_timestamp", 0, 0, 0, func(c *call) error { return c.returnText(formatTimestamp(micros(time.Now()))) }},
-		{"timeofday", 0, 0, 0, func(c *call) error {
+		{"statement_timestamp", 0, 0, varying, func(c *call) error { return c.returnText(formatTimestamp(micros(c.sess().StatementTime()))) }},
+		{"clock_timestamp", 0, 0, varying, func(c *call) error { return c.returnText(formatTimestamp(micros(time.Now()))) }},
+		{"timeofday", 0, 0, varying, func(c *call) error {
 			return c.returnText(time.Now().In(c.zone()).Format("Mon Jan 02 15:04:05.000000 2006 MST"))
 		}},
 		{"localtimestamp", 0, 1, 0, func(c *call) error { return c.returnText(formatTimestamp(c.localNow())) }},

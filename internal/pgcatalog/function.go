@@ -14,6 +14,7 @@ const (
 	pure     = 1 << iota // same arguments, same result: may stand in an index
 	direct               // acts on the session or reads it: not from views, defaults and triggers
 	nullable             // is called with NULL arguments
+	varying              // may answer differently within one transaction
 )
 
 // function describes one SQL function. The table of them is shared by all connections.

@@ -17,7 +17,10 @@ import (
 // cache: 16 MB. Further ones go to a spill file.
 const maxDirtyPages = 4096
 
-var errUnaligned = errors.New("SQLite wrote something that is not a page")
+var (
+	errUnaligned = errors.New("SQLite wrote something that is not a page")
+	errDraft     = errors.New("a draft cannot be committed")
+)
 
 // File is one connection's view of one database.
 type File struct {
@@ -34,6 +37,7 @@ type File struct {
 	spill *pagestore.Spill
 
 	head   bool        // the next SHARED lock is the writer's: it pins the head
+	draft  bool        // writes without the write lock, see Draft
 	floor  history.LSN // and any other pins no less than this
 	commit history.LSN // of the last commit, see TakeCommit
 	failed error       // behind the last error that SQLite was given
@@ -44,6 +48,20 @@ type File struct {
 // PinHead says whether the next transaction is one that will write: it then stands on the newest
 // state, committed or not. Only the one who has the writer's turn may ask for it.
 func (f *File) PinHead(on bool) { f.head = on }
+
+// Draft says whether the transaction that is open, or the next, writes a draft: on its snapshot, beside the writer and
+// other drafts, seen by itself alone. A draft cannot be committed. Draft(false) makes it the writer's
+// transaction; that is refused, and it stays a draft, unless its snapshot is still the newest state. Only the one who has the
+// writer's turn may ask for that.
+func (f *File) Draft(on bool) error {
+	if !on && f.draft && f.lock >= vfs.LOCK_RESERVED {
+		if err := f.own(); err != nil {
+			return err
+		}
+	}
+	f.draft = on
+	return nil
+}
 
 // SetFloor has further snapshots stand at lsn at least: on what the session itself has written.
 func (f *File) SetFloor(lsn history.LSN) { f.floor = lsn }
@@ -232,17 +250,27 @@ func (f *File) Lock(lock vfs.LockLevel) error {
 		f.header.standsOn(f.snapshot.State())
 	}
 	if lock >= vfs.LOCK_RESERVED && f.lock < vfs.LOCK_RESERVED {
-		if !f.vfs.own(f) {
-			return sqlite3.BUSY
-		}
-		if f.db.Head().LSN != f.snapshot.State().LSN {
-			f.vfs.disown(f)
-			return sqlite3.BUSY_SNAPSHOT
+		if !f.draft {
+			if err := f.own(); err != nil {
+				return err
+			}
 		}
 		f.dirty = map[pagestore.PageNo]pagestore.Page{}
 		f.pages = f.snapshot.State().Pages
 	}
 	f.lock = lock
+	return nil
+}
+
+// own takes the write lock for what stands on the newest state.
+func (f *File) own() error {
+	if !f.vfs.own(f) {
+		return sqlite3.BUSY
+	}
+	if !f.AtHead() {
+		f.vfs.disown(f)
+		return sqlite3.BUSY_SNAPSHOT
+	}
 	return nil
 }
 
@@ -280,6 +308,9 @@ func (f *File) forget() {
 func (f *File) CommitPhaseTwo() error {
 	if len(f.dirty) == 0 && (f.lock < vfs.LOCK_RESERVED || f.pages == f.snapshot.State().Pages) {
 		return nil
+	}
+	if f.draft {
+		return f.fail(errDraft, sqlite3.IOERR_WRITE)
 	}
 	counter, unchanged, err := f.written()
 	if err != nil {
