@@ -117,6 +117,7 @@ func (p *parser) rows(parse func()) {
 		called := i+1 < len(p.toks) && p.toks[i+1].is("(")
 		p.st.AtLeader = p.st.AtLeader || called && keptByLeader(&p.toks[i])
 		p.st.SetsConfig = p.st.SetsConfig || called && p.toks[i].name() && p.toks[i].word == "set_config"
+		p.st.NamesObjects = p.st.NamesObjects || asksCatalog(&p.toks[i])
 		p.st.Returning = p.st.Returning || p.lost && p.st.Kind != Select && p.toks[i].is("returning")
 	}
 	raw := p.render(p.toks)
@@ -137,6 +138,18 @@ func keptByLeader(t *token) bool {
 		return true
 	}
 	return strings.HasPrefix(t.word, "pg_advisory_") || strings.HasPrefix(t.word, "pg_try_advisory_")
+}
+
+// asksCatalog says whether a name is of a type or function that looks for tables and the like in the catalog.
+func asksCatalog(t *token) bool {
+	if !t.name() {
+		return false
+	}
+	switch t.word {
+	case "regclass", "to_regclass", "pg_table_size", "pg_total_relation_size", "pg_indexes_size", "obj_description", "col_description":
+		return true
+	}
+	return strings.HasPrefix(t.word, "pg_get_") && t.word != "pg_get_wal_replay_pause_state" || strings.HasPrefix(t.word, "pg_relation_")
 }
 
 func (p *parser) selectStatement() {

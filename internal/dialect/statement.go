@@ -71,21 +71,22 @@ const (
 // Statement is one statement of a query text, classified and rewritten for SQLite. Statements are
 // immutable once Parse has returned them: they may be cached and shared between sessions.
 type Statement struct {
-	Kind       Kind
-	Text       string   // the original text of this one statement, trimmed, without the semicolon
-	Tag        string   // command tag without counts: SELECT, INSERT, CREATE TABLE, BEGIN
-	SQL        []string // for SQLite, in order; exactly one for Select, Insert, Update and Delete
-	NumParams  int      // highest $n
-	ParamTypes []oid.OID
-	ForUpdate  bool     // has a locking clause or calls a function that changes something: run it as a write
-	Writing    string   // what of it writes, as PostgreSQL names it, where that is not the Tag: SELECT FOR UPDATE, nextval(), COPY FROM
-	SetsConfig bool     // calls set_config
-	AtLeader   bool     // calls a function of what the leader alone keeps, such as advisory locks
-	From       []string // the tables, views and names of WITH that a query reads, in lower case; see FromKnown
-	FromKnown  bool     // From is complete
-	Arithmetic bool     // has + - * / % or sum, avg, round, … on something that is not a literal
-	Returning  bool     // INSERT, UPDATE or DELETE that gives rows
-	Table      string   // target table, for INSERT, UPDATE, DELETE, COPY, CREATE TABLE, ALTER TABLE, CREATE INDEX
+	Kind         Kind
+	Text         string   // the original text of this one statement, trimmed, without the semicolon
+	Tag          string   // command tag without counts: SELECT, INSERT, CREATE TABLE, BEGIN
+	SQL          []string // for SQLite, in order; exactly one for Select, Insert, Update and Delete
+	NumParams    int      // highest $n
+	ParamTypes   []oid.OID
+	ForUpdate    bool     // has a locking clause or calls a function that changes something: run it as a write
+	Writing      string   // what of it writes, as PostgreSQL names it, where that is not the Tag: SELECT FOR UPDATE, nextval(), COPY FROM
+	SetsConfig   bool     // calls set_config
+	AtLeader     bool     // calls a function of what the leader alone keeps, such as advisory locks
+	NamesObjects bool     // asks the catalog for something by its name or number, as 't'::regclass does
+	From         []string // the tables, views and names of WITH that a query reads, in lower case; see FromKnown
+	FromKnown    bool     // From is complete
+	Arithmetic   bool     // has + - * / % or sum, avg, round, … on something that is not a literal
+	Returning    bool     // INSERT, UPDATE or DELETE that gives rows
+	Table        string   // target table, for INSERT, UPDATE, DELETE, COPY, CREATE TABLE, ALTER TABLE, CREATE INDEX
 
 	Name     string   // the one name that the statement is about, by Kind
 	Names    []string // several names, by Kind

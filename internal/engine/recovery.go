@@ -137,13 +137,13 @@ func (s *Session) awaitInherited(ctx context.Context) error {
 	return nil
 }
 
-// aboutNode says whether a query reads nothing but the catalog: what is asked about a node waits for nothing.
+// aboutNode says whether a query reads nothing that clients have made: what is asked about a node waits for nothing.
 func aboutNode(st *dialect.Statement) bool {
-	if st == nil || st.Kind != dialect.Select || !st.FromKnown {
+	if st == nil || st.Kind != dialect.Select || !st.FromKnown || st.NamesObjects {
 		return false
 	}
 	for _, name := range st.From {
-		if !pgcatalog.IsRelation(name) {
+		if !pgcatalog.AboutNode(name) {
 			return false
 		}
 	}

@@ -37,9 +37,22 @@ func init() {
 
 func relationByName(name string) *relation { return relationsByName[name] }
 
-// IsRelation says whether a table's name, in lower case and with its schema's prefix where it needs one, is of the catalog, which is
-// about the node that is asked.
-func IsRelation(name string) bool { return relationsByName[name] != nil }
+// AboutNode says whether a table's name, in lower case and with its schema's prefix where it needs one, is of a relation of the catalog that tells of
+// the node that is asked, or the same everywhere. Others show what clients have made, and are as new as the tables are.
+func AboutNode(name string) bool {
+	r := relationsByName[name]
+	return r != nil && !r.isInformation() && !made[r.name]
+}
+
+var made = func() map[string]bool {
+	names := map[string]bool{}
+	for _, name := range strings.Fields(`pg_class pg_attribute pg_attrdef pg_index pg_constraint pg_depend pg_sequence pg_trigger pg_tables pg_views pg_indexes pg_sequences
+		pg_stat_all_tables pg_stat_user_tables pg_stat_user_indexes pg_statio_user_tables
+		pg_database pg_authid pg_roles pg_user pg_shadow pg_group pg_db_role_setting`) {
+		names[name] = true
+	}
+	return names
+}()
 
 func relationByOID(o oid.OID) *relation { return relationsByOID[o] }
 func (r *relation) isInformation() bool { return strings.HasPrefix(r.name, "information_schema_") }

@@ -112,7 +112,7 @@ func (s *Session) readsData(kind byte, body []byte) bool {
 	return slices.ContainsFunc(s.statements(kind, body), readsTables)
 }
 
-// readsTables says whether a statement reads more than the catalog.
+// readsTables says whether a statement reads what clients have made: tables, and what the catalog says of them.
 func readsTables(st *dialect.Statement) bool {
 	switch {
 	case st == nil:
@@ -123,10 +123,10 @@ func readsTables(st *dialect.Statement) bool {
 		return false
 	case st.Kind == dialect.Explain:
 		return st.Explain.Analyze && readsTables(st.Explain.Query)
-	case st.Kind != dialect.Select || !st.FromKnown:
+	case st.Kind != dialect.Select || !st.FromKnown || st.NamesObjects:
 		return true
 	}
-	return slices.ContainsFunc(st.From, func(name string) bool { return !pgcatalog.IsRelation(name) })
+	return slices.ContainsFunc(st.From, func(name string) bool { return !pgcatalog.AboutNode(name) })
 }
 
 // within says whether the session's last write is so young that its reads go to the leader.
