@@ -100,7 +100,8 @@ type Engine struct {
 	parsed  parseCache
 	lastTxn atomic.Int64
 
-	epoch     atomic.Uint64                   // that this engine writes in; 0 while it has not begun to
+	epoch     atomic.Uint64 // that this engine writes in; 0 while it has not begun to
+	drafts    drafts
 	pausing   turn                            // of PauseWrites
 	loading   sync.Mutex                      // taken before mu, by who reads the system database: it is read in order
 	cluster   atomic.Pointer[clusterSettings] // what ALTER SYSTEM has set

@@ -776,3 +776,57 @@ func TestWhoWaitsForFollowersDoesNotStandInTheWayOfAPause(t *testing.T) {
 	waiting.Wait()
 	_ = setup.Close(t.Context())
 }
+
+func TestDraftsEndBeforeWritesArePaused(t *testing.T) {
+	r := newRig(t)
+	c, w, late := r.dial(), r.dial(), r.dial()
+	must := func(c *pgconn.PgConn, statements ...string) {
+		t.Helper()
+		for _, sql := range statements {
+			if code, _ := run(t, c, sql); code != "" {
+				t.Fatal(sql, code)
+			}
+		}
+	}
+	must(c, "CREATE TABLE t (a int)")
+	must(w, "BEGIN", "INSERT INTO t VALUES (1)")
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	_, err := r.engine.PauseWrites(short)
+	cancel()
+	if !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("a transaction that has written is still open in database \"skein\", of the session with pid %d", w.PID())) {
+		t.Fatalf("with a draft open: %v", err)
+	}
+
+	paused := make(chan func(), 1)
+	go func() {
+		resume, err := r.engine.PauseWrites(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		paused <- resume
+	}()
+	r.eventually("drafts are to end", func() bool {
+		r.engine.drafts.mu.Lock()
+		defer r.engine.drafts.mu.Unlock()
+		return r.engine.drafts.ended != nil
+	})
+	must(c, "INSERT INTO t VALUES (2)")             // all others go on
+	must(late, "BEGIN", "INSERT INTO t VALUES (3)") // with its turn
+	var committing sync.WaitGroup
+	committing.Go(func() {
+		if code, _ := run(t, w, "COMMIT"); code != "" {
+			t.Error(code)
+		}
+	})
+	r.queued(1)
+	must(late, "COMMIT")
+	committing.Wait()
+	(<-paused)()
+	must(late, "BEGIN", "INSERT INTO t VALUES (4)")
+	must(c, "INSERT INTO t VALUES (5)")
+	must(late, "COMMIT")
+	if _, rows := run(t, c, "SELECT count(*) FROM t"); rows != "5" {
+		t.Error(rows)
+	}
+}

@@ -19,12 +19,17 @@ type place struct {
 // PauseWrites waits until no transaction that writes is open, in any database or in the system database, and keeps
 // new ones waiting in the queue until resume is called; timeouts go on for them. What was committed by then is in
 // the log, and may still wait for acknowledgements. It queues for every database at once, behind those who wait
-// already. When ctx ends before, it has no effect, and the error says who stands in the way.
+// already. Blocks that write a draft end before that, while all others go on. When ctx ends before, it has no effect, and the
+// error says who stands in the way.
 func (e *Engine) PauseWrites(ctx context.Context) (resume func(), err error) {
 	if err := e.pausing.take(ctx); err != nil {
 		return nil, fmt.Errorf("writes are paused already: %w", err)
 	}
 	p := &pause{}
+	if err := e.drafts.drain(ctx); err != nil {
+		e.resume(p)
+		return nil, err
+	}
 	waiting := e.line(p)
 	for i, w := range waiting {
 		select {
@@ -78,6 +83,7 @@ func (e *Engine) resume(p *pause) {
 		d.writer.give()
 		d.closeGone()
 	}
+	e.drafts.admit()
 	e.pausing.give()
 }
 
@@ -92,8 +98,17 @@ func (d *Database) closeGone() {
 type busy struct {
 	transactions int // that write and are open
 	oldest       *Database
+	pid          uint32 // of its session, 0 for the node itself
 	since        time.Time
 	cause        error // why they are not waited for any longer
+}
+
+// add counts in a transaction.
+func (b *busy) add(d *Database, pid uint32, since time.Time) {
+	b.transactions++
+	if b.oldest == nil || since.Before(b.since) {
+		b.oldest, b.pid, b.since = d, pid, since
+	}
 }
 
 func newBusy(ctx context.Context, waiting []place) *busy {
@@ -104,10 +119,7 @@ func newBusy(ctx context.Context, waiting []place) *busy {
 			continue
 		default:
 		}
-		b.transactions++
-		if since := w.database.writer.heldSince(); b.oldest == nil || since.Before(b.since) {
-			b.oldest, b.since = w.database, since
-		}
+		b.add(w.database, w.database.writing.Load(), w.database.writer.heldSince())
 	}
 	return b
 }
@@ -121,8 +133,8 @@ func (b *busy) Error() string {
 		what = fmt.Sprintf("%d transactions that have written are still open, the oldest", b.transactions)
 	}
 	who := "of the node itself"
-	if pid := b.oldest.writing.Load(); pid != 0 {
-		who = fmt.Sprintf("in database %q, of the session with pid %d", b.oldest.Name, pid)
+	if b.pid != 0 {
+		who = fmt.Sprintf("in database %q, of the session with pid %d", b.oldest.Name, b.pid)
 	}
 	return fmt.Sprintf("writes cannot be paused: %s %s, since %s (for %v)",
 		what, who, b.since.Format(time.TimeOnly), time.Since(b.since).Round(time.Millisecond))

@@ -268,6 +268,8 @@ func (s *Session) finish() {
 	}
 	if t.write {
 		s.db.writer.give()
+	} else if t.draft.written {
+		s.engine.drafts.leave(s)
 	}
 	s.releaseLocks()
 	*t = transaction{}
@@ -489,6 +491,8 @@ func (s *Session) releaseFailed() {
 	if t.write {
 		s.db.writer.give()
 		t.write = false
+	} else if t.draft.written {
+		s.engine.drafts.leave(s)
 	}
 	s.releaseLocks()
 	t.draft, t.ddl, t.lost = draft{}, false, true
