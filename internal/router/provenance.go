@@ -16,6 +16,7 @@ type provenance struct {
 	at     history.LSN // everything up to there was to be seen
 	age    time.Duration
 	ageOK  bool // age is known
+	leads  bool // this node does: its age is looked up when it is asked for
 	reason string
 }
 
@@ -37,10 +38,20 @@ func (s *Session) answersHere() {
 		return
 	}
 	s.came = provenance{node: s.router.options.Name, role: "follower", at: max(f.Visible(), s.here.Floor()), reason: c.why}
-	s.came.age, s.came.ageOK = f.Staleness()
 	if s.here.Leads() {
-		s.came.role = "leader"
+		s.came.role, s.came.leads = "leader", true
+	} else {
+		s.came.age, s.came.ageOK = f.Staleness()
 	}
+}
+
+// answeredBy tells where the last answer came from. For how long this node has not made sure that it leads is looked up only now: it
+// would cost each statement a system call or two.
+func (s *Session) answeredBy() string {
+	if s.came.leads {
+		s.came.age, s.came.ageOK = s.router.options.Fresh.Staleness()
+	}
+	return s.came.String()
 }
 
 // answeredAway notes that the leader has answered. What another node has answered that knows best.
@@ -60,7 +71,7 @@ func (s *Session) answeredAway(l *link) {
 // tellProvenance tells a client that wants to know after each statement.
 func (s *Session) tellProvenance() {
 	if told := s.cycle.reads || s.cycle.writes; told && !s.lent && s.here.Setting("skein.report_provenance") == "on" {
-		s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "answered by %s", s.came.String()))
+		s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "answered by %s", s.answeredBy()))
 	}
 }
 

@@ -204,7 +204,7 @@ func (s *Session) notes(kind byte, body []byte) (away bool) {
 	}
 	for _, st := range s.statements(kind, body) {
 		if showsProvenance(st) {
-			s.here.Told("skein.provenance", s.came.String())
+			s.here.Told("skein.provenance", s.answeredBy())
 		}
 		w := writes(st, s.named, s.here.ReadsOnly())
 		c.note(st, w)
