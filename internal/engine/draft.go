@@ -140,9 +140,13 @@ func (r *columnReads) again(st *dialect.Statement) bool {
 }
 
 // drafts says whether a change may be one of a draft. READ COMMITTED waits for others instead, as in PostgreSQL, and
-// so does who has just failed for that: what is tried again comes through.
+// so does who has just failed for that: what is tried again comes through. Who waits holds no connection, which a draft does: some
+// are left for readers.
 func (s *Session) drafts() bool {
 	t := &s.tx
+	if t.conn == nil && len(s.db.slots) >= cap(s.db.slots)*3/4 {
+		return false
+	}
 	return t.block && !t.write && !t.draft.void && !t.readOnly && t.isolation != readCommitted && len(t.savepoints) == 0 &&
 		s.own == nil && s.naming == "" && t.token == "" && !s.overtaken && !s.following() && s.settings.get("skein.optimistic_blocks") == "on"
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -317,4 +319,58 @@ func transfer(c *pgconn.PgConn, id, rounds int) error {
 		i++
 	}
 	return nil
+}
+
+func TestDraftsLeaveConnectionsToReaders(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	if code, _ := run(t, c, "CREATE TABLE t (a int)"); code != "" {
+		t.Fatal(code)
+	}
+	block := func() *pgconn.PgConn {
+		b := r.dial()
+		if code, _ := run(t, b, "BEGIN"); code != "" {
+			t.Fatal(code)
+		}
+		return b
+	}
+	insert := func(b *pgconn.PgConn) {
+		if code, _ := run(t, b, "INSERT INTO t VALUES (1)"); code != "" {
+			t.Error(code)
+		}
+	}
+	limit := cap(r.database("skein").slots)
+	var blocks []*pgconn.PgConn
+	for range limit {
+		b := block()
+		blocks = append(blocks, b)
+		if len(blocks) <= limit*3/4+1 { // the last of these has the turn
+			insert(b)
+		}
+	}
+	var waiting sync.WaitGroup
+	for _, b := range blocks[limit*3/4+1:] {
+		waiting.Go(func() {
+			insert(b)
+			if code, _ := run(t, b, "COMMIT"); code != "" {
+				t.Error(code)
+			}
+		})
+	}
+	r.queued(limit - limit*3/4 - 1)
+	if _, rows := run(t, c, "SELECT count(*) FROM t"); rows != "0" {
+		t.Error(rows)
+	}
+	if code, _ := run(t, blocks[limit*3/4], "COMMIT"); code != "" {
+		t.Error(code)
+	}
+	waiting.Wait()
+	for _, b := range blocks[:limit*3/4] {
+		if code, _ := run(t, b, "COMMIT"); code != "" {
+			t.Error(code)
+		}
+	}
+	if _, rows := run(t, c, "SELECT count(*) FROM t"); rows != strconv.Itoa(limit) {
+		t.Error(rows)
+	}
 }
