@@ -1,6 +1,10 @@
 package dialect
 
-import "strings"
+import (
+	"strings"
+
+	"skein/internal/sqlstate"
+)
 
 // prepared reads PREPARE, EXECUTE, DEALLOCATE and DISCARD.
 func (p *parser) prepared(word string) {
@@ -70,6 +74,11 @@ func (p *parser) execute() {
 		start := p.i
 		p.list()
 		end := p.i
+		for i := start; i < end; i++ {
+			if t := &p.toks[i]; t.is("select") || t.is("values") || t.is("with") {
+				p.refuse(i, sqlstate.FeatureNotSupported, "cannot use subquery in EXECUTE parameter")
+			}
+		}
 		p.expect(")")
 		if !p.dead() {
 			p.st.SQL = []string{"SELECT " + p.text(start, end)}

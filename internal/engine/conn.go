@@ -187,7 +187,9 @@ func (c *conn) rest() {
 	c.session, c.ask = nil, asked{}
 	c.sqlite.SetInterrupt(context.Background())
 	c.file.PinHead(false)
-	_ = c.file.Draft(false)
+	if !c.broken { // else its transaction goes with it, and must not become a writer's before
+		_ = c.file.Draft(false)
+	}
 	_ = c.file.TakeError()
 }
 

@@ -32,7 +32,7 @@ type draft struct {
 	written bool   // there are changes without the turn
 	told    []told // everything so far, unless void
 	steps   int    // of SQLite's machine for that
-	bytes   int    // of parameters for that
+	bytes   int    // of statements and parameters for that
 	void    bool   // something cannot be run again
 }
 
@@ -176,10 +176,10 @@ func (p *portal) note(ctx context.Context, write bool) error {
 // leavesDraft says whether a statement of the engine's own has nothing to do with what would be run again.
 func (s *Session) leavesDraft(st *dialect.Statement) bool {
 	switch st.Kind {
-	case dialect.Begin, dialect.Commit, dialect.Rollback, dialect.Show, dialect.NoOp,
+	case dialect.Commit, dialect.Rollback, dialect.Show, dialect.NoOp,
 		dialect.Prepare, dialect.Execute, dialect.Deallocate:
 		return true
-	case dialect.Set, dialect.Reset, dialect.SetTransaction: // what comes later may depend on it
+	case dialect.Begin, dialect.Set, dialect.Reset, dialect.SetTransaction: // what comes later may depend on it
 		return len(s.tx.draft.told) == 0
 	}
 	return !s.tx.open()
@@ -212,6 +212,7 @@ func (d *draft) keep(p *portal) {
 	}
 	d.told = append(d.told, told{p, endSum(sum, p)})
 	d.steps += p.stmt.Status(sqlite3.STMTSTATUS_VM_STEP, true)
+	d.bytes += len(p.statement.Text)
 	for _, v := range p.params {
 		d.bytes += 16 + len(v.Bytes)
 	}
@@ -329,7 +330,7 @@ func (s *Session) notAgain(i int, err error) error {
 		return overtaken.WithDetail("Another transaction has changed what statement %d of this one found.", i+1)
 	}
 	var e *sqlstate.Error
-	if !errors.As(s.translate(err), &e) || !strings.Contains("22 23 42 0A", string(e.Code[:2])) {
+	if err = s.translate(err); !errors.As(err, &e) || !strings.Contains("0A 22 23 42 54 55 P0", string(e.Code[:2])) {
 		return err
 	}
 	return overtaken.WithDetail("Another transaction has changed what statement %d of this one found: now it fails with %q.", i+1, e.Message)

@@ -298,7 +298,7 @@ func (p *portal) runExecute(ctx context.Context) error {
 	}
 	inner := &portal{session: s, prepared: target, statement: target.statement, plan: target.plan, simple: p.simple, formats: p.formats}
 	if len(st.SQL) > 0 {
-		if inner.params, err = s.arguments(ctx, st.SQL[0]); err != nil {
+		if inner.params, err = s.arguments(ctx, st); err != nil {
 			return err
 		}
 		for i, t := range target.plan.params[:min(len(inner.params), len(target.plan.params))] {
@@ -315,17 +315,30 @@ func (p *portal) runExecute(ctx context.Context) error {
 	return inner.execute(ctx, 0)
 }
 
-// arguments evaluates the arguments of EXECUTE.
-func (s *Session) arguments(ctx context.Context, sql string) (values []pgwire.Value, err error) {
-	err = s.borrow(ctx, func(c *conn) error {
-		return c.query(sql, func(stmt *sqlite3.Stmt) {
-			for i := range stmt.ColumnCount() {
-				v := columnValue(stmt, i)
-				v.Bytes = slices.Clone(v.Bytes)
-				values = append(values, v)
+// arguments evaluates the arguments of EXECUTE. They are a query of their own: what functions such as nextval and lastval do and tell belongs
+// to the transaction.
+func (s *Session) arguments(ctx context.Context, st *dialect.Statement) (values []pgwire.Value, err error) {
+	query := *st
+	query.Kind = dialect.Select
+	p := &portal{session: s, statement: &query, whole: true}
+	defer p.close()
+	if err := p.start(ctx); err != nil {
+		return nil, err
+	}
+	_, err = p.step(0, func() error {
+		for i := range p.plan.fields {
+			v := columnValue(p.stmt, i)
+			v.Bytes = slices.Clone(v.Bytes)
+			values = append(values, v)
+			if p.sum != nil {
+				addSum(p.sum, v)
 			}
-		})
+		}
+		return nil
 	})
+	if err == nil && p.sum != nil {
+		s.tx.draft.keep(p)
+	}
 	return values, err
 }
 
