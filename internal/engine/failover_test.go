@@ -637,7 +637,7 @@ func TestACancelWhileWaitingLeavesTheOutcomeUnknown(t *testing.T) { // J21
 // A node that ceases to lead, and leads again, does so with an engine of its own: nothing of the old one counts.
 func TestAnEngineThatHasLedDoesNotWriteInALaterEpoch(t *testing.T) { // I2, G22
 	r := newRig(t)
-	c, open, queued, vacuum := r.dial(), r.dial(), r.dial(), r.dial()
+	c, open, reader, queued, vacuum := r.dial(), r.dial(), r.dial(), r.dial(), r.dial()
 	for _, sql := range []string{"CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)"} {
 		if code, _ := run(t, c, sql); code != "" {
 			t.Fatal(sql, code)
@@ -645,6 +645,8 @@ func TestAnEngineThatHasLedDoesNotWriteInALaterEpoch(t *testing.T) { // I2, G22
 	}
 	run(t, open, "BEGIN ISOLATION LEVEL READ COMMITTED")
 	run(t, open, "INSERT INTO t VALUES (2)")
+	run(t, reader, "BEGIN")
+	run(t, reader, "SELECT * FROM t")
 	codes := make(chan string, 2)
 	for i, w := range []struct {
 		c   *pgconn.PgConn
@@ -665,6 +667,9 @@ func TestAnEngineThatHasLedDoesNotWriteInALaterEpoch(t *testing.T) { // I2, G22
 	if code, _ := run(t, open, "COMMIT"); code != "40001" {
 		t.Errorf("a transaction of the epoch before commits: %q", code)
 	}
+	if code, _ := run(t, reader, "INSERT INTO t VALUES (5)"); code != "40001" {
+		t.Errorf("a transaction of the epoch before that has only read writes: %q", code)
+	}
 	for range 2 {
 		if code := <-codes; code != "40001" {
 			t.Errorf("who has waited to write since the epoch before: %q", code)
@@ -681,7 +686,7 @@ func TestAnEngineThatHasLedDoesNotWriteInALaterEpoch(t *testing.T) { // I2, G22
 	if _, value := run(t, c, "SELECT count(*) FROM t"); value != "1" {
 		t.Errorf("%s rows", value)
 	}
-	for _, c := range []*pgconn.PgConn{c, open, queued, vacuum} {
+	for _, c := range []*pgconn.PgConn{c, open, reader, queued, vacuum} {
 		_ = c.Close(t.Context())
 	}
 }

@@ -65,8 +65,11 @@ func (s *Session) refuseWrite() error {
 		what = st.Tag
 	}
 	err := sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s in a read-only transaction", what)
-	if !s.following() {
+	switch {
+	case !s.following():
 		return err
+	case s.tx.open() && !s.tx.readOnly: // it began when this node led
+		return s.notHere(errCeasedToLead)
 	}
 	switch st.Kind {
 	case dialect.Vacuum, dialect.Analyze, dialect.Reindex, dialect.Lock:

@@ -29,6 +29,7 @@ const (
 	ClearAnswers Rule = "outcome unknown is the only unclear answer"
 	Answers      Rule = "every statement is answered"
 	ReadsGoOn    Rule = "eventual reads go on"
+	AnyNode      Rule = "any node takes any statement"
 )
 
 // Violation is a promise that was broken, by what a client was told last, and by what it contradicts.
@@ -291,6 +292,8 @@ func (j *judge) answers() {
 			j.violates(ClearAnswers, o, "the connection to a node that had nothing to suffer was lost")
 		case o.Action == Write && o.Outcome == claims.Unknown && !slices.Contains(unknownOutcome, o.Code):
 			j.violates(ClearAnswers, o, "the outcome is unknown and the code does not say so")
+		case o.Action == Write && o.Code == readOnly:
+			j.violates(AnyNode, o, "it was not handed to the leader")
 		case o.Outcome == claims.Refused && slices.Contains(unknownOutcome, o.Code):
 			j.violates(ClearAnswers, o, "nothing of it can have happened, and its outcome is called unknown")
 		case o.Action == Read && o.Level == Eventual && o.Outcome == claims.Refused && !o.lostItsBlock() && !(awaits[o.Session] && o.Code == notReached):
@@ -305,6 +308,7 @@ func (o Op) lostItsBlock() bool { return o.Block != 0 && (o.Writes || o.Code == 
 
 const (
 	rolledBack = "40001"
+	readOnly   = "25006"
 	notReached = "57014" // the position that was to be waited for
 )
 

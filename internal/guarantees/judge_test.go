@@ -121,6 +121,7 @@ func TestJudge(t *testing.T) {
 		},
 		{name: "an unclear code", more: []Op{unknown(1, 31, 40, 104).with(func(o *Op) { o.Code = "57P01" })}, want: []Rule{ClearAnswers}},
 		{name: "a block before its COMMIT", more: []Op{write(1, 31, 40, 0).block(1).told(claims.Refused, "08007").with(func(o *Op) { o.ID = 104 })}, want: []Rule{ClearAnswers}},
+		{name: "a follower that does not hand on", more: []Op{write(1, 31, 40, 0).told(claims.Refused, "25006").with(func(o *Op) { o.ID = 104 })}, want: []Rule{AnyNode}},
 		{name: "silence", more: []Op{unknown(1, 31, 9999, 104).with(func(o *Op) { o.Hung, o.Code = true, "" })}, want: []Rule{Answers}},
 		{name: "silence to a read", more: []Op{read(1, 31, 9999, 0).told(claims.Refused, "").with(func(o *Op) { o.Hung = true })}, want: []Rule{Answers}},
 		{name: "no eventual read", more: []Op{read(1, 31, 40, 0).level(Eventual).told(claims.Refused, "57P03")}, want: []Rule{ReadsGoOn}},
