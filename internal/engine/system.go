@@ -158,6 +158,9 @@ func (st *systemState) read(c *conn) error {
 	})
 }
 
+// errNobody is for a state that cannot be: somebody has made it, and nobody may drop himself.
+var errNobody = errors.New("read databases and roles: there are none any more")
+
 // loadSystem makes the engine's databases and roles those of the system database as everybody sees it,
 // or as it was left by the change at an LSN.
 func (e *Engine) loadSystem(ctx context.Context, at history.LSN) error {
@@ -167,6 +170,9 @@ func (e *Engine) loadSystem(ctx context.Context, at history.LSN) error {
 	st, err := e.readState(ctx, at)
 	if err != nil {
 		return fmt.Errorf("read databases and roles: %w", err)
+	}
+	if len(st.roles) == 0 && e.begun() { // what is not listed is dropped
+		return errNobody
 	}
 	gone, err := e.take(st)
 	for _, d := range gone {

@@ -1,6 +1,9 @@
 package engine
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 // A cancel request may come when the change is in the log already: it is too late then to say that nothing
 // was done, or to leave the change unread.
@@ -43,5 +46,23 @@ func TestACancelThatComesAfterACommitOfTheSystemDatabaseChangesNothing(t *testin
 	}
 	if d == nil || !d.ended() {
 		t.Error("what was dropped can be written to again")
+	}
+}
+
+// A system database that reads as empty would have every database dropped.
+func TestAnEmptySystemDatabaseIsNotTaken(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	defer func() { _ = c.Close(t.Context()) }()
+	run(t, c, "CREATE TABLE t (a int)")
+	lsn, err := r.engine.system.write(t.Context(), nil, func(c *conn) error { return errors.Join(c.exec("DELETE FROM roles"), c.exec("DELETE FROM databases")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.engine.loadSystem(t.Context(), lsn); err == nil {
+		t.Error("it is taken")
+	}
+	if code, _ := run(t, c, "SELECT * FROM t"); code != "" {
+		t.Errorf("the table is gone: %s", code)
 	}
 }
