@@ -280,6 +280,68 @@ func TestRouter_ChecksPasswords(t *testing.T) {
 	e.end(false)
 }
 
+// A router takes so many sessions and no more, ends those that are idle for too long, and has a session be one, wherever it reads.
+func TestRouter_Sessions(t *testing.T) {
+	e := newElected(t, 2, "")
+	e.load()
+	for _, sql := range []string{"CREATE TABLE visits (n int)", "CREATE ROLE dozer LOGIN", "ALTER ROLE dozer SET idle_session_timeout = '300ms'"} {
+		e.lead().query(sql)
+	}
+	e.caughtUp()
+	r := e.router("--max-connections", "3")
+	ctx, stop := context.WithTimeout(t.Context(), progressWait)
+	defer stop()
+	connect := func(user string) (*pgx.Conn, error) {
+		return pgx.Connect(ctx, strings.Replace(r.URL("skein"), "skein@", user+"@", 1))
+	}
+	var conns []*pgx.Conn
+	for range 3 {
+		conn, err := connect("skein")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, tail(r.Log(), 10))
+		}
+		conns = append(conns, conn)
+	}
+	var told *pgconn.PgError
+	if _, err := connect("skein"); !errors.As(err, &told) || told.Code != "53300" {
+		t.Errorf("one session too many: %v", err)
+	}
+	for _, conn := range conns[1:] {
+		_ = conn.Close(ctx)
+	}
+	var dozer *pgx.Conn
+	nodetest.Await(t, "there is room again", func() (err error) {
+		dozer, err = connect("dozer")
+		return err
+	})
+	if _, err := dozer.Exec(ctx, "SELECT count(*) FROM visits"); err != nil {
+		t.Error(err)
+	}
+	if _, err := dozer.PgConn().ReceiveMessage(ctx); !errors.As(err, &told) || told.Code != "57P05" {
+		t.Errorf("a session that is idle: %v", err)
+	}
+
+	conn := conns[0]
+	for range 3 {
+		if _, err := conn.Exec(ctx, "INSERT INTO visits VALUES (1)"); err != nil {
+			t.Fatal(err)
+		}
+		want := conn.PgConn().ParameterStatus("skein.last_commit")
+		for _, sql := range []string{"SELECT current_setting('skein.last_commit')", "SHOW skein.last_commit", "SELECT current_setting('skein.last_commit') FROM visits LIMIT 1"} {
+			var got string
+			if err := conn.QueryRow(ctx, sql).Scan(&got); err != nil || got != want {
+				t.Errorf("%s: %q, %v; the client was told of %s", sql, got, err, want)
+			}
+		}
+		var seen string
+		if err := conn.QueryRow(ctx, "SHOW skein.last_seen").Scan(&seen); err != nil || seen == "" {
+			t.Errorf("it has seen %q, %v", seen, err)
+		}
+	}
+	_ = conn.Close(ctx)
+	e.end(false)
+}
+
 // Every conversation goes through a router as it does with the leader, word by word.
 func TestRouter_TheSameConversations(t *testing.T) {
 	e := newElected(t, 3, "ANY 1 (*)")

@@ -249,7 +249,7 @@ func (s *Session) Own() map[string]string {
 // carried says whether a setting is taken along with the session.
 func carried(name string) bool {
 	switch name {
-	case "session_authorization", "role", "idle_session_timeout":
+	case "session_authorization", "role":
 		return false
 	}
 	p := parameters[name]

@@ -21,6 +21,8 @@ func (s *Session) idleSince(open bool) {
 	name, reason := "idle_session_timeout", errIdle
 	if open {
 		name, reason = "idle_in_transaction_session_timeout", errIdleInTransaction
+	} else if s.forwarded != nil {
+		return // whoever has the client sees to that
 	}
 	if d := s.settings.duration(name); d > 0 {
 		s.idle = time.AfterFunc(d, func() { s.out.Terminate(reason) })
