@@ -95,6 +95,7 @@ type Pipeline struct {
 	visible  watermark.Watermark // what readers see
 	learnt   atomic.Uint64       // following: committed, as far as the leader has said
 	progress atomic.Pointer[func()]
+	release  atomic.Pointer[func()]
 
 	lastRound atomic.Uint64 // number of the newest round, of any leadership: none is used twice
 	safe      safeTimes
@@ -160,7 +161,7 @@ func (p *Pipeline) recover(rec *Recovery) error {
 		}
 		return nil
 	}
-	options := replog.Options{Cluster: p.options.Cluster, SegmentBytes: p.options.SegmentBytes, OnFlush: p.advance, OnSuspect: p.suspect, Flushed: shown}
+	options := replog.Options{Cluster: p.options.Cluster, SegmentBytes: p.options.SegmentBytes, OnRelease: p.released, OnFlush: p.advance, OnSuspect: p.suspect, Flushed: shown}
 	log, found, err := replog.Open(logDir, rec.From, options, replay)
 	rec.Recovery = found
 	if err != nil {
@@ -225,6 +226,16 @@ func (p *Pipeline) Progress() Progress {
 // OnProgress has fn called whenever what is flushed or visible has grown, followers are to be asked something, or a SafeTime is known, by
 // whoever has done that: it must be quick and not block.
 func (p *Pipeline) OnProgress(fn func()) { p.progress.Store(&fn) }
+
+// OnRelease has fn called whenever followers may have what this node is about to write, by whoever writes it: it must be quick and wait for
+// nothing.
+func (p *Pipeline) OnRelease(fn func()) { p.release.Store(&fn) }
+
+func (p *Pipeline) released() {
+	if fn := p.release.Load(); fn != nil {
+		(*fn)()
+	}
+}
 
 // advance finds what readers may see by now. It is called after every step that can raise that.
 func (p *Pipeline) advance() {

@@ -19,7 +19,8 @@ const (
 
 const (
 	networkPiece  = 32 << 10
-	networkBuffer = 16 // pieces in flight: what a network holds of a connection
+	networkBuffer = 16  // pieces in flight: what a network holds of a connection
+	sendBuffer    = 256 // writes: what the sender's machine holds before one waits
 )
 
 // errNetworkRefuses is what dialing gives while the proxy refuses.
@@ -141,12 +142,33 @@ type parcel struct {
 	data []byte
 }
 
-// pass copies one direction of one connection: a reader that takes what comes, and a writer that is late.
+// pass copies one direction of one connection: a reader that takes what comes, as the sender's machine does, also while the
+// network holds it, and a writer that is late.
 func (p *faults) pass(d direction, from, to net.Conn, j *pair) {
 	ctx, cancel := context.WithCancel(context.Background())
+	sent := make(chan []byte, sendBuffer)
+	var reading sync.WaitGroup
+	defer reading.Wait()
 	defer j.close()
+	defer cancel()
+	reading.Go(func() {
+		defer close(sent)
+		for {
+			b := make([]byte, networkPiece)
+			n, err := from.Read(b)
+			if err != nil {
+				return
+			}
+			select {
+			case sent <- b[:n]:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	inFlight := make(chan parcel, networkBuffer)
 	var writing sync.WaitGroup
+	defer writing.Wait()
 	writing.Go(func() {
 		defer cancel()
 		defer j.close()
@@ -157,15 +179,9 @@ func (p *faults) pass(d direction, from, to net.Conn, j *pair) {
 			}
 		}
 	})
-	defer writing.Wait()
 	defer close(inFlight)
-	for {
-		b := make([]byte, networkPiece)
-		n, err := from.Read(b)
-		if err != nil {
-			return
-		}
-		b, delay, last := p.treat(ctx, d, b[:n])
+	for b := range sent {
+		b, delay, last := p.treat(ctx, d, b)
 		select {
 		case inFlight <- parcel{time.Now().Add(delay), b}:
 		case <-ctx.Done():

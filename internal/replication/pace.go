@@ -11,7 +11,7 @@ import (
 const (
 	// messagePace is how often a follower is told anything while no client waits for it. With one message for every
 	// commit, a single client's commits would cost the leader twice: what comes within the pace goes together.
-	messagePace = 500 * time.Microsecond
+	messagePace = time.Millisecond
 
 	// messageBurst goes out at once after a rest, so that a commit on an idle cluster is visible at once.
 	messageBurst = 8
@@ -28,11 +28,35 @@ type pace struct {
 func (p *pace) take(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.push(now)
+	return p.next.Sub(now)
+}
+
+func (p *pace) push(now time.Time) {
 	if earliest := now.Add(-messageBurst * messagePace); p.next.Before(earliest) {
 		p.next = earliest
 	}
 	p.next = p.next.Add(messagePace)
-	return p.next.Sub(now)
+}
+
+// free counts a message in if it need not wait.
+func (p *pace) free(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next.Add(messagePace).After(now) {
+		return false
+	}
+	p.push(now)
+	return true
+}
+
+// count counts a message in that goes out in any case: those after it wait for no more than themselves.
+func (p *pace) count(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next.Before(now) {
+		p.push(now)
+	}
 }
 
 // hold waits until the next message is due, or ctx is done.

@@ -24,3 +24,20 @@ func TestABurstGoesOutAtOnceAndTheRestAtItsPace(t *testing.T) {
 		t.Fatalf("after an hour a message waits %v", wait)
 	}
 }
+
+func TestWhatGoesOutInAnyCaseHoldsBackWhatNeedNot(t *testing.T) {
+	var p pace
+	now := time.Now()
+	for range 3 * messageBurst {
+		p.count(now)
+	}
+	if p.free(now) {
+		t.Fatal("a message is free where more went out than the pace allows")
+	}
+	if now = now.Add(messagePace); !p.free(now) {
+		t.Fatal("what went out is held against those after it for longer than the pace")
+	}
+	if p.free(now) {
+		t.Fatal("a second one is free at the same time")
+	}
+}

@@ -103,6 +103,7 @@ func NewPeer(o Options) (*Peer, error) {
 	}
 	p.senders.Store(&[]*sender{})
 	o.Pipeline.OnProgress(p.progressed)
+	o.Pipeline.OnRelease(p.released)
 	o.Pipeline.Retain(p.keep)
 	return p, nil
 }
@@ -192,7 +193,7 @@ func (p *Peer) tryAdmit(cancel context.CancelCauseFunc, w *wire, who Identity) (
 	p.pids++
 	s := &sender{
 		peer: p, w: w, who: who, cancel: cancel, pid: p.pids, since: time.Now(), state: StateStartup,
-		poke: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+		feeding: make(chan struct{}, 1), poke: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 	}
 	r := p.replicas[who.Name]
 	if r == nil {
@@ -234,11 +235,23 @@ func (p *Peer) list() {
 	p.senders.Store(&all)
 }
 
-// progressed is called by the pipeline whenever something was flushed or became visible: by commits, so it
-// only leaves notes.
-func (p *Peer) progressed() {
+// released is called by the pipeline when followers may have what is about to be flushed, by whoever flushes: a client
+// waits for it and, if standbys are named, for them too.
+func (p *Peer) released() {
+	if !p.pipeline.Synchronous() {
+		return // pump has its time
+	}
 	for _, s := range *p.senders.Load() {
-		if s.news() {
+		s.sendNow()
+	}
+}
+
+// progressed is called by the pipeline whenever something was flushed or became visible: by commits, so it
+// does what takes no wait, and leaves notes for the rest.
+func (p *Peer) progressed() {
+	synchronous := p.pipeline.Synchronous()
+	for _, s := range *p.senders.Load() {
+		if s.news() && !(synchronous && s.tellNow()) {
 			nudge(s.poke)
 		}
 		if s.hasToAsk() {

@@ -18,6 +18,10 @@ import (
 // for all that it has got.
 const sendBatch = 512 << 10
 
+// unreadMost is how much may be on its way to a follower, not known to have been read there, for a message to be sent by a goroutine
+// that must not wait. It fits into the buffer that every connection has.
+const unreadMost = 8 << 10
+
 // State of a sender, in PostgreSQL's words.
 type State string
 
@@ -35,17 +39,21 @@ var (
 )
 
 // sender feeds one follower over one connection. Three goroutines: pump sends the log, pulse the
-// committed LSN and heartbeats, and run itself reads acks.
+// committed LSN and heartbeats, and run itself reads acks. Where standbys are waited for, whoever flushes sends, and whoever finds out what is
+// committed tells, if that takes no wait: to wake a goroutine for it takes longer than to do it.
 type sender struct {
-	peer   *Peer
-	w      *wire
-	who    Identity
-	cancel context.CancelCauseFunc
-	pid    uint32
-	since  time.Time
-	poke   chan struct{} // one slot: committed has grown
-	hurry  chan struct{} // one slot: something is to be asked or told at once
-	pace   pace          // of messages that no client waits for
+	peer    *Peer
+	w       *wire
+	who     Identity
+	cancel  context.CancelCauseFunc
+	pid     uint32
+	since   time.Time
+	reader  *replog.Reader
+	feeding chan struct{} // one slot, for whoever uses the reader: pump, but while it sleeps
+
+	poke  chan struct{} // one slot: committed has grown
+	hurry chan struct{} // one slot: something is to be asked or told at once
+	pace  pace          // of messages that no client waits for
 
 	target  history.LSN // head when the follower connected: with that on its disk it has everything it may have acknowledged before
 	base    history.LSN // it had this when it connected
@@ -57,6 +65,8 @@ type sender struct {
 	atEnd   atomic.Bool   // pump has once had nothing left to send
 	asked   atomic.Uint64 // newest round that was asked
 	echoed  atomic.Int64  // newest of the follower's readings that a pulse gave back
+	stamp   atomic.Int64  // of the newest message
+	read    atomic.Int64  // so many bytes, at least, the follower has read
 	due     atomic.Int64  // a SafeTime from then on, by this node's clock, is to be told at once; 0: none is
 	clocks  readings
 
@@ -82,6 +92,8 @@ func (s *sender) run(ctx context.Context) error {
 		return s.w.refuse(refuse(RefusedBusy, "its log moved on meanwhile: %v", err))
 	}
 	defer reader.Close()
+	defer func() { s.feeding <- struct{}{} }() // for ever: nobody uses the reader any more
+	s.reader = reader
 	s.start()
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -91,7 +103,7 @@ func (s *sender) run(ctx context.Context) error {
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	defer cancel(nil)
-	sending.Go(func() { cancel(s.pump(ctx, reader)) })
+	sending.Go(func() { cancel(s.pump(ctx)) })
 	sending.Go(func() { cancel(s.pulse(ctx)) })
 	err = s.listen()
 	if cause := context.Cause(ctx); cause != nil {
@@ -184,44 +196,107 @@ func (s *sender) start() {
 }
 
 // pump sends whatever the log releases.
-func (s *sender) pump(ctx context.Context, r *replog.Reader) error {
+func (s *sender) pump(ctx context.Context) error {
 	for {
-		b, ok, err := r.TryNext(sendBatch)
-		if err == nil && !ok {
+		asleep, err := s.feed(ctx)
+		if err == nil && asleep {
+			err = s.reader.Wait(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("send the log to %s: %w", s.who.Name, err)
+		}
+	}
+}
+
+// feed sends until there is nothing left. asleep says that the reader will be woken.
+func (s *sender) feed(ctx context.Context) (asleep bool, err error) {
+	s.feeding <- struct{}{}
+	defer func() { <-s.feeding }()
+	for {
+		b, ok, err := s.reader.TryNext(sendBatch)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
 			if !s.atEnd.Swap(true) {
 				s.settle()
 			}
-			b, err = r.Next(ctx, sendBatch)
+			return s.reader.Sleep(), nil
 		}
-		if err != nil {
-			return fmt.Errorf("read log for %s: %w", s.who.Name, err)
+		if err := s.tell(kindEntries, 0, b); err != nil {
+			return false, err
 		}
-		if err := s.entries(b); err != nil {
-			return err
+		if s.news() {
+			nudge(s.poke)
 		}
-		if len(b.Frames) < sendBatch/2 && !s.peer.pipeline.Synchronous() {
+		switch {
+		case s.peer.pipeline.Synchronous():
+			s.pace.count(time.Now())
+		case len(b.Frames) < sendBatch/2:
 			s.pace.hold(ctx)
 		}
 	}
 }
 
-func (s *sender) entries(b replog.Batch) error {
-	if err := s.tell(kindEntries, 0, b); err != nil {
-		return err
+// sendNow sends what the log has just released, in the goroutine that is about to write it to the disk, if that takes no wait.
+// Otherwise pump will.
+func (s *sender) sendNow() {
+	select {
+	case s.feeding <- struct{}{}:
+	default:
+		return
 	}
-	if s.news() {
-		nudge(s.poke)
+	defer func() { <-s.feeding }()
+	room := s.room()
+	if room <= 0 || !s.w.tryBegin() {
+		return
 	}
-	return nil
+	defer s.w.end()
+	b, ok, err := s.reader.Rest(room)
+	if err == nil && ok {
+		s.pace.count(time.Now())
+		err = s.put(kindEntries, 0, b)
+	}
+	if err != nil {
+		s.cancel(fmt.Errorf("send the log to %s: %w", s.who.Name, err))
+	}
+}
+
+// tellNow tells the committed LSN, if that takes no wait and it is time for it.
+func (s *sender) tellNow() bool {
+	if s.room() <= 0 || !s.w.tryBegin() {
+		return false
+	}
+	defer s.w.end()
+	if !s.news() || s.sendsSoon() {
+		return true
+	}
+	if !s.pace.free(time.Now()) && !s.peer.appliedIsAwaited() {
+		return false
+	}
+	if err := s.put(kindHeartbeat, 0, replog.Batch{}); err != nil {
+		s.cancel(err)
+	}
+	return true
+}
+
+// room is how many bytes can be written without a wait, 0 or less if that is not certain: what is on its way already counts.
+func (s *sender) room() int {
+	return unreadMost - wireHeader - pulseBytes - int(s.w.sent.Load()-s.read.Load())
 }
 
 // tell sends a message that begins with a pulse. What it says of the committed LSN, and notes as told, goes out
 // behind the entries that this is about: the follower takes nothing for committed that it does not have. After a
 // cut it says nothing more: what is committed since may be another history than the follower's.
 func (s *sender) tell(k kind, flags uint8, b replog.Batch) error {
-	p := s.peer
 	s.w.begin()
 	defer s.w.end()
+	return s.put(k, flags, b)
+}
+
+// put is tell for whoever has the connection's turn.
+func (s *sender) put(k kind, flags uint8, b replog.Batch) error {
+	p := s.peer
 	now := time.Now()
 	if len(b.Frames) >= 16 {
 		s.epoch.Store(max(s.epoch.Load(), binary.LittleEndian.Uint64(b.Frames[8:])))
@@ -238,6 +313,7 @@ func (s *sender) tell(k kind, flags uint8, b replog.Batch) error {
 		return fmt.Errorf("feed %s: %w", s.who.Name, replog.ErrCut)
 	}
 	s.told.Store(uint64(min(pulse.Committed, history.LSN(s.sent.Load()))))
+	s.stamp.Store(pulse.Stamp)
 	flags |= s.ask(&pulse) | p.awaits(now)
 	var head [pulseBytes]byte
 	return s.w.put(k, flags, history.Epoch(s.epoch.Load()), pulse.encode(head[:0]), b.Frames)
@@ -278,6 +354,12 @@ func (s *sender) news() bool {
 	return min(uint64(s.peer.pipeline.Committed()), s.sent.Load()) > s.told.Load()
 }
 
+// sendsSoon says whether entries are about to go, which tell the committed LSN on their way. What was appended is released by the next
+// flush, for which somebody waits.
+func (s *sender) sendsSoon() bool {
+	return s.sent.Load() < uint64(s.peer.pipeline.Log().Received()) && !s.peer.appliedIsAwaited()
+}
+
 // pulse tells the committed LSN as soon as it grows, for followers show nothing above it, and speaks up
 // when there is nothing to say. Then it wants to be answered: how fresh a follower is, it knows from its own clock, which it sends.
 func (s *sender) pulse(ctx context.Context) error {
@@ -296,7 +378,7 @@ func (s *sender) pulse(ctx context.Context) error {
 			if !s.peer.appliedIsAwaited() {
 				s.pace.hold(ctx) // the next entries may tell it on their way
 			}
-			if !s.news() {
+			if !s.news() || s.sendsSoon() {
 				continue
 			}
 		case <-tick.C:
@@ -334,6 +416,9 @@ func (s *sender) note(a ack, flags uint8, current bool) {
 	p := s.peer
 	now := time.Now()
 	s.clocks.note(p.pipeline.Now(), a.Reading)
+	if sent := s.w.sent.Load(); a.Stamp == s.stamp.Load() { // in this order: that message, and all before it
+		s.read.Store(sent)
+	}
 	s.mu.Lock()
 	s.ack, s.flags, s.current, s.ackedAt = a, flags, current, now
 	if a.Stamp > 0 {

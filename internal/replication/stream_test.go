@@ -796,6 +796,36 @@ func TestPotentialStandbyTakesThePlaceOfOneThatIsGone(t *testing.T) {
 	})
 }
 
+// Whoever flushes sends to followers by itself, but only what the connection takes at once.
+func TestAFollowerThatReadsNothingHoldsNobodyUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := n.start("a", dirOf(t, "a")).lead("ANY 1 (b, c)", commit.SyncConfig{Level: commit.On})
+		defer a.stop(true)
+		var followers []*node
+		for _, name := range []string{"b", "c"} {
+			f := n.start(name, dirOf(t, name)).follow("a")
+			defer f.stop(true)
+			followers = append(followers, f)
+		}
+		a.write(1, 1)
+		for _, f := range followers {
+			a.sameAs(f)
+		}
+		n.between("b", "a").hold(back)
+		start := time.Now()
+		for i := range 1000 {
+			a.write(byte(i), 1)
+		}
+		if took := time.Since(start); took > DefaultTimeout/2 {
+			t.Errorf("1000 commits took %v while one of two followers read nothing", took)
+		}
+		n.between("b", "a").release(back)
+		for _, f := range followers {
+			a.sameAs(f)
+		}
+	})
+}
+
 func TestCommittedLSNIsNeverLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {
 		a := n.start("a", dirOf(t, "a")).lead("", commit.SyncConfig{})

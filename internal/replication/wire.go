@@ -146,6 +146,16 @@ func (w *wire) write(k kind, flags uint8, epoch history.Epoch, parts ...[]byte) 
 func (w *wire) begin() { w.turn <- struct{}{} }
 func (w *wire) end()   { <-w.turn }
 
+// tryBegin is begin for whoever cannot wait.
+func (w *wire) tryBegin() bool {
+	select {
+	case w.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 // put is write for whoever has the turn.
 func (w *wire) put(k kind, flags uint8, epoch history.Epoch, parts ...[]byte) error {
 	n, sum := 0, uint32(0)

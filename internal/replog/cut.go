@@ -113,7 +113,7 @@ func (l *Log) forget(p place, head history.Position) (gone []*segment) {
 	l.Flushed.Lower(head.LSN)
 	l.cuts = append(l.cuts, head.LSN)
 	l.cutsMade.Store(int64(len(l.cuts)))
-	l.wakeReaders()
+	l.wakeReaders(all)
 	return gone
 }
 

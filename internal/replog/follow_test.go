@@ -549,6 +549,50 @@ func TestOnFlushFollowsEachFlush(t *testing.T) {
 	}
 }
 
+// A reader that sleeps may be used by whoever flushes, before the disk is: then its own goroutine is left alone.
+func TestWhoeverFlushesReadsForOneThatSleeps(t *testing.T) {
+	var o *opened
+	var r *Reader
+	room := 0
+	var read []history.LSN
+	options := testOptions
+	options.OnRelease = func() {
+		if r == nil {
+			return
+		}
+		b, ok, err := r.Rest(room)
+		if err != nil {
+			t.Error(err)
+		}
+		if ok {
+			read = append(read, b.Last)
+		}
+	}
+	o = mustOpenWith(t, t.TempDir(), 0, options)
+	defer o.stop(true)
+	r = o.reader(t, 0)
+	if !r.Sleep() {
+		t.Fatal("there is something to read in an empty log")
+	}
+	room = 1 << 10
+	for i := range 3 {
+		lsn := o.add(t, "small")
+		if len(read) != i+1 || len(r.wake) != 0 {
+			t.Fatalf("entry %d: read up to %d, woken %d times", lsn, read, len(r.wake))
+		}
+	}
+	o.add(t, string(noise(rand.New(rand.NewPCG(1, 2)), 8<<10)))
+	if len(read) != 3 || len(r.wake) != 1 {
+		t.Fatalf("read up to %d, woken %d times", read, len(r.wake))
+	}
+	if err := r.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, entries := drain(t, r, 1<<20); len(entries) != 1 {
+		t.Fatalf("read %d entries", len(entries))
+	}
+}
+
 func TestALogThatEndsBeforeWhatIsKnownToBeFlushedIsLeftAsItIs(t *testing.T) {
 	dir := t.TempDir()
 	o := mustOpen(t, dir)
@@ -808,7 +852,7 @@ func TestReader_WaitsWhileANewSegmentHasOnlyItsHeader(t *testing.T) {
 	if b, ok, err := r.TryNext(1 << 20); ok || err != nil {
 		t.Fatalf("read %d bytes, %v, where only a header is", len(b.Frames), err)
 	}
-	if !r.sleep() {
+	if !r.Sleep() {
 		t.Fatal("the reader goes round and round")
 	}
 	r.rise()

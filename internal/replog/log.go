@@ -41,6 +41,10 @@ type Options struct {
 	// whole: it may have been acknowledged. Open fails with its error, and leaves the log as it is.
 	OnSuspect func() error
 
+	// OnRelease, if any, is called when readers may have what is about to be written, by whoever flushes, without any lock
+	// of the log held but the one to flush. The disk waits for it: it must be quick, and wait for nothing.
+	OnRelease func()
+
 	// OnFlush, if any, is called after Flushed has advanced, by whoever flushed, without any lock of
 	// the log held. Commits wait for it: it must be quick.
 	OnFlush func()
@@ -396,8 +400,12 @@ func (l *Log) flushPending() (advanced bool, err error) {
 	if failed != nil {
 		return false, failed
 	}
+	runs, held := l.take()
+	if !held {
+		l.released()
+	}
 	done := l.busy.begin()
-	last, err := l.flush(l.take())
+	last, err := l.flush(runs, held)
 	done()
 	if err != nil {
 		err = fmt.Errorf("flush log: %w", err)
@@ -425,24 +433,25 @@ func (l *Log) take() (runs []run, held bool) {
 	if l.newEpoch > l.Flushed.Load() {
 		return runs, true
 	}
-	l.release(runs)
+	l.ring.add(runs, l.options.ringBytes)
 	return runs, false
 }
 
-// release gives readers what the flusher has taken. The log's lock is held.
-func (l *Log) release(runs []run) {
-	if len(runs) == 0 {
-		return
+// released tells of what the ring has got. Whoever has read it by then, in OnRelease, is not woken for it.
+func (l *Log) released() {
+	if l.options.OnRelease != nil {
+		l.options.OnRelease()
 	}
-	l.ring.add(runs, l.options.ringBytes)
-	l.wakeReaders()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wakeReaders(func(r *Reader) bool { return r.at != l.ring.end })
 }
 
 func (l *Log) fail(err error) {
 	l.mu.Lock()
 	l.failed = err
 	l.drained.Broadcast()
-	l.wakeReaders()
+	l.wakeReaders(all)
 	l.mu.Unlock()
 	l.Flushed.Fail(err)
 }
@@ -470,8 +479,9 @@ func (l *Log) flush(runs []run, held bool) (last history.LSN, err error) {
 	}
 	if held { // before anybody can ask for what comes after an entry in them
 		l.mu.Lock()
-		l.release(runs)
+		l.ring.add(runs, l.options.ringBytes)
 		l.mu.Unlock()
+		l.released()
 	}
 	if last > 0 {
 		l.Flushed.Advance(last)
@@ -560,7 +570,7 @@ func (l *Log) Close(clean bool) error {
 	l.mu.Lock()
 	failed := l.failed
 	l.failed = ErrClosed
-	l.wakeReaders()
+	l.wakeReaders(all)
 	l.mu.Unlock()
 	l.Flushed.Fail(ErrClosed)
 	var err error

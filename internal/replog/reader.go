@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"slices"
 
 	"skein/internal/history"
 )
@@ -58,14 +60,11 @@ func (r *Reader) Next(ctx context.Context, size int) (Batch, error) {
 		if err != nil || ok {
 			return b, err
 		}
-		if !r.sleep() {
+		if !r.Sleep() {
 			continue
 		}
-		select {
-		case <-r.wake:
-		case <-ctx.Done():
-			r.rise()
-			return Batch{}, context.Cause(ctx)
+		if err := r.Wait(ctx); err != nil {
+			return Batch{}, err
 		}
 	}
 }
@@ -289,8 +288,43 @@ func (r *Reader) nextSegment(data []byte) error {
 	return nil
 }
 
-// sleep has the next release wake the reader, unless there is something to do already.
-func (r *Reader) sleep() bool {
+// Rest gives all that has been released, for whoever cannot wait: false if that is nothing, more than size bytes, or has to be read
+// from a file, or if TryNext has an error to tell. With an error the reader is of no further use.
+func (r *Reader) Rest(size int) (Batch, bool, error) {
+	l := r.log
+	inMemory := false
+	l.mu.Lock()
+	if l.failed == nil && len(l.cuts) == r.cuts && r.at != l.ring.end {
+		r.parts, inMemory = l.ring.from(r.at, r.parts[:0], size+1)
+	}
+	l.mu.Unlock()
+	if !inMemory {
+		return Batch{}, false, nil
+	}
+	for _, p := range r.parts {
+		size -= len(p.data)
+	}
+	if size < 0 {
+		return Batch{}, false, nil
+	}
+	b, err := r.fromMemory(math.MaxInt)
+	return b, err == nil, err
+}
+
+// Wait waits after Sleep. It is the context's error once that is done.
+func (r *Reader) Wait(ctx context.Context) error {
+	select {
+	case <-r.wake:
+		return nil
+	case <-ctx.Done():
+		r.rise()
+		return context.Cause(ctx)
+	}
+}
+
+// Sleep has the next release end Wait, unless there is something to read already. Between the two, OnRelease may use the reader: it is
+// not woken for what has been read then.
+func (r *Reader) Sleep() bool {
 	l := r.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -301,7 +335,7 @@ func (r *Reader) sleep() bool {
 	return true
 }
 
-// rise takes back sleep.
+// rise takes back Sleep.
 func (r *Reader) rise() {
 	l := r.log
 	l.mu.Lock()
@@ -314,17 +348,21 @@ func (r *Reader) rise() {
 	}
 }
 
-// wakeReaders wakes whoever waits for a release. The log's lock is held.
-func (l *Log) wakeReaders() {
-	for _, r := range l.sleepers {
-		select {
-		case r.wake <- struct{}{}:
-		default:
+// wakeReaders wakes those who sleep, if they are to be woken. The log's lock is held.
+func (l *Log) wakeReaders(which func(*Reader) bool) {
+	l.sleepers = slices.DeleteFunc(l.sleepers, func(r *Reader) bool {
+		wakes := which(r)
+		if wakes {
+			select {
+			case r.wake <- struct{}{}:
+			default:
+			}
 		}
-	}
-	clear(l.sleepers)
-	l.sleepers = l.sleepers[:0]
+		return wakes
+	})
 }
+
+func all(*Reader) bool { return true }
 
 // EachFrame decodes frames as a Reader gives them and calls fn for each; e and its body are valid during
 // the call. scratch is for bodies that were compressed, and can be used again.

@@ -75,6 +75,9 @@ type ring struct {
 // add releases runs, and forgets the oldest before them, which are on disk, beyond the limit. A segment's header
 // that was flushed by itself is nothing to read: the end stays behind the last frame.
 func (g *ring) add(runs []run, limit int) {
+	if len(runs) == 0 {
+		return
+	}
 	for _, r := range runs {
 		if r.at+int64(len(r.data)) <= segmentHeader {
 			continue
