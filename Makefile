@@ -3,7 +3,7 @@
 GO       ?= go
 FUZZTIME ?= 30s
 
-.PHONY: build test race lint format bench fuzz soak powercut clients
+.PHONY: build test race lint format bench fuzz soak mutants powercut clients
 
 build:
 	$(GO) build -o bin/skein ./cmd/skein
@@ -33,6 +33,10 @@ fuzz:
 # Power cuts of an ext4 file system need root; powercut alone does CRASHTEST_CUTS of them. Machines whose network is cut need root and nftables.
 soak:
 	$(GO) test -tags soak,powercut -run Soak -timeout 0 -v ./internal/...
+
+# Skeins that break a rule, one after the other: some test must notice each. Ten minutes; part of soak.
+mutants:
+	$(GO) test -tags soak,powercut -run Mutation -timeout 0 -v ./internal/failover ./internal/crashtest ./internal/clustertest
 
 powercut:
 	$(GO) test -tags powercut -run PowerCut -timeout 0 -v ./internal/...

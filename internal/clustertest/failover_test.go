@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"skein/internal/clustertest/proxy"
+	"skein/internal/nodetest"
 )
 
 // The leader is killed, and comes back.
@@ -309,6 +310,33 @@ func TestFailover_P1_TheOldLeaderDoesNotKnow(t *testing.T) {
 		e.progress(20)
 		e.caughtUp()
 	}
+	e.end(true)
+}
+
+// P3: a leader that was cut off has written more, on its own, than has been written since in the next epoch. Later epochs go first.
+func TestFailover_P3_TheLongerLogIsOfAnOlderEpoch(t *testing.T) {
+	t.Parallel()
+	e := newElected(t, 3, "ANY 1 (*)")
+	e.load()
+	old, since := e.lead(), e.claims.Since()
+	conn := nodetest.Connect(t, old.Node, "skein")
+	if _, err := conn.Exec(t.Context(), "CREATE TABLE alone (a int); SET synchronous_commit = off"); err != nil {
+		t.Fatal(err)
+	}
+	e.network.Drop(proxy.Around(old.name, proxy.Everything)...)
+	ahead := 0
+	for end := time.Now().Add(400 * time.Millisecond); time.Now().Before(end); ahead++ {
+		if _, err := conn.Exec(t.Context(), "INSERT INTO alone VALUES (1)"); err != nil {
+			break
+		}
+	}
+	next := e.takesOver(old, since)
+	e.progress(20)
+	next.Kill()
+	t.Logf("%s has %d entries that nobody else has", old.name, ahead)
+	e.network.Heal()
+	since = e.claims.Since()
+	e.progressFrom(since)
 	e.end(true)
 }
 

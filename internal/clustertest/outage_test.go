@@ -92,6 +92,46 @@ func TestOutage_G07_TooManyDied(t *testing.T) {
 	e.end(true)
 }
 
+// P5: a follower loses what it has received and not written, and the leader dies. Who acknowledges what is on its disk has lost nothing that
+// anybody was told of, and leads. Who acknowledges what it has received does not count: nobody leads before the leader is back.
+func TestOutage_P5_AFollowerLosesWhatIsNotOnItsDisk(t *testing.T) {
+	t.Parallel()
+	for _, level := range []string{"on", "remote_write"} {
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			stuck := filepath.Join(t.TempDir(), "stuck")
+			e := newElected(t, 3, "ANY 1 (*)", "log.write=hang:"+stuck+"*")
+			for range 2 {
+				e.witness()
+			}
+			e.leader.query("ALTER SYSTEM SET synchronous_commit = '" + level + "'")
+			e.load()
+			old := e.lead()
+			loses, left := e.others(old)[0], e.others(old)[1]
+			e.network.Sever(proxy.Between(old.name, left.name, proxy.Replication)...)
+			e.progress(20)
+			if err := os.WriteFile(stuck+loses.name, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond) // not long enough for a failover
+			old.Kill()
+			loses.Kill()
+			e.network.Heal()
+			since := e.claims.Since()
+			loses.start()
+			if level != "on" {
+				e.says(left, "may lack commits")
+				if got := left.value("SELECT role FROM skein_status"); got != "follower" {
+					t.Errorf("what is left is a %s", got)
+				}
+				old.start()
+			}
+			e.progressFrom(since)
+			e.end(true)
+		})
+	}
+}
+
 // G07: an operator has what is left lead all the same. That is on record, and what is lost was acknowledged.
 func TestOutage_G07_AcceptDataLoss(t *testing.T) {
 	t.Parallel()

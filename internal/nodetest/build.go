@@ -18,6 +18,17 @@ type Patch struct {
 // Build gives a skein with failpoints that is built from patched sources; the sources themselves stay as they are.
 func Build(t testing.TB, patches ...Patch) string {
 	t.Helper()
+	to := filepath.Join(t.TempDir(), "skein")
+	build := exec.Command("go", "build", "-tags", "failpoints", "-overlay", Overlay(t, patches...), "-o", to, "skein/cmd/skein")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build skein: %v\n%s", err, out)
+	}
+	return to
+}
+
+// Overlay gives a file for go's flag -overlay, with which it builds from patched sources.
+func Overlay(t testing.TB, patches ...Patch) string {
+	t.Helper()
 	dir := t.TempDir()
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
 	for _, p := range patches {
@@ -53,14 +64,11 @@ func Build(t testing.TB, patches ...Patch) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, to := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "skein")
+	file := filepath.Join(dir, "overlay.json")
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("go", "build", "-tags", "failpoints", "-overlay", file, "-o", to, "skein/cmd/skein").CombinedOutput(); err != nil {
-		t.Fatalf("build skein: %v\n%s", err, out)
-	}
-	return to
+	return file
 }
 
 func root(t testing.TB) string {
