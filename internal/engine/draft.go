@@ -7,8 +7,6 @@ import (
 	"hash/maphash"
 	"math"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -34,74 +32,6 @@ type draft struct {
 	steps   int    // of SQLite's machine for that
 	bytes   int    // of statements and parameters for that
 	void    bool   // something cannot be run again
-}
-
-// drafts are the sessions with a block that has written without the turn, each since when.
-type drafts struct {
-	mu     sync.Mutex
-	open   map[*Session]time.Time
-	closed bool          // no more of them
-	ended  chan struct{} // closed when there is none any more; nil unless somebody waits for that
-}
-
-// enter has a session write a draft, unless they are to end.
-func (d *drafts) enter(s *Session) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, has := d.open[s]; has {
-		return true
-	}
-	if d.closed {
-		return false
-	}
-	if d.open == nil {
-		d.open = map[*Session]time.Time{}
-	}
-	d.open[s] = s.began
-	return true
-}
-
-// leave says that its draft has ended or come to its turn.
-func (d *drafts) leave(s *Session) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.open, s)
-	if d.ended != nil && len(d.open) == 0 {
-		close(d.ended)
-		d.ended = nil
-	}
-}
-
-// drain waits until there are none, and has no others begin until admit is called. The error says who is left when ctx ends.
-func (d *drafts) drain(ctx context.Context) error {
-	d.mu.Lock()
-	d.closed = true
-	if len(d.open) == 0 {
-		d.mu.Unlock()
-		return nil
-	}
-	ended := make(chan struct{})
-	d.ended = ended
-	d.mu.Unlock()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.ended = nil
-	b := &busy{cause: context.Cause(ctx)}
-	for s, since := range d.open {
-		b.add(s.db, s.out.PID(), since)
-	}
-	return b
-}
-
-func (d *drafts) admit() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = false
 }
 
 // told is a statement that was run and what its client was told of it.
