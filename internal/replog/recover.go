@@ -389,6 +389,9 @@ func (s *scanner) mayHaveBeenWhole(data []byte, at int) bool {
 		return false // nothing was written here, as far as anything shows
 	}
 	end := at + frameHeader
+	if wholeButForLength(data[at:]) {
+		return true
+	}
 	if content, _, ok := measure(data[at:]); ok {
 		if intact(data[at:], content) {
 			return false // of another past
@@ -396,6 +399,20 @@ func (s *scanner) mayHaveBeenWhole(data []byte, at int) bool {
 		end += content
 	}
 	return !hasHole(data, at, end, s.head.LSN)
+}
+
+// wholeButForLength says whether the frame at the start of b has the right CRC with another length than it says: what seems to be a hole
+// lies behind its end then.
+func wholeButForLength(b []byte) bool {
+	said, most := int64(binary.LittleEndian.Uint32(b)), min(MaxChunk+2*PageSize, len(b)-frameHeader)
+	sum := frameCRC(b[:frameHeader])
+	for n := range most {
+		if sum == binary.LittleEndian.Uint32(b[4:]) && int64(n) != said {
+			return true
+		}
+		sum = crc32.Update(sum, castagnoli, b[frameHeader+n:frameHeader+n+1])
+	}
+	return false
 }
 
 // minHole is how many zeros at the edge of a sector no longer are what the frame itself may hold.
@@ -412,7 +429,7 @@ func hasHole(data []byte, from, to int, head history.LSN) bool {
 	}
 	for at := from + frameAlign; at+frameHeader <= to; at += frameAlign {
 		f, ok := readFrame(data[at:])
-		if ok && f.lsn <= head && at+f.size <= to && intact(data[at:], f.content) {
+		if ok && f.lsn <= head && intact(data[at:], f.content) { // it may end behind to, where nothing was written either
 			return true
 		}
 	}

@@ -27,6 +27,8 @@ func TestLog_A07_ATornEndIsToldFromOneThatWasWhole(t *testing.T) { // P5
 		{"a bit of the body has changed", noise, func(f, _ []byte) { f[900] ^= 1 }, true},
 		{"a bit of a small body has changed", noise[:100], func(f, _ []byte) { f[100] ^= 1 }, true},
 		{"a bit of the length has changed", noise, func(f, _ []byte) { f[2] ^= 0x80 }, true},
+		{"a bit of the length has changed, and it could be one", noise, func(f, _ []byte) { f[1] ^= 0x80 }, true},
+		{"the length of a small one is another", noise[:100], func(f, _ []byte) { f[0], f[1], f[2] = 7, 7, 2 }, true},
 		{"a bit of the LSN has changed", noise, func(f, _ []byte) { f[17] ^= 1 }, true},
 		{"a bit of the chain has changed", noise, func(f, _ []byte) { f[25] ^= 1 }, true},
 		{"a bit of the CRC has changed", noise, func(f, _ []byte) { f[5] ^= 1 }, true},
@@ -34,6 +36,13 @@ func TestLog_A07_ATornEndIsToldFromOneThatWasWhole(t *testing.T) { // P5
 		{"only the beginning of a small one did", noise[:400], func(f, _ []byte) { clear(f[300:]) }, false},
 		{"a sector in the middle did not", noise, func(f, _ []byte) { clear(f[600:2000]) }, false},
 		{"in its place are frames that the file held before", noise, func(f, before []byte) { copy(f[600:], before[600:]) }, false},
+		{"in place of its end begins a frame that ends behind it", noise, func(f, _ []byte) {
+			old, _, err := appendFrame(nil, &Entry{Epoch: 1, LSN: 1, Kind: Transaction, Body: noise}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copy(f[2000:cap(f)], old)
+		}, false},
 	} {
 		dir := t.TempDir()
 		o := mustOpen(t, dir)
