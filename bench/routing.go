@@ -107,6 +107,9 @@ func benchRouting(ctx context.Context, o options, dir string) (err error) {
 			return fmt.Errorf("%s: %w", sql, err)
 		}
 	}
+	if err := c.addRouter(ctx); err != nil {
+		return fmt.Errorf("a router process: %w", err)
+	}
 	if err := r.latencies(ctx, o, c); err != nil {
 		return fmt.Errorf("round trips: %w", err)
 	}
@@ -125,7 +128,25 @@ func benchRouting(ctx context.Context, o options, dir string) (err error) {
 // routedCluster is a cluster that appoints its leader. The first node leads.
 type routedCluster struct {
 	nodes  []*skein
+	router *skein // a process in front of them
 	shares []*share
+}
+
+// addRouter starts the process, and waits until it finds the leader and a follower.
+func (c *routedCluster) addRouter(ctx context.Context) error {
+	one := c.nodes[0].follower("router").(*skein)
+	one.router = true
+	if err := one.create(ctx); err != nil {
+		return err
+	}
+	if err := one.start(ctx, usualSessions); err != nil {
+		return err
+	}
+	c.router = one
+	if _, err := query(ctx, one, "UPDATE routed SET n = 0"); err != nil {
+		return err
+	}
+	return await(ctx, one, "SELECT pg_is_in_recovery()", "t")
 }
 
 // grow adds nodes until there are so many, and waits until they have everything.
@@ -154,7 +175,7 @@ func (c *routedCluster) grow(ctx context.Context, dir string, n int) error {
 
 // limit gives every node the same part of a processor.
 func (c *routedCluster) limit(part float64) error {
-	for i, n := range c.nodes {
+	for i, n := range append(slices.Clone(c.nodes), c.router) {
 		s, err := newShare(fmt.Sprintf("n%d", i+1), part)
 		if err != nil {
 			return err
@@ -171,6 +192,9 @@ func (c *routedCluster) stop() error {
 	var problems []error
 	for _, s := range c.shares {
 		problems = append(problems, s.give(0))
+	}
+	if c.router != nil {
+		problems = append(problems, c.router.stop())
 	}
 	for _, n := range slices.Backward(c.nodes) {
 		problems = append(problems, n.stop())
@@ -189,11 +213,11 @@ func (r *routing) latencies(ctx context.Context, o options, c *routedCluster) er
 		return err
 	}
 	defer ping.close()
-	conns := make([]*pgconn.PgConn, 5)
+	conns := make([]*pgconn.PgConn, 7)
 	for i, at := range []struct {
 		node *skein
 		sql  string
-	}{{leader, writeRouted}, {follower, writeRouted}, {follower, readRouted}, {follower, readRouted}, {leader, readRouted}} {
+	}{{leader, writeRouted}, {follower, writeRouted}, {follower, readRouted}, {follower, readRouted}, {leader, readRouted}, {c.router, readRouted}, {c.router, writeRouted}} {
 		if conns[i], err = prepared(ctx, at.node, at.sql); err != nil {
 			return err
 		}
@@ -221,6 +245,8 @@ func (r *routing) latencies(ctx context.Context, o options, c *routedCluster) er
 			{"write away", func() error { _, err := execPrepared(ctx, conns[1], one...); return err }},
 			{"own read", func() error { return conns[1].ExecPrepared(ctx, "read", [][]byte{[]byte("1")}, nil, nil).Read().Err }},
 			{"read", func() error { _, err := execPrepared(ctx, conns[2], one...); return err }},
+			{"routed read", func() error { _, err := execPrepared(ctx, conns[5], one...); return err }},
+			{"routed write", func() error { _, err := execPrepared(ctx, conns[6], one...); return err }},
 		} {
 			if err := timed(step.key, step.do); err != nil {
 				return fmt.Errorf("%s: %w", step.key, err)
@@ -249,6 +275,8 @@ func (r *routing) latencies(ctx context.Context, o options, c *routedCluster) er
 			Name: "write forwarded by a follower", Value: us(m["write away"]),
 			Target: "≤ one round trip and 100 µs more: " + us(m["write here"]+m["trip"]+forwardTarget), Met: m["write away"] <= m["write here"]+m["trip"]+forwardTarget,
 		},
+		routed{Name: "read through a router process", Value: us(m["routed read"])},
+		routed{Name: "write through a router process", Value: us(m["routed write"])},
 	)
 	return nil
 }
@@ -357,6 +385,17 @@ func (r *routing) scaling(ctx context.Context, o options, c *routedCluster, dir 
 			key := fmt.Sprintf("reads over %d", n)
 			r.Samples[key] = append(r.Samples[key], rate)
 		}
+		for key, sql := range map[string]string{"reads by router": readRouted, "writes by router": writeRouted} {
+			through := newLoad(ctx, []*skein{c.router}, routedWriters, sql, "", 0, nil)
+			rest(o.duration)
+			count, err := through.stop()
+			if err != nil {
+				return err
+			}
+			rate := float64(count) / o.duration.Seconds()
+			progress("%s: %.0f/s", key, rate)
+			r.Samples[key] = append(r.Samples[key], rate)
+		}
 		for _, key := range []string{"writes alone", "writes beside reads"} {
 			var reads *load
 			if key == "writes beside reads" {
@@ -395,6 +434,8 @@ func (r *routing) scaling(ctx context.Context, o options, c *routedCluster, dir 
 			Name: "writes per second, five followers are read from", Value: fmt.Sprintf("%.0f", beside),
 			Target: fmt.Sprintf("≥ %.0f", writesTarget*alone), Met: beside >= writesTarget*alone,
 		},
+		routed{Name: "point reads per second through one router process", Value: fmt.Sprintf("%.0f", middle(r.Samples["reads by router"]))},
+		routed{Name: "writes per second through one router process", Value: fmt.Sprintf("%.0f", middle(r.Samples["writes by router"]))},
 	)
 	return nil
 }

@@ -22,6 +22,7 @@ type skein struct {
 	process *process
 
 	appointed bool // its cluster appoints its leader, at first the one without leader
+	router    bool // it is a process without data, in front of the leader's cluster
 }
 
 func newSkein(dir string) *skein {
@@ -57,6 +58,8 @@ func (s *skein) start(ctx context.Context, maxSessions int) error {
 		"--trust-loopback", "--max-connections", strconv.Itoa(maxSessions),
 	}
 	switch {
+	case s.router:
+		args = []string{"router", "--cluster", s.leader.peer.String(), "--pg-addr", s.at.String(), "--trust-loopback", "--max-connections", strconv.Itoa(maxSessions)}
 	case s.leader != nil && s.appointed:
 		args = append(args, "--name", s.node, "--join", s.leader.peer.String())
 	case s.leader != nil:
