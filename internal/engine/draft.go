@@ -150,7 +150,7 @@ func (d *draft) keep(p *portal) {
 
 // settleDraft takes the turn if there is something to commit.
 func (s *Session) settleDraft(ctx context.Context) error {
-	if !s.tx.draft.written {
+	if s.tx.write || !s.tx.draft.written {
 		return nil
 	}
 	return s.settle(ctx)
