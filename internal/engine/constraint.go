@@ -47,7 +47,7 @@ func withType(err error, c *conn, name string) error {
 	if !ok {
 		return err
 	}
-	text := columnTypes{conn: c, tables: map[string]*table{}}.table(name).text
+	text := typesOn(c).table(name).text
 	if text == nil || text.Column(column) == nil {
 		return err
 	}

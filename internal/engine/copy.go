@@ -125,7 +125,11 @@ func insertInto(table string, columns []column) string {
 
 // columns gives the named columns of a table, or all.
 func (c *conn) columns(name string, names []string) ([]column, error) {
-	types := columnTypes{conn: c, tables: map[string]*table{}}.table(name)
+	known := typesOn(c)
+	types := known.table(name)
+	if err := known.complete(); err != nil {
+		return nil, err
+	}
 	var all []column
 	if err := c.query("SELECT name, type, hidden FROM pragma_table_xinfo(?1)", func(st *sqlite3.Stmt) {
 		if st.ColumnInt(2) > 1 { // generated

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
@@ -99,7 +100,7 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 	if err := c.exec(readSchema); err != nil {
 		return nil, err
 	}
-	types := columnTypes{conn: c, tables: map[string]*table{}, views: map[string][]dialect.ViewColumn{}}
+	types := typesOn(c)
 	refs, mods := types.probe(st.Probe())
 	p := &plan{}
 	var exact bool
@@ -149,7 +150,7 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 		}
 	}
 	p.cannedTypes(st)
-	return p, nil
+	return p, types.complete()
 }
 
 // columnTypes finds the types of a prepared statement's columns.
@@ -157,6 +158,22 @@ type columnTypes struct {
 	conn   *conn
 	tables map[string]*table
 	views  map[string][]dialect.ViewColumn
+	failed error // of what was read of the schema
+}
+
+func typesOn(c *conn) *columnTypes {
+	return &columnTypes{conn: c, tables: map[string]*table{}, views: map[string][]dialect.ViewColumn{}}
+}
+
+// complete says why what was found must not be taken for the truth: the plan would be kept, and be wrong for everybody.
+func (t *columnTypes) complete() error {
+	if t.failed != nil {
+		return t.failed
+	}
+	if t.conn.sqlite.GetInterrupt().Err() != nil {
+		return sqlite3.INTERRUPT
+	}
+	return nil
 }
 
 // table is what a table's own text and SQLite's numbering of its columns say.
@@ -165,7 +182,7 @@ type table struct {
 	numbers map[string]int16
 }
 
-func (t columnTypes) describe(stmt *sqlite3.Stmt, n int) []pgwire.Field {
+func (t *columnTypes) describe(stmt *sqlite3.Stmt, n int) []pgwire.Field {
 	fields := make([]pgwire.Field, n)
 	for i := range fields {
 		f := &fields[i]
@@ -183,7 +200,7 @@ func (t columnTypes) describe(stmt *sqlite3.Stmt, n int) []pgwire.Field {
 }
 
 // of gives a column's declared type. SQLite respells INTEGER, so for that the table's own text is read.
-func (t columnTypes) of(stmt *sqlite3.Stmt, i int) (oid.OID, int32) {
+func (t *columnTypes) of(stmt *sqlite3.Stmt, i int) (oid.OID, int32) {
 	decl := stmt.ColumnDeclType(i)
 	if decl != "INTEGER" || stmt.ColumnTableName(i) == "" {
 		return oid.Declared(decl)
@@ -196,17 +213,17 @@ func (t columnTypes) of(stmt *sqlite3.Stmt, i int) (oid.OID, int32) {
 	return oid.Declared(decl)
 }
 
-func (t columnTypes) table(name string) *table {
+func (t *columnTypes) table(name string) *table {
 	if known := t.tables[name]; known != nil {
 		return known
 	}
 	tb := &table{numbers: map[string]int16{}}
 	t.tables[name] = tb
-	// Without these the fields merely lack their origin.
-	_ = t.conn.query("SELECT lower(name), cid + 1 FROM pragma_table_xinfo(?1)",
+	err := t.conn.query("SELECT lower(name), cid + 1 FROM pragma_table_xinfo(?1)",
 		func(st *sqlite3.Stmt) { tb.numbers[st.ColumnText(0)] = int16(st.ColumnInt(1)) }, name)
-	if sql, err := t.conn.tableText(name); err == nil && sql != "" {
-		tb.text, _ = dialect.ParseTable(sql)
+	text, err2 := t.conn.tableText(name)
+	if t.failed = errors.Join(t.failed, err, err2); text != "" {
+		tb.text, _ = dialect.ParseTable(text)
 	}
 	return tb
 }
@@ -215,7 +232,7 @@ func (t columnTypes) table(name string) *table {
 const maxViewDepth = 8
 
 // view gives the columns of a view, with the types of those that are expressions.
-func (t columnTypes) view(name string) []dialect.ViewColumn {
+func (t *columnTypes) view(name string) []dialect.ViewColumn {
 	if known, ok := t.views[name]; ok || len(t.views) >= maxViewDepth {
 		return known
 	}
@@ -223,6 +240,7 @@ func (t columnTypes) view(name string) []dialect.ViewColumn {
 	var sql string
 	if err := t.conn.query("SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = ?1 COLLATE NOCASE",
 		func(st *sqlite3.Stmt) { sql = st.ColumnText(0) }, name); err != nil || sql == "" {
+		t.failed = errors.Join(t.failed, err)
 		return nil
 	}
 	list, err := dialect.Parse(sql)
@@ -240,7 +258,7 @@ func (t columnTypes) view(name string) []dialect.ViewColumn {
 }
 
 // fields gives the result columns of a query that is in SQLite's own text.
-func (t columnTypes) fields(query *dialect.Statement) ([]pgwire.Field, error) {
+func (t *columnTypes) fields(query *dialect.Statement) ([]pgwire.Field, error) {
 	refs, mods := t.probe(query.Probe())
 	stmt, _, err := t.conn.sqlite.Prepare(query.SQL[0])
 	if err != nil || stmt == nil {
@@ -260,7 +278,7 @@ func (t columnTypes) fields(query *dialect.Statement) ([]pgwire.Field, error) {
 }
 
 // probe gives the declared types of a probe's columns; nil when it does not prepare.
-func (t columnTypes) probe(sql string) ([]oid.OID, []int32) {
+func (t *columnTypes) probe(sql string) ([]oid.OID, []int32) {
 	if sql == "" {
 		return nil, nil
 	}
