@@ -30,6 +30,21 @@ const updateScript = `\set aid random(1, 100000 * :scale)
 UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
 `
 
+// distantScript is -N from a client that is as far away as the next machine room.
+const distantScript = `\set aid random(1, 100000 * :scale)
+\set bid random(1, 1 * :scale)
+\set tid random(1, 10 * :scale)
+\set delta random(-5000, 5000)
+BEGIN;
+UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+\sleep 1 ms
+SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
+\sleep 1 ms
+INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, :bid, :aid, :delta, CURRENT_TIMESTAMP);
+\sleep 1 ms
+END;
+`
+
 // updates are one-row updates by the number of clients, over prepared statements.
 func updates(clients int) workload {
 	threads := strconv.Itoa(min(2, clients))
@@ -42,6 +57,7 @@ func workloads(o options) []workload {
 		{name: "one-row updates, 64 clients", target: 3, log: true, script: updateScript, args: updates(64).args},
 		{name: "one-row updates, 1 client", target: 2, script: updateScript, args: updates(1).args},
 		{name: "update, select, insert (-N), 16 clients", target: 1, args: []string{"-N", "-M", "prepared", "-c", "16", "-j", "2"}},
+		{name: "the same, 1 ms between statements", script: distantScript, args: []string{"-M", "prepared", "-c", "16", "-j", "2"}},
 		{name: "tpcb, 16 clients", args: []string{"-M", "prepared", "-c", "16", "-j", "2"}},
 	}
 	if o.all {
