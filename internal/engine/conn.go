@@ -103,6 +103,7 @@ func (c *conn) asked() pgcatalog.Session {
 
 // take gives a prepared statement for sql, reset and without bindings, for its caller alone.
 func (c *conn) take(sql string) (*sqlite3.Stmt, error) {
+	_ = c.file.TakeError() // of something else
 	if st := c.cache[sql]; st != nil {
 		delete(c.cache, sql)
 		return st, nil
@@ -151,14 +152,19 @@ func (c *conn) exec(sql string) error {
 	if err != nil {
 		return err
 	}
-	_ = c.file.TakeError() // of something else
 	for st.Step() {
 		continue
 	}
-	if err = st.Err(); err != nil {
+	err = c.because(st.Err())
+	c.put(sql, st)
+	return err
+}
+
+// because adds the reason to an error of SQLite's, if it is one of the file's.
+func (c *conn) because(err error) error {
+	if err != nil {
 		err = errors.Join(err, c.file.TakeError())
 	}
-	c.put(sql, st)
 	return err
 }
 
