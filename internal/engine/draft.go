@@ -62,6 +62,11 @@ func (r *columnReads) again(st *dialect.Statement) bool {
 			return false
 		}
 	}
+	return plain(st)
+}
+
+// plain says whether a statement may be one that is run again.
+func plain(st *dialect.Statement) bool {
 	switch st.Kind {
 	case dialect.Select, dialect.Insert, dialect.Update, dialect.Delete:
 		return !st.ForUpdate && !st.Returning && !st.AtLeader

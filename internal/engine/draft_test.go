@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"skein/internal/sqlstate"
@@ -33,6 +34,34 @@ func TestABrokenDraftDoesNotTakeTheWriteLock(t *testing.T) {
 	if _, rows := run(t, c, "SELECT count(*) FROM t"); rows != "1" {
 		t.Error(rows)
 	}
+}
+
+// Whoever cannot write a draft waits for its turn without a reader's connection.
+func TestWhoWaitsForItsTurnHoldsNoReader(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	run(t, c, "CREATE TABLE t (a int)")
+	run(t, c, "BEGIN ISOLATION LEVEL READ COMMITTED")
+	run(t, c, "INSERT INTO t VALUES (1)")
+	var waiting sync.WaitGroup
+	for _, sql := range []string{"SELECT a FROM t FOR UPDATE", "INSERT INTO t VALUES (2) RETURNING a"} {
+		w := r.dial()
+		run(t, w, "BEGIN")
+		waiting.Go(func() {
+			if code, _ := run(t, w, sql); code != "" {
+				t.Error(code)
+			}
+			if code, _ := run(t, w, "COMMIT"); code != "" {
+				t.Error(code)
+			}
+		})
+	}
+	r.queued(2)
+	if n := len(r.database(DefaultDatabase).slots); n != 0 {
+		t.Errorf("%d readers are in use", n)
+	}
+	run(t, c, "COMMIT")
+	waiting.Wait()
 }
 
 // A draft whose snapshot has gone, because the memory for old versions is used up, is run again at COMMIT all the same.

@@ -151,7 +151,7 @@ func (p *portal) start(ctx context.Context) error {
 	s.started++
 	p.order = s.started
 	var err error
-	if p.lease, err = s.lease(ctx, write && !s.drafts()); err != nil {
+	if p.lease, err = s.lease(ctx, write && !(p.whole && plain(st) && s.drafts())); err != nil {
 		return err
 	}
 	if err := p.prepare(ctx, write); err != nil {

@@ -144,6 +144,9 @@ func (r *rig) checkIdle() {
 	if n := len(e.locks.locks); n > 0 {
 		r.t.Errorf("%d advisory locks are left", n)
 	}
+	if n := len(e.drafts.open); n > 0 {
+		r.t.Errorf("%d drafts are left", n)
+	}
 	for name, d := range e.databases {
 		if d.writer.held || len(d.writer.queue) > 0 {
 			r.t.Errorf("database %q: the turn is not free", name)
