@@ -94,7 +94,7 @@ func (p *portal) note(ctx context.Context, write bool) error {
 	if t.write || t.readOnly {
 		return nil
 	}
-	if !p.whole || !p.plan.again || t.draft.full() {
+	if !p.whole || !p.plan.again || p.plan.long.Load() || t.draft.full() {
 		return s.unrepeatable(ctx, write)
 	}
 	if write {
@@ -146,7 +146,11 @@ func (d *draft) keep(p *portal) {
 		return
 	}
 	d.told = append(d.told, told{p, endSum(sum, p)})
-	d.steps += p.stmt.Status(sqlite3.STMTSTATUS_VM_STEP, true)
+	steps := p.stmt.Status(sqlite3.STMTSTATUS_VM_STEP, true)
+	if steps > draftSteps { // the next time it takes the turn
+		p.plan.long.Store(true)
+	}
+	d.steps += steps
 	d.bytes += len(p.statement.Text)
 	for _, v := range p.params {
 		d.bytes += 16 + len(v.Bytes)

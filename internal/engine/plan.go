@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -34,6 +35,7 @@ type plan struct {
 	fields  []pgwire.Field // nil for no rows
 	changes bool           // SQLite says that it writes
 	again   bool           // may be run again, see draft
+	long    atomic.Bool    // has taken too long for that
 }
 
 // plan analyses a statement on c, or finds it analysed.
