@@ -207,7 +207,7 @@ type session struct {
 	seen   string // skein.last_seen, of the last connection; "" if it was lost
 	ids    int
 
-	stranded bool // its node finds no leader: others may, and when all clients stay nobody writes
+	stranded bool // its node has lost the leader: others may not, and when all clients stay nobody writes
 }
 
 // live works until ctx is done. What was begun is brought to its end.
@@ -242,8 +242,11 @@ func (s *session) leave(ctx context.Context) {
 
 // connect opens a connection to any node, carrying what the session knows, or as a stranger to itself.
 func (s *session) connect(ctx context.Context) {
+	before := s.node
+	for s.node = s.anyNode(); s.stranded && s.node == before && len(s.options.Nodes) > 1; {
+		s.node = s.anyNode()
+	}
 	s.stranded = false
-	s.node = s.options.Nodes[s.random.IntN(len(s.options.Nodes))]
 	o := s.begin(Connect)
 	config, err := pgx.ParseConfig(s.node.URL)
 	if err != nil {
@@ -290,6 +293,8 @@ func (s *session) connect(ctx context.Context) {
 	s.end(o)
 }
 
+func (s *session) anyNode() Node { return s.options.Nodes[s.random.IntN(len(s.options.Nodes))] }
+
 func (s *session) anyLevel() Level { return s.options.Levels[s.random.IntN(len(s.options.Levels))] }
 
 // begin gives an operation that is sent now.
@@ -320,12 +325,13 @@ func (s *session) end(o Op) {
 
 // fail notes one that gave an error. A write may have happened all the same, unless it is known not to have been sent.
 func (s *session) fail(o Op, err error) {
+	o.Error = err.Error()
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		o.Code = e.Code
+		o.Error += " " + e.Hint
 	}
-	o.Error = err.Error()
 	o.Outcome = claims.Refused
-	s.stranded = o.Code == noLeader
+	s.stranded = o.Code == noLeader || o.Code == notReached
 	o.Hung = errors.Is(err, context.DeadlineExceeded)
 	o.Lost = o.Action != Connect && s.conn.IsClosed()
 	if o.Action == Write && !errors.Is(err, errNotSent) { // pgconn.SafeToRetry takes a lost answer to a simple query for one that was not sent

@@ -285,6 +285,8 @@ func (j *judge) answers() {
 			awaits[o.Session] = o.Action == Connect && (o.Carried == Commit || o.Carried == Seen)
 		}
 		switch {
+		case o.Action == Write && o.Code == readOnly:
+			j.violates(AnyNode, o, "it was not handed to the leader")
 		case excused:
 		case o.Hung:
 			j.violates(Answers, o, "nothing came for %v", o.Told-o.Sent)
@@ -292,8 +294,6 @@ func (j *judge) answers() {
 			j.violates(ClearAnswers, o, "the connection to a node that had nothing to suffer was lost")
 		case o.Action == Write && o.Outcome == claims.Unknown && !slices.Contains(unknownOutcome, o.Code):
 			j.violates(ClearAnswers, o, "the outcome is unknown and the code does not say so")
-		case o.Action == Write && o.Code == readOnly:
-			j.violates(AnyNode, o, "it was not handed to the leader")
 		case o.Outcome == claims.Refused && slices.Contains(unknownOutcome, o.Code):
 			j.violates(ClearAnswers, o, "nothing of it can have happened, and its outcome is called unknown")
 		case o.Action == Read && o.Level == Eventual && o.Outcome == claims.Refused && !o.lostItsBlock() && !(awaits[o.Session] && o.Code == notReached):
