@@ -24,6 +24,7 @@ type sample map[string]float64
 type measurement struct {
 	name    string
 	once    bool // long enough to need no rounds
+	shares  bool // gives parts of a processor, which not every machine can
 	take    func(ctx context.Context, o options, c *cluster, round int) (sample, error)
 	figures []figure
 }
@@ -60,8 +61,9 @@ func measurements(o options) []measurement {
 		synchronous(1, "remote_apply", 0),
 		visibility("async", false),
 		visibility("on", true),
-		asynchronous(64),
-		asynchronous(1),
+		asynchronous(64, ""),
+		asynchronousApart(64),
+		asynchronous(1, ""),
 		applySpeed(),
 		catchUp(o),
 		newCopy(o),
@@ -96,7 +98,12 @@ func benchReplication(ctx context.Context, o options, under conditions, servers 
 	}
 	r := &replication{conditions: under}
 	var failed []error
+	missing := sharesMissing()
 	for _, m := range measurements(o) {
+		if m.shares && missing != "" {
+			progress("%s is left out: %s", m.name, missing)
+			continue
+		}
 		result := take(ctx, o, m, clusters)
 		if ctx.Err() != nil {
 			return ctx.Err()

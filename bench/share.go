@@ -6,7 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -73,6 +76,43 @@ func (s *share) add(pid int) error { return s.write("cgroup.procs", strconv.Itoa
 
 func (s *share) write(file, text string) error {
 	return os.WriteFile(filepath.Join(s.path, file), []byte(text), 0o644)
+}
+
+// disband removes a group whose processes go on, in the group of this one.
+func (s *share) disband() error {
+	own, err := ownGroup()
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(emptyWait); ; { // one may fork meanwhile
+		text, err := os.ReadFile(filepath.Join(s.path, "cgroup.procs"))
+		if err != nil {
+			return err
+		}
+		pids := strings.Fields(string(text))
+		if len(pids) == 0 || time.Now().After(deadline) {
+			return s.remove()
+		}
+		for _, pid := range pids {
+			if err := own.write("cgroup.procs", pid); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+		}
+	}
+}
+
+// ownGroup is the group that this process is in.
+func ownGroup() (*share, error) {
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 && slices.Contains(strings.Split(f[1], ","), "cpu") {
+			return &share{filepath.Join(cpuGroups, f[2])}, nil
+		}
+	}
+	return nil, fmt.Errorf("no group for processors in /proc/self/cgroup:\n%s", text)
 }
 
 // remove removes a group whose processes have ended, or are about to.
