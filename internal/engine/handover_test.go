@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"skein/internal/dialect"
+	"skein/internal/sqlstate"
 )
 
 // A follower's log may end in what the cluster is about to cut. A client that has seen as much of the cluster's history
@@ -48,4 +52,25 @@ func (r *rig) session(c *pgconn.PgConn) *Session {
 	r.engine.mu.RLock()
 	defer r.engine.mu.RUnlock()
 	return r.engine.sessions[c.PID()]
+}
+
+// A write may be refused because the node follows, and the node may lead by the time that the client is told why.
+func TestARefusalThatIsOverIsNotTheClientsDoing(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	for _, test := range []struct {
+		name  string
+		tx    transaction
+		moves bool
+	}{
+		{"outside of a transaction", transaction{}, true},
+		{"in one that began when it followed", transaction{implicit: true, readOnly: true, unasked: true}, true},
+		{"in one that was to read only", transaction{block: true, readOnly: true}, false},
+	} {
+		s := &Session{engine: r.engine, settings: r.session(c).settings, statement: &dialect.Statement{Kind: dialect.Insert, Tag: "INSERT"}, tx: test.tx}
+		var e *sqlstate.Error
+		if err := s.refuseWrite(); !errors.As(err, &e) || e.Code != sqlstate.ReadOnlyTransaction || e.NotHere != test.moves {
+			t.Errorf("%s: %v, to be tried elsewhere: %v", test.name, err, e != nil && e.NotHere)
+		}
+	}
 }

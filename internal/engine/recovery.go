@@ -65,10 +65,12 @@ func (s *Session) refuseWrite() error {
 		what = st.Tag
 	}
 	err := sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s in a read-only transaction", what)
-	switch {
-	case !s.following():
+	// Where nobody has asked for it, this node followed when the statement was refused. It may lead by now.
+	asked := s.tx.open() && s.tx.readOnly && !s.tx.unasked || !s.tx.open() && s.ReadsOnly()
+	switch following := s.following(); {
+	case asked && !following:
 		return err
-	case s.tx.open() && !s.tx.readOnly: // it began when this node led
+	case following && s.tx.open() && !s.tx.readOnly: // it began when this node led
 		return s.notHere(errCeasedToLead)
 	}
 	switch st.Kind {
@@ -76,8 +78,8 @@ func (s *Session) refuseWrite() error {
 		err = sqlstate.New(sqlstate.ReadOnlyTransaction, "cannot execute %s during recovery", st.Tag)
 	}
 	err = err.WithHint("%s", toTheLeader)
-	if s.tx.open() && s.tx.readOnly && !s.tx.unasked || !s.tx.open() && s.ReadsOnly() {
-		return err // it is what the client has asked for
+	if asked {
+		return err
 	}
 	return s.notHere(err)
 }
