@@ -71,8 +71,13 @@ func (s *share) give(part float64) error {
 	)
 }
 
-// add puts a process under the limit, with all of its threads.
-func (s *share) add(pid int) error { return s.write("cgroup.procs", strconv.Itoa(pid)) }
+// add puts a process under the limit, with all of its threads, unless it has ended.
+func (s *share) add(pid int) error {
+	if err := s.write("cgroup.procs", strconv.Itoa(pid)); !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return nil
+}
 
 func (s *share) write(file, text string) error {
 	return os.WriteFile(filepath.Join(s.path, file), []byte(text), 0o644)
