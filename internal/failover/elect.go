@@ -69,11 +69,18 @@ func (d *decision) doubtful(answers []Observation, to Observation) bool {
 }
 
 // withoutTried leaves out who was tried, if the others prove enough without: a leader that nobody hears any more can be ahead of
-// them by what it never acknowledged, and they would wait in vain to copy that.
+// them by what it never acknowledged, and they would wait in vain to copy that. Who was tried for a candidate still proves what it does
+// not have: if all of them are not enough to do without, the one that is ahead may be.
 func (d *decision) withoutTried(answers []Observation) []Observation {
-	others := slices.DeleteFunc(slices.Clone(answers), func(a Observation) bool { return slices.Contains(d.Tried, a.Node) })
-	if _, ok := d.choose(others); ok && d.lossless(others) {
-		return others
+	ahead := highest(answers).Node
+	for _, without := range []func(NodeID) bool{
+		func(id NodeID) bool { return slices.Contains(d.Tried, id) },
+		func(id NodeID) bool { return slices.Contains(d.Tried, id) && id == ahead },
+	} {
+		others := slices.DeleteFunc(slices.Clone(answers), func(a Observation) bool { return without(a.Node) })
+		if _, ok := d.choose(others); ok && d.lossless(others) {
+			return others
+		}
 	}
 	return answers
 }
