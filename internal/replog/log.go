@@ -65,6 +65,7 @@ type Log struct {
 	received atomic.Uint64 // the head's LSN
 	cutsMade atomic.Int64  // how many cuts there are
 	busy     outstanding   // writes that somebody waits for
+	shared   atomic.Bool   // the newest flush was for more than one entry
 
 	// order is held from an entry's first frame to its last, so that entries do not mix and LSNs
 	// are given in the order of the bytes. Who makes room, begins an epoch or cuts holds it across that
@@ -88,6 +89,7 @@ type Log struct {
 	number   uint64 // for the next spare file
 	pending  []run
 	waiting  int           // bytes in pending
+	ends     int           // what came into pending and ends an entry
 	wake     chan struct{} // one slot: there is something to flush
 	drained  *sync.Cond    // waiting went down, or failed was set
 	making   bool          // a spare is being made in the background
@@ -234,6 +236,9 @@ func (l *Log) enqueue(r run, throttle bool) error {
 		l.pending = append(l.pending, r)
 	}
 	l.waiting += len(r.data)
+	if r.last > 0 {
+		l.ends++
+	}
 	return nil
 }
 
@@ -253,8 +258,11 @@ func (l *Log) Wait(ctx context.Context, lsn history.LSN) error {
 		return nil
 	}
 	// The writer that was just given the turn runs first: it comes into the same flush, and does not have
-	// to wait for a processor while this one is in fdatasync.
-	runtime.Gosched()
+	// to wait for a processor while this one is in fdatasync. Where nobody else writes, stepping aside would only wake an
+	// idle thread to find that out.
+	if l.shared.Load() {
+		runtime.Gosched()
+	}
 	if !l.flushing.TryLock() {
 		l.FlushSoon()
 		return l.Flushed.Wait(ctx, lsn)
@@ -428,7 +436,8 @@ func (l *Log) take() (runs []run, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	runs = l.pending
-	l.pending, l.waiting = nil, 0
+	l.shared.Store(l.ends > 1)
+	l.pending, l.waiting, l.ends = nil, 0, 0
 	l.drained.Broadcast()
 	if l.newEpoch > l.Flushed.Load() {
 		return runs, true
