@@ -85,14 +85,17 @@ func (s *Session) held() string {
 	return ""
 }
 
-// notHere marks the refusal of a statement before it, or anything else of its transaction, has had an effect: the leader may
-// run it. Between nodes it has a code of its own.
+// notHere marks the refusal of a statement before it, or anything else of its transaction, has had an effect, or its client has heard
+// of it: the leader may run it. Between nodes it has a code of its own, and what was heard before is taken back there.
 func (s *Session) notHere(e *sqlstate.Error) error {
 	if !s.untouched() {
 		return e
 	}
 	if s.forwarded != nil {
 		return ErrNotLeader
+	}
+	if s.out.Written() != s.told {
+		return e
 	}
 	moved := *e
 	moved.NotHere = true

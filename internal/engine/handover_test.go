@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"skein/internal/dialect"
+	"skein/internal/pgwire"
 	"skein/internal/sqlstate"
 )
 
@@ -67,7 +68,7 @@ func TestARefusalThatIsOverIsNotTheClientsDoing(t *testing.T) {
 		{"in one that began when it followed", transaction{implicit: true, readOnly: true, unasked: true}, true},
 		{"in one that was to read only", transaction{block: true, readOnly: true}, false},
 	} {
-		s := &Session{engine: r.engine, settings: r.session(c).settings, statement: &dialect.Statement{Kind: dialect.Insert, Tag: "INSERT"}, tx: test.tx}
+		s := &Session{engine: r.engine, out: &pgwire.Conn{}, settings: r.session(c).settings, statement: &dialect.Statement{Kind: dialect.Insert, Tag: "INSERT"}, tx: test.tx}
 		var e *sqlstate.Error
 		if err := s.refuseWrite(); !errors.As(err, &e) || e.Code != sqlstate.ReadOnlyTransaction || e.NotHere != test.moves {
 			t.Errorf("%s: %v, to be tried elsewhere: %v", test.name, err, e != nil && e.NotHere)

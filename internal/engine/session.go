@@ -39,6 +39,7 @@ type Session struct {
 	floor                history.LSN        // of its own last commit: it never reads anything older
 	own                  *conn              // its own connection, once it has temporary tables
 	began                time.Time          // the message that runs now
+	told                 int64              // bytes to its client before that
 	message              context.Context    // its context
 	statement            *dialect.Statement // of it that runs now
 	last                 bool               // that is the last of a Query message
@@ -73,6 +74,7 @@ func (s *Session) run(ctx context.Context) (context.Context, func()) {
 	s.adopt()
 	s.began = time.Now()
 	s.failure = nil
+	s.told = s.out.Written()
 	ctx, stop := s.Interruptible(ctx)
 	s.message = ctx
 	return ctx, func() {

@@ -21,6 +21,8 @@ type loop struct {
 	skipping bool  // an extended-protocol message failed, and its Sync has not come
 	flushing bool  // what is buffered should not wait: write it before the next read
 	quiet    bool  // nothing is written to the network
+	// elsewhere says which errors are not for the client to hear; nil: none.
+	elsewhere func(error) bool
 
 	// Reused from message to message, so that the common ones allocate nothing.
 	bind  Bind
@@ -122,6 +124,9 @@ func (l *loop) message(kind byte, body []byte) error {
 	if failed == nil {
 		return nil
 	}
+	if l.elsewhere != nil && l.elsewhere(failed) {
+		return failed
+	}
 	l.session.Fail()
 	l.skipping, l.flushing = true, true
 	return l.conn.Report(failed)
@@ -167,6 +172,9 @@ func (l *loop) finish(err error) error {
 	if errors.Is(err, ErrAnswered) {
 		l.flushing = false
 		return l.conn.flush()
+	}
+	if err != nil && l.elsewhere != nil && l.elsewhere(err) {
+		return err
 	}
 	if err != nil {
 		if err := l.conn.Report(err); err != nil {

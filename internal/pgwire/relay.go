@@ -66,10 +66,12 @@ func (c *Conn) Ended() *sqlstate.Error { return c.ended() }
 // Replayer has a Session run messages that did not come from the client just now.
 type Replayer struct{ loop }
 
-// NewReplayer makes one that answers to c.
-func NewReplayer(c *Conn, s Session) *Replayer { return &Replayer{loop{conn: c, session: s}} }
+// NewReplayer makes one that answers to c, but for errors that are in elsewhere: those Message returns.
+func NewReplayer(c *Conn, s Session, elsewhere func(error) bool) *Replayer {
+	return &Replayer{loop{conn: c, session: s, elsewhere: elsewhere}}
+}
 
-// Message runs one. A silent one, whose answer must be short, is not answered. An error ends the connection.
+// Message runs one. A silent one, whose answer must be short, is not answered. Any other error ends the connection.
 func (r *Replayer) Message(kind byte, body []byte, silent bool) error {
 	at := len(r.conn.out)
 	r.quiet = silent

@@ -142,6 +142,13 @@ func serve(t *testing.T, answers ...answering) (*pgproto3.Frontend, *leaders) {
 	l := &leaders{t: t, answers: answers}
 	r := New(Options{Cluster: l, Fresh: blind{}, Name: "here"})
 	r.Enter(engine.Hollow(nil))
+	return l.client(r), l
+}
+
+// client connects to a router.
+func (l *leaders) client(r *Router) *pgproto3.Frontend {
+	t := l.t
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +175,7 @@ func serve(t *testing.T, answers ...answering) (*pgproto3.Frontend, *leaders) {
 	if got := answer(t, f); !strings.HasSuffix(got, "[I]") {
 		t.Fatal(got)
 	}
-	return f, l
+	return f
 }
 
 // answer reads up to ReadyForQuery.
@@ -200,6 +207,17 @@ func answer(t *testing.T, f *pgproto3.Frontend) string {
 func query(t *testing.T, f *pgproto3.Frontend, sql string) string {
 	t.Helper()
 	f.Send(&pgproto3.Query{String: sql})
+	_ = f.Flush()
+	return answer(t, f)
+}
+
+// extended is query in the extended protocol.
+func extended(t *testing.T, f *pgproto3.Frontend, sql string) string {
+	t.Helper()
+	f.Send(&pgproto3.Parse{Query: sql})
+	f.Send(&pgproto3.Bind{})
+	f.Send(&pgproto3.Execute{})
+	f.Send(&pgproto3.Sync{})
 	_ = f.Flush()
 	return answer(t, f)
 }
@@ -395,12 +413,7 @@ func TestAReadAfterAWriteOfTheSameNameIsNotTakenForIt(t *testing.T) {
 	}))
 	for _, step := range [][2]string{{"INSERT INTO t VALUES (1)", "1 2 INSERT-0-1 [I]"}, {"SHOW skein.failover_wait", "1 2 row:300ms SHOW [I]"}} {
 		sql, want := step[0], step[1]
-		f.Send(&pgproto3.Parse{Query: sql})
-		f.Send(&pgproto3.Bind{})
-		f.Send(&pgproto3.Execute{})
-		f.Send(&pgproto3.Sync{})
-		_ = f.Flush()
-		if got := answer(t, f); got != want {
+		if got := extended(t, f, sql); got != want {
 			t.Errorf("%s: %s, want %s", sql, got, want)
 		}
 	}

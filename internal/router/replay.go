@@ -66,30 +66,39 @@ func (s *Session) rerun(ctx context.Context) error {
 	return s.replay(ctx)
 }
 
-// replay runs the cycle here: this node has become the leader.
+// replay runs the cycle here: this node has become the leader. It is errMoved if it has ceased to be one before anything was done.
 func (s *Session) replay(ctx context.Context) error {
 	c := &s.cycle
 	c.away, c.again = false, false
-	h := pgwire.NewReplayer(s.out, s.here)
+	h := pgwire.NewReplayer(s.out, s.here, func(err error) bool { return refused(err) && s.moves() })
+	message := func(kind byte, body []byte, silent bool) error {
+		err := h.Message(kind, body, silent)
+		if refused(err) {
+			return errMoved
+		}
+		return err
+	}
 	if s.reopen {
 		s.reopen = false
 		for at := 0; at < len(s.opening); {
 			kind, body, end := next(s.opening, at)
-			if err := h.Message(kind, body, true); err != nil {
+			if err := message(kind, body, true); err != nil {
 				return err
 			}
 			at = end
 		}
 	}
-	kind := byte(0)
+	kind, answered := byte(0), c.answered
 	for at, n := 0, 0; at < len(c.raw); {
 		var body []byte
 		var end int
 		kind, body, end = next(c.raw, at)
-		if err := h.Message(kind, body, n < c.answered); err != nil {
+		if err := message(kind, body, n < answered); err != nil {
 			return err
 		}
-		n += told(kind)
+		if n += told(kind); n > c.answered {
+			c.answered, c.ran = n, c.ran || kind == 'E' || kind == 'Q'
+		}
 		at = end
 	}
 	if kind == 'S' || kind == 'Q' {

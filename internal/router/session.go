@@ -208,16 +208,14 @@ func (s *Session) Parameters() [][2]string {
 
 // Simple runs a Query message here; what is refused goes away.
 func (s *Session) Simple(ctx context.Context, sql string) error {
-	before := s.out.Written()
-	untouched := s.here.Untouched()
 	err := s.here.Simple(ctx, sql)
-	s.tellProvenance()
-	if err != nil && refused(err) && s.out.Written() == before && s.moves(untouched) {
+	if err != nil && refused(err) && s.moves() {
 		if err := s.exchange(ctx); err != nil {
 			return err
 		}
 		return pgwire.ErrAnswered
 	}
+	s.tellProvenance()
 	s.endHere()
 	return err
 }
@@ -235,13 +233,14 @@ func (s *Session) endHere() {
 	c.reset(status)
 }
 
-// moves has a cycle that was refused here run away, if it can. untouched is what was so before the refusal.
-func (s *Session) moves(untouched bool) bool {
-	if s.router.options.Cluster == nil || s.remote || !s.cycle.repeatable() {
+// moves has a cycle that was refused here run away, if it can. The refusal says that nothing but BEGIN has run in the block that is open.
+func (s *Session) moves() bool {
+	switch {
+	case s.router.options.Cluster == nil, s.remote, !s.cycle.repeatable(), s.here.Status() != 'I' && len(s.opening) == 0:
 		return false
 	}
 	s.cycle.writes = true
-	s.abandon(untouched)
+	s.abandon(true)
 	return s.lost == nothing
 }
 
@@ -276,10 +275,8 @@ func (s *Session) count(err error) error {
 
 // Execute runs a portal here; what is refused goes away.
 func (s *Session) Execute(ctx context.Context, portal string, maxRows int) error {
-	before := s.out.Written()
-	untouched := s.here.Untouched()
 	err := s.here.Execute(ctx, portal, maxRows)
-	if err != nil && refused(err) && s.out.Written() == before && s.moves(untouched) {
+	if err != nil && refused(err) && s.moves() {
 		return nil // it is sent with the Sync or Flush that follows
 	}
 	s.cycle.ran = true
