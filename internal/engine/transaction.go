@@ -32,6 +32,7 @@ type transaction struct {
 	draft      draft
 	ddl        bool // has changed the schema
 	lost       bool // SQLite has rolled it back by itself
+	deferred   bool // foreign keys are looked at when it commits
 	savepoints []savepoint
 	changes    []replaced // by SET, newest last
 	token      string     // that it is named by; "" for none
@@ -191,14 +192,26 @@ func (s *Session) openTransaction(ctx context.Context, write bool) (*conn, error
 		s.giveConn(c, from)
 		return nil, err
 	}
-	for depth := range s.tx.savepoints { // set before the first statement
-		if err := c.exec(s.tx.savepointSQL("SAVEPOINT", depth)); err != nil {
-			s.giveConn(c, from)
-			return nil, err
-		}
+	if err := s.tx.furnish(c); err != nil {
+		c.broken = true // there is a transaction on it
+		s.giveConn(c, from)
+		return nil, err
 	}
 	s.tx.conn, s.tx.source, s.tx.write = c, from, write
 	return c, nil
+}
+
+// furnish has a new connection of the transaction be as its client has asked before: with savepoints, or on the one that it had.
+func (t *transaction) furnish(c *conn) error {
+	for depth := range t.savepoints {
+		if err := c.exec(t.savepointSQL("SAVEPOINT", depth)); err != nil {
+			return err
+		}
+	}
+	if !t.deferred {
+		return nil
+	}
+	return c.deferForeignKeys(true)
 }
 
 // source says whose connection a transaction uses.

@@ -274,7 +274,11 @@ func (s *Session) runSetConstraints(ctx context.Context, deferred bool) error {
 		return err
 	}
 	defer l.give()
-	return l.conn.exec("PRAGMA defer_foreign_keys=" + onOff(deferred))
+	if err := l.conn.deferForeignKeys(deferred); err != nil {
+		return err
+	}
+	s.tx.deferred = deferred
+	return nil
 }
 
 func (s *Session) runPrepare(ctx context.Context, st *dialect.PrepareStmt) error {
