@@ -49,6 +49,28 @@ func run(t *testing.T, c *pgconn.PgConn, sql string) (code, value string) {
 	return "", value
 }
 
+// The protocol prepares EXECUTE as it does any statement, under the name, too, that it executes.
+func TestEXECUTEDoesNotExecuteItself(t *testing.T) {
+	c := newRig(t).dial()
+	for name, sql := range map[string]string{"own": "execute own", "ping": "execute pong", "pong": "execute ping", "empty": ""} {
+		if _, err := c.Prepare(t.Context(), name, sql, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"own", "ping"} {
+		if code, _ := run(t, c, "execute "+name); code != "0A000" {
+			t.Errorf("execute %s: %q", name, code)
+		}
+		var e *pgconn.PgError
+		if err := c.ExecPrepared(t.Context(), name, nil, nil, nil).Read().Err; !errors.As(err, &e) || e.Code != "0A000" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if code, _ := run(t, c, "execute empty"); code != "0A000" {
+		t.Errorf("execute empty: %q", code)
+	}
+}
+
 func TestStatementsOutOfMemoryEndAndTheSessionGoesOn(t *testing.T) {
 	r := newRig(t)
 	c := r.dial()

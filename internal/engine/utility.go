@@ -300,6 +300,9 @@ func (p *portal) runExecute(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if target.statement == nil || target.statement.Kind == dialect.Execute { // which might be of itself
+		return sqlstate.New(sqlstate.FeatureNotSupported, "EXECUTE does not run prepared statement %q: it is empty, or an EXECUTE itself", st.Prepare.Name)
+	}
 	inner := &portal{session: s, prepared: target, statement: target.statement, plan: target.plan, simple: p.simple, formats: p.formats}
 	if len(st.SQL) > 0 {
 		if inner.params, err = s.arguments(ctx, st); err != nil {

@@ -20,7 +20,8 @@ func writes(st *dialect.Statement, named func(string) *dialect.Statement, readOn
 	case dialect.Prepare:
 		return writes(st.Prepare.Query, named, readOnly)
 	case dialect.Execute:
-		return writes(named(st.Prepare.Name), named, readOnly)
+		st = named(st.Prepare.Name)
+		return st != nil && st.Kind != dialect.Execute && writes(st, named, readOnly) // the engine refuses to execute an EXECUTE
 	case dialect.Copy:
 		return st.Copy.From || writes(st.Copy.Query, named, readOnly)
 	}

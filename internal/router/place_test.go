@@ -18,7 +18,7 @@ func parse(t *testing.T, sql string) *dialect.Statement {
 
 func TestWhatWritesBelongsToTheLeader(t *testing.T) { // I09, I10
 	prepared := map[string]*dialect.Statement{
-		"reads": parse(t, "SELECT 1"), "writes": parse(t, "DELETE FROM t"),
+		"reads": parse(t, "SELECT 1"), "writes": parse(t, "DELETE FROM t"), "itself": parse(t, "EXECUTE itself"),
 	}
 	named := func(name string) *dialect.Statement { return prepared[name] }
 	for _, test := range []struct {
@@ -65,6 +65,7 @@ func TestWhatWritesBelongsToTheLeader(t *testing.T) { // I09, I10
 		{"EXECUTE reads", false},
 		{"EXECUTE writes", true},
 		{"EXECUTE nobody", false},
+		{"EXECUTE itself", false},
 		{"SET work_mem = '1MB'", false},
 		{"SHOW ALL", false},
 		{"RESET ALL", false},
