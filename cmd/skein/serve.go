@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -56,7 +57,18 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if c.HTTPAddr != "" {
 		logger.Warn("nothing listens there in this version", "flag", "--http-addr", "address", c.HTTPAddr)
 	}
+	oversubscribe()
 	return runNode(ctx, c, logger)
+}
+
+// beyondProcessors is how many threads more than there are processors may run Go at a time; see decision 21.
+const beyondProcessors = 4
+
+// oversubscribe leaves GOMAXPROCS to whoever has set it.
+func oversubscribe() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + beyondProcessors)
+	}
 }
 
 func newLogger(level slog.Level, format string) *slog.Logger {
