@@ -114,9 +114,7 @@ func (p *parser) rows(parse func()) {
 	}
 	p.st.FromKnown = !p.lost
 	for i := range p.toks {
-		called := i+1 < len(p.toks) && p.toks[i+1].is("(")
-		p.st.AtLeader = p.st.AtLeader || called && keptByLeader(&p.toks[i])
-		p.st.SetsConfig = p.st.SetsConfig || called && p.toks[i].name() && p.toks[i].word == "set_config"
+		p.callAt(i)
 		p.st.NamesObjects = p.st.NamesObjects || asksCatalog(&p.toks[i])
 		p.st.Returning = p.st.Returning || p.lost && p.st.Kind != Select && p.toks[i].is("returning")
 	}
@@ -125,6 +123,13 @@ func (p *parser) rows(parse func()) {
 	if p.st.infer != nil && len(raw) > len(p.st.SQL[0]) {
 		p.st.infer.raw = raw
 	}
+}
+
+// callAt takes note of a function by its name.
+func (p *parser) callAt(i int) {
+	called := i+1 < len(p.toks) && p.toks[i+1].is("(")
+	p.st.AtLeader = p.st.AtLeader || called && keptByLeader(&p.toks[i])
+	p.st.SetsConfig = p.st.SetsConfig || called && p.toks[i].name() && p.toks[i].word == "set_config"
 }
 
 // keptByLeader says whether a name is that of a function whose answer the leader alone knows: who holds a lock, what the

@@ -75,6 +75,7 @@ func (p *parser) execute() {
 		p.list()
 		end := p.i
 		for i := start; i < end; i++ {
+			p.callAt(i)
 			if t := &p.toks[i]; t.is("select") || t.is("values") || t.is("with") {
 				p.refuse(i, sqlstate.FeatureNotSupported, "cannot use subquery in EXECUTE parameter")
 			}

@@ -172,6 +172,36 @@ func TestACursorOfAFollowerSeesWhatItsSessionHasWritten(t *testing.T) {
 	}
 }
 
+// A statement that was prepared here for reading runs at the leader when its arguments write, or its block does.
+func TestWhatExecuteRunsIsKnownToTheLeader(t *testing.T) {
+	for name, run := range map[string]func(c *pgconn.PgConn, sql string) error{
+		"simple": func(c *pgconn.PgConn, sql string) error { return c.Exec(t.Context(), sql).Close() },
+		"extended": func(c *pgconn.PgConn, sql string) error {
+			return c.ExecParams(t.Context(), sql, nil, nil, nil, nil).Read().Err
+		},
+		"prepared": func(c *pgconn.PgConn, sql string) error {
+			_, err := c.Prepare(t.Context(), sql, sql, nil)
+			return errors.Join(err, c.ExecPrepared(t.Context(), sql, nil, nil, nil).Read().Err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, l, f := pairByWire(t)
+			exec(t, l, "CREATE TABLE s (a serial)")
+			for _, sql := range []string{
+				"PREPARE p (int) AS SELECT $1::text", "EXECUTE p(nextval('s_a_seq'))", "EXECUTE p(lastval())",
+				"BEGIN", "EXECUTE p(currval('s_a_seq'))", "COMMIT",
+			} {
+				if err := run(f.PgConn(), sql); err != nil {
+					t.Errorf("%s: %v", sql, err)
+				}
+			}
+			if got := text(t, l, "SELECT nextval('s_a_seq')::text"); got != "2" {
+				t.Errorf("the next is %s", got)
+			}
+		})
+	}
+}
+
 func TestAClientThatLosesAdvisoryLocksIsSentAway(t *testing.T) {
 	w, l, f := pairByWire(t)
 	exec(t, f, "SELECT pg_advisory_lock(7)")

@@ -26,6 +26,9 @@ func (s *Session) recheck(ctx context.Context) (told, err error) {
 	defer stop()
 	for _, name := range names {
 		p, _ := s.here.Prepared(name)
+		if s.prepareExecuted(p.Statement) {
+			l.due[len(l.due)-1].hidden = true
+		}
 		if name != "" {
 			l.forget(name)
 		}

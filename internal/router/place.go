@@ -20,6 +20,9 @@ func writes(st *dialect.Statement, named func(string) *dialect.Statement, readOn
 	case dialect.Prepare:
 		return writes(st.Prepare.Query, named, readOnly)
 	case dialect.Execute:
+		if st.ForUpdate || st.AtLeader { // its arguments
+			return true
+		}
 		st = named(st.Prepare.Name)
 		return st != nil && st.Kind != dialect.Execute && writes(st, named, readOnly) // the engine refuses to execute an EXECUTE
 	case dialect.Copy:

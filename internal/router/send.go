@@ -57,22 +57,34 @@ func (s *Session) provide(kind byte, body []byte, silent bool) {
 				s.away.forget(string(name))
 			}
 		}
+		for _, st := range s.statements(kind, body) {
+			s.prepareExecuted(st)
+		}
 	case 'B':
 		_, rest := cut(body)
-		s.prepare(text(rest))
+		name := text(rest)
+		if !s.cycle.made[name] {
+			s.prepareExecuted(s.named(name))
+		}
+		s.prepare(name)
 	case 'D', 'C':
 		if kind == 'D' && len(body) > 0 && body[0] == 'S' {
 			s.prepare(text(body[1:]))
 		}
 	case 'Q':
 		for _, st := range s.statements(kind, body) {
-			if st != nil && st.Kind == dialect.Execute && s.prepare(st.Prepare.Name) {
+			if s.prepareExecuted(st) {
 				s.away.due[len(s.away.due)-1].hidden = true
 				s.away.up.Send('S', nil)
 				s.away.due = append(s.away.due, due{kind: 'S', silent: true})
 			}
 		}
 	}
+}
+
+// prepareExecuted has the leader prepare what a statement executes.
+func (s *Session) prepareExecuted(st *dialect.Statement) (sent bool) {
+	return st != nil && st.Kind == dialect.Execute && s.prepare(st.Prepare.Name)
 }
 
 // forget closes a statement of which the client has none any more.
