@@ -579,6 +579,9 @@ func (s *Session) lookup(name string) (string, bool) {
 
 // spell writes a quantity with the largest unit that divides it.
 func spell(value, kind string) string {
+	if units[kind] == nil {
+		return value
+	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n <= 0 {
 		return value

@@ -483,7 +483,7 @@ func formatTime(t time.Time) string {
 // formatTimestamp is the canonical text, which is also what PostgreSQL prints without a zone.
 func formatTimestamp(t time.Time) string {
 	if t.Year() > 0 && t.Year() < 10000 {
-		return t.Format("2006-01-02 15:04:05") + fraction(int64(t.Nanosecond()/1000))
+		return t.Format(time.DateTime + ".999999")
 	}
 	date, era, _ := strings.Cut(formatDate(t), " ")
 	if era != "" {
