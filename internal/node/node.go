@@ -59,7 +59,7 @@ type Options struct {
 	MaxVersionBytes    int64         // memory for page versions; 512 MB
 	CheckpointLogBytes int64         // log between checkpoints; 256 MB
 	SegmentBytes       int64         // of the log; 64 MB
-	TempBytes          int64         // for SQLite's temporary files; 64 GB
+	TempBytes          int64         // for temporary files; 64 GB
 	Logger             *slog.Logger
 
 	// Copying is told how far a copy of the cluster is that this node takes; nil: nobody is told.

@@ -2,6 +2,7 @@ package sqlitevfs_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,7 +36,10 @@ func (m *memory) Commit(db *pagestore.DB, _ history.LSN, dirty []pagestore.Dirty
 		if old[i], err = db.ReadHead(d.No, buf); err != nil {
 			return 0, err
 		}
-		writes[i] = pagestore.Write{No: d.No, Page: d.Page, Sum: pagestore.PageSum(d.No, d.Page.Bytes())}
+		if err := d.Page.Read(buf); err != nil {
+			return 0, err
+		}
+		writes[i] = pagestore.Write{No: d.No, Page: d.Page, Sum: pagestore.PageSum(d.No, buf)}
 	}
 	s, err := db.After(pages, writes, old)
 	if err != nil {
@@ -177,4 +181,53 @@ func TestVFS_B06_APageThatCannotBeReadIsAnError(t *testing.T) {
 	if err := s.Err(); !errors.Is(err, sqlite3.IOERR) {
 		t.Errorf("error %v, want %v", err, sqlite3.IOERR)
 	}
+}
+
+// A draft takes temporary space once it is too much for memory, and gives it back when it ends or becomes the writer's. The writer takes none.
+func TestWhatADraftSpillsIsBounded(t *testing.T) {
+	_, v, _, _ := serve(t, "spills") // 1 MB beside the 16 MB that a transaction has in memory, and the 2 MB that SQLite has
+	a, b := open(t, v.URI(2)), open(t, v.URI(2))
+	exec(t, a, "CREATE TABLE t (a, b)")
+	begin := func(c *sqlite3.Conn, draft bool, rows int) error {
+		f, err := sqlitevfs.FileOf(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return errors.Join(f.Draft(draft), c.Exec(fmt.Sprintf(
+			"BEGIN; WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) INSERT INTO t SELECT i, zeroblob(4000) FROM n", rows)))
+	}
+	const fits, tooMuch = 4750, 6000
+	if err := begin(b, true, tooMuch); !errors.Is(err, sqlite3.FULL) {
+		t.Errorf("a draft that takes more than there is: %v", err)
+	}
+	if !b.GetAutocommit() {
+		exec(t, b, "ROLLBACK")
+	}
+	for range 3 {
+		if err := begin(b, true, fits); err != nil {
+			t.Errorf("a draft that takes what there is: %v", err)
+		}
+		exec(t, b, "ROLLBACK")
+	}
+	if err := begin(a, true, fits); err != nil {
+		t.Fatal(err)
+	}
+	if err := begin(b, true, fits); !errors.Is(err, sqlite3.FULL) {
+		t.Errorf("another one beside it: %v", err)
+	}
+	if f, _ := sqlitevfs.FileOf(a); f.Draft(false) != nil {
+		t.Fatal("nobody has written, and the draft does not become the writer's")
+	}
+	if !b.GetAutocommit() {
+		exec(t, b, "ROLLBACK")
+	}
+	if err := begin(b, true, fits); err != nil {
+		t.Errorf("another one beside the writer: %v", err)
+	}
+	exec(t, b, "ROLLBACK")
+	exec(t, a, "COMMIT")
+	if err := begin(a, false, tooMuch); err != nil {
+		t.Errorf("a writer: %v", err)
+	}
+	exec(t, a, "COMMIT")
 }

@@ -35,6 +35,7 @@ type File struct {
 	dirty map[pagestore.PageNo]pagestore.Page
 	pages uint32
 	spill *pagestore.Spill
+	taken int64 // of the temporary space, for that of a draft
 
 	head   bool        // the next SHARED lock is the writer's: it pins the head
 	draft  bool        // writes without the write lock, see Draft
@@ -60,6 +61,9 @@ func (f *File) Draft(on bool) error {
 		}
 	}
 	f.draft = on
+	if !on {
+		f.giveSpace()
+	}
 	return nil
 }
 
@@ -95,7 +99,7 @@ func (f *File) TakeError() error {
 
 func (f *File) fail(err error, code sqlite3.ExtendedErrorCode) error {
 	f.failed = err
-	if errors.Is(err, syscall.ENOSPC) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, errTempFull) {
 		code = sqlite3.ExtendedErrorCode(sqlite3.FULL)
 	}
 	return vfs.SystemError(err, code)
@@ -203,6 +207,12 @@ func (f *File) put(no pagestore.PageNo, b []byte) error {
 		}
 		f.spill = s
 	}
+	if f.draft { // of which there may be many
+		if err := f.vfs.temp.take(pagestore.PageSize); err != nil {
+			return err
+		}
+		f.taken += pagestore.PageSize
+	}
 	p, err := f.spill.Put(b)
 	if err == nil {
 		f.dirty[no] = p
@@ -295,9 +305,16 @@ func (f *File) discard() {
 	f.forget()
 }
 
+// giveSpace ends what a draft takes of the temporary space.
+func (f *File) giveSpace() {
+	f.vfs.temp.give(f.taken)
+	f.taken = 0
+}
+
 // forget ends the transaction's hold on its pages without giving them back.
 func (f *File) forget() {
 	f.dirty = nil
+	f.giveSpace()
 	if f.spill != nil {
 		f.spill.Close()
 		f.spill = nil

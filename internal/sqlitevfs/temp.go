@@ -17,8 +17,8 @@ const (
 	tempStart  = 16 << 10  // is what it begins with: the journal of a small transaction
 )
 
-// TempSpace bounds SQLite's temporary files of one node: journals, large sorts, VACUUM's copy,
-// temporary tables.
+// TempSpace bounds the temporary files of one node: journals, large sorts, VACUUM's copy, temporary tables, and what
+// drafts have written that memory does not hold. What a database's writer has written is not counted: there is one.
 type TempSpace struct {
 	dir   string
 	limit int64
@@ -31,6 +31,17 @@ func NewTempSpace(dir string, limit int64) *TempSpace { return &TempSpace{dir: d
 
 // UsedBytes is the size of all temporary files on disk.
 func (t *TempSpace) UsedBytes() int64 { return t.used.Load() }
+
+// take counts so many bytes more, if there is room for them.
+func (t *TempSpace) take(bytes int64) error {
+	if t.used.Add(bytes) > t.limit {
+		t.give(bytes)
+		return fmt.Errorf("%w (%d bytes)", errTempFull, t.limit)
+	}
+	return nil
+}
+
+func (t *TempSpace) give(bytes int64) { t.used.Add(-bytes) }
 
 func (t *TempSpace) file() *tempFile { return &tempFile{space: t} }
 
@@ -141,9 +152,8 @@ func (f *tempFile) charge(size int64) error {
 	if size <= f.size {
 		return nil
 	}
-	if f.space.used.Add(size-f.size) > f.space.limit {
-		f.space.used.Add(f.size - size)
-		return fmt.Errorf("%w (%d bytes)", errTempFull, f.space.limit)
+	if err := f.space.take(size - f.size); err != nil {
+		return err
 	}
 	f.size = size
 	return nil
@@ -163,7 +173,7 @@ func (f *tempFile) Truncate(size int64) error {
 		return err
 	}
 	if size < f.size {
-		f.space.used.Add(size - f.size)
+		f.space.give(f.size - size)
 		f.size = size
 	}
 	return nil
@@ -185,7 +195,7 @@ func (f *tempFile) Close() error {
 	if f.file == nil {
 		return nil
 	}
-	f.space.used.Add(-f.size)
+	f.space.give(f.size)
 	err := f.file.Close()
 	f.file, f.size = nil, 0
 	return err
