@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	applyBatch = 1 << 20                // bytes of log that the applier takes at a time
-	roomPace   = 200 * time.Millisecond // between two looks whether a full disk has room again
+	applyBatch   = 1 << 20                // bytes of log that the applier takes at a time
+	standInBatch = 4 << 10                // and whoever stands in for it, whose sender waits
+	roomPace     = 200 * time.Millisecond // between two looks whether a full disk has room again
 
 	// schemaCookie is where SQLite counts changes of the schema on page 1.
 	schemaCookieAt, schemaCookieEnd = 40, 44
@@ -40,11 +41,25 @@ type applier struct {
 	changed chan struct{} // one slot: the delay was changed
 
 	applying sync.Mutex // held over a frame, and over a cut with its I/O: no frame is applied meanwhile
+
+	feeding chan struct{} // one slot, for whoever uses feed: the applier, but while it sleeps
+	feed    feed
+}
+
+// feed is what comes to be applied.
+type feed struct {
+	reader  *replog.Reader // nil: nothing does
+	cuts    int64          // see stands
+	scratch []byte
+	err     error // of who stood in
 }
 
 func (a *applier) at() history.LSN { return history.LSN(a.applied.Load()) }
 
-func (a *applier) init() { a.changed = make(chan struct{}, 1) }
+func (a *applier) init() {
+	a.changed = make(chan struct{}, 1)
+	a.feeding = make(chan struct{}, 1)
+}
 
 // Applied is the newest entry whose pages are in the page store; readers may not see it yet.
 func (p *Pipeline) Applied() history.LSN {
@@ -154,28 +169,103 @@ func (p *Pipeline) applyAfter(ctx context.Context, at history.LSN, cuts int64) e
 		return err
 	}
 	defer r.Close()
-	var scratch []byte
+	p.applier.take(feed{reader: r, cuts: cuts})
+	defer p.applier.take(feed{})
 	for {
-		b, err := r.Next(ctx, applyBatch)
+		asleep, err := p.applyReleased(ctx)
+		if err == nil && asleep {
+			err = r.Wait(ctx)
+		}
 		if err != nil {
 			return err
 		}
-		err = replog.EachFrame(b.Frames, &scratch, func(e *replog.Entry) error {
+	}
+}
+
+func (a *applier) take(f feed) {
+	a.feeding <- struct{}{}
+	a.feed = f
+	<-a.feeding
+}
+
+// applyReleased applies until there is nothing left. asleep says that the reader will be woken.
+func (p *Pipeline) applyReleased(ctx context.Context) (asleep bool, err error) {
+	a := &p.applier
+	a.feeding <- struct{}{}
+	defer func() { <-a.feeding }()
+	f := &a.feed
+	if f.err != nil {
+		return false, f.err
+	}
+	for {
+		b, ok, err := f.reader.TryNext(applyBatch)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			return f.reader.Sleep(), nil
+		}
+		err = p.applyFed(b, func(e *replog.Entry) error {
 			if err := p.mayApply(ctx, e); err != nil {
 				return err
 			}
-			if err := p.makeRoom(); err != nil {
-				return err
-			}
-			return p.applyOne(e, cuts)
+			return p.makeRoom()
 		})
 		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// applyFed applies a batch of the feed, whose turn the caller has. before is asked for each entry.
+func (p *Pipeline) applyFed(b replog.Batch, before func(e *replog.Entry) error) error {
+	f := &p.applier.feed
+	err := replog.EachFrame(b.Frames, &f.scratch, func(e *replog.Entry) error {
+		if err := before(e); err != nil {
 			return err
 		}
-		p.advance()
-		if p.due() {
-			p.Kick()
+		return p.applyOne(e, f.cuts)
+	})
+	if err != nil {
+		return err
+	}
+	p.advance()
+	if p.due() {
+		p.Kick()
+	}
+	return nil
+}
+
+// StandIn keeps the applier asleep for what is received next, if it sleeps and others have not stood in for it. apply then does its work, as far
+// as that is little and takes no wait: to wake a goroutine for it costs more. It must be called.
+func (p *Pipeline) StandIn() (apply func()) {
+	a := &p.applier
+	select {
+	case a.feeding <- struct{}{}:
+	default:
+		return func() {}
+	}
+	if r := a.feed.reader; r == nil || !r.Rise() {
+		<-a.feeding
+		return func() {}
+	}
+	return p.applyInstead
+}
+
+// applyInstead ends standing in. What it has not done, or has failed to, is for the applier.
+func (p *Pipeline) applyInstead() {
+	a := &p.applier
+	defer func() { <-a.feeding }()
+	f := &a.feed
+	if !p.full.Load() && a.delay.Load() == 0 && !p.ApplyPaused() {
+		b, ok, err := f.reader.Rest(standInBatch)
+		if err == nil && ok {
+			err = p.applyFed(b, func(*replog.Entry) error { return nil })
 		}
+		f.err = err
+	}
+	if f.err != nil || !f.reader.Sleep() {
+		f.reader.Wake()
 	}
 }
 

@@ -100,9 +100,32 @@ func (s *stream) send(lsn history.LSN) {
 			s.t.Fatal(err)
 		}
 	}
+	defer s.to.StandIn()()
 	if _, err := s.to.Flush(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// hand brings the follower everything without flushing it, and gives what is left to do by who stands in for its applier.
+func (s *stream) hand(lsn history.LSN) (apply func()) {
+	s.t.Helper()
+	synctest.Wait() // the applier sleeps
+	b, err := s.reader.Next(s.t.Context(), 1<<20)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if head, err := s.to.Receive(b.Frames, commit.AnyEpoch); err != nil || head.LSN != lsn {
+		s.t.Fatalf("received up to %v, want %d: %v", head, lsn, err)
+	}
+	apply = s.to.StandIn()
+	if _, err := s.to.Flush(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	synctest.Wait()
+	if s.to.Applied() >= lsn {
+		s.t.Fatal("the applier was woken although somebody stands in for it")
+	}
+	return apply
 }
 
 // ack tells the leader how far the follower is, and the follower what is committed.
@@ -603,4 +626,52 @@ func TestAFollowerCommitsNothing(t *testing.T) {
 	s.reader.Close()
 	f.end()
 	l.stop(true)
+}
+
+func TestWhoReceivesStandsInForTheApplier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := lead(t, t.TempDir(), "", commit.SyncConfig{})
+		f := follow(t, t.TempDir(), "f")
+		s := connect(t, l, f)
+		w := l.conn()
+		l.put(w, "CREATE TABLE t (a)")
+		s.all()
+
+		little := l.put(w, "INSERT INTO t VALUES (1)")
+		apply := s.hand(little)
+		again := f.StandIn()
+		apply()
+		if f.Applied() != little {
+			t.Errorf("applied %d, want %d", f.Applied(), little)
+		}
+		again()
+
+		much := l.put(w, "INSERT INTO t SELECT randomblob(5000)")
+		s.hand(much)()
+		if f.Applied() == much {
+			t.Error("who receives applied what is much")
+		}
+		synctest.Wait()
+		if f.Applied() != much {
+			t.Errorf("applied %d, want %d", f.Applied(), much)
+		}
+
+		paused := l.put(w, "INSERT INTO t VALUES (2)")
+		apply = s.hand(paused)
+		f.PauseApply()
+		apply()
+		synctest.Wait()
+		if f.Applied() == paused {
+			t.Error("applied while that was paused")
+		}
+		f.ResumeApply()
+		synctest.Wait()
+		if f.Applied() != paused {
+			t.Errorf("applied %d after the pause, want %d", f.Applied(), paused)
+		}
+
+		closeAll(w)
+		f.end()
+		l.stop(true)
+	})
 }

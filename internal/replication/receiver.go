@@ -319,14 +319,22 @@ func (r *receiver) receive(ctx context.Context) error {
 				return err
 			}
 		}
-		if _, err := pipeline.Flush(ctx); err != nil {
-			return &storageFailed{fmt.Errorf("flush what was received: %w", err)}
-		}
 		unflushed = 0
-		if err := r.sendAck(); err != nil {
+		if err := r.settle(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// settle makes what was received durable, and acks it. What is little is applied here then: the upstream has its answer to
+// deal with meanwhile.
+func (r *receiver) settle(ctx context.Context) error {
+	apply := r.peer.pipeline.StandIn()
+	defer apply()
+	if _, err := r.peer.pipeline.Flush(ctx); err != nil {
+		return &storageFailed{fmt.Errorf("flush what was received: %w", err)}
+	}
+	return r.sendAck()
 }
 
 // take appends one message's entries and gives how many bytes they were.

@@ -855,7 +855,7 @@ func TestReader_WaitsWhileANewSegmentHasOnlyItsHeader(t *testing.T) {
 	if !r.Sleep() {
 		t.Fatal("the reader goes round and round")
 	}
-	r.rise()
+	r.Rise()
 	o.put(t, 1, Transaction, "gander")
 	o.flush(t)
 	if _, entries := drain(t, r, 1<<20); len(entries) != 1 || !strings.HasPrefix(entries[0], "4 ") {

@@ -317,7 +317,7 @@ func (r *Reader) Wait(ctx context.Context) error {
 	case <-r.wake:
 		return nil
 	case <-ctx.Done():
-		r.rise()
+		r.Rise()
 		return context.Cause(ctx)
 	}
 }
@@ -335,16 +335,23 @@ func (r *Reader) Sleep() bool {
 	return true
 }
 
-// rise takes back Sleep.
-func (r *Reader) rise() {
+// Rise takes Sleep back, and says whether that was in time: then what is released from now on does not end Wait.
+func (r *Reader) Rise() bool {
 	l := r.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, s := range l.sleepers {
-		if s == r {
-			l.sleepers = append(l.sleepers[:i], l.sleepers[i+1:]...)
-			break
-		}
+	i := slices.Index(l.sleepers, r)
+	if i >= 0 {
+		l.sleepers = slices.Delete(l.sleepers, i, i+1)
+	}
+	return i >= 0
+}
+
+// Wake ends Wait.
+func (r *Reader) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -353,10 +360,7 @@ func (l *Log) wakeReaders(which func(*Reader) bool) {
 	l.sleepers = slices.DeleteFunc(l.sleepers, func(r *Reader) bool {
 		wakes := which(r)
 		if wakes {
-			select {
-			case r.wake <- struct{}{}:
-			default:
-			}
+			r.Wake()
 		}
 		return wakes
 	})
