@@ -145,15 +145,23 @@ func bench(ctx context.Context, o options) error {
 	if o.replication {
 		return benchReplication(ctx, o, under, servers)
 	}
-	return benchServers(ctx, o, under, servers)
+	return benchServers(ctx, o, under, servers, newHollow(dir))
 }
 
-// benchServers measures one server beside the other.
-func benchServers(ctx context.Context, o options, under conditions, servers []server) error {
-	var err error
+// benchServers measures one server beside the other, and how far any could get.
+func benchServers(ctx context.Context, o options, under conditions, servers []server, ceiling server) error {
+	err := errors.Join(ceiling.create(ctx), ceiling.start(ctx, usualSessions))
+	defer func() { _ = ceiling.stop() }()
+	if err != nil {
+		return err
+	}
 	r := &report{conditions: under}
 	for _, w := range workloads(o) {
-		result, err := compare(ctx, o, w, servers)
+		measured := servers
+		if w.ceiling && o.only == "" {
+			measured = append(slices.Clip(servers), ceiling)
+		}
+		result, err := compare(ctx, o, w, measured)
 		if err != nil {
 			return err
 		}

@@ -111,6 +111,12 @@ func (r *report) lines() []line {
 			l.target, l.met = "≥ "+strconv.FormatFloat(c.Target, 'g', -1, 64), c.Ratio >= c.Target
 		}
 		lines = append(lines, l)
+		if h, ok := c.Median[hollowName]; ok {
+			lines = append(lines, line{
+				name: c.Name + ", by a program that only answers", postgres: l.postgres,
+				skein: fmt.Sprintf("%.0f", h.TPS), ratio: h.TPS / c.Median["PostgreSQL"].TPS,
+			})
+		}
 		if c.Log {
 			lines = append(lines, logLine(c))
 		}
