@@ -18,6 +18,7 @@ import (
 const (
 	applyBatch   = 1 << 20                // bytes of log that the applier takes at a time
 	standInBatch = 4 << 10                // and whoever stands in for it, whose sender waits
+	applyShow    = 64                     // entries that are applied before readers see them, where more follow
 	roomPace     = 200 * time.Millisecond // between two looks whether a full disk has room again
 
 	// schemaCookie is where SQLite counts changes of the schema on page 1.
@@ -224,7 +225,14 @@ func (p *Pipeline) applyFed(b replog.Batch, before func(e *replog.Entry) error) 
 		if err := before(e); err != nil {
 			return err
 		}
-		return p.applyOne(e, f.cuts)
+		if err := p.applyOne(e, f.cuts); err != nil {
+			return err
+		}
+		// What becomes visible soon lets what it replaces go soon; see pagestore.DB.settle.
+		if e.LSN%applyShow == 0 {
+			p.advance()
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -215,6 +215,49 @@ func TestAppliedEntriesAreSeenOnceTheyAreVisible(t *testing.T) {
 	f.want(2, 3, 0)
 }
 
+// What is replaced is given back with the first entry after readers have come past it, whichever pages that has.
+func TestReplacedVersionsGoOnceTheirSuccessorsAreVisible(t *testing.T) {
+	f := newFollower(t, Options{})
+	f.apply(f.entry(9, map[PageNo]byte{1: 1, 2: 2, 3: 3}), 0)
+	f.apply(f.entry(9, map[PageNo]byte{1: 4, 2: 5}), 1)
+	f.apply(f.entry(9, map[PageNo]byte{1: 6}), 1)
+	reader := f.store.DB(2).Snapshot(1)
+	f.apply(f.entry(9, map[PageNo]byte{9: 9}), 3)
+	if held := f.store.HeldBytes(); held != (4+2)*PageSize {
+		t.Errorf("%d pages are held, want the 4 newest and the 2 that a reader needs", held/PageSize)
+	}
+	wantPage(t, reader, 1, 1)
+	wantPage(t, reader, 2, 2)
+	reader.Close()
+	f.apply(f.entry(9, map[PageNo]byte{1: 7, 2: 8}), 3)
+	f.apply(f.entry(9, map[PageNo]byte{9: 10}), 5)
+	f.apply(f.entry(9, map[PageNo]byte{8: 8}), 6)
+	if held := f.store.HeldBytes(); held != 5*PageSize {
+		t.Errorf("%d pages are held once nobody reads old ones, want 5", held/PageSize)
+	}
+	f.want(7, 1, 7)
+}
+
+// After a cut the same LSNs come again, with other pages.
+func TestReplacedVersionsGoAfterACut(t *testing.T) {
+	f := newFollower(t, Options{})
+	f.apply(f.entry(3, map[PageNo]byte{1: 1, 2: 2}), 0)
+	before := f.image
+	f.apply(f.entry(3, map[PageNo]byte{1: 3}), 1)
+	f.apply(f.entry(3, map[PageNo]byte{1: 4, 2: 4}), 1)
+	if err := f.store.CutAbove(1); err != nil {
+		t.Fatal(err)
+	}
+	f.lsn, f.image = 1, before
+	f.apply(f.entry(3, map[PageNo]byte{2: 5}), 1)
+	f.apply(f.entry(3, map[PageNo]byte{3: 6}), 2)
+	if held := f.store.HeldBytes(); held != 3*PageSize {
+		t.Errorf("%d pages are held, want 3", held/PageSize)
+	}
+	f.want(3, 1, 1)
+	f.want(3, 2, 5)
+}
+
 func TestAnEntryThatLeadsElsewhereChangesNothing(t *testing.T) {
 	f := newFollower(t, Options{})
 	f.apply(f.entry(3, map[PageNo]byte{1: 1, 2: 2}), 0)

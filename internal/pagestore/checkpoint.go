@@ -248,6 +248,7 @@ func (db *DB) adopt(target State, lsn history.LSN, pages []PageNo) error {
 	db.base0 = State{LSN: max(lsn, target.LSN), Pages: target.Pages, Checksum: target.Checksum}
 	db.writing = nil
 	db.growSums(target.Pages)
+	db.settle(db.base0.LSN)
 	for _, no := range pages {
 		db.retire(no)
 	}

@@ -54,6 +54,7 @@ func (db *DB) cutAbove(lsn history.LSN) {
 		db.states = db.states[:len(db.states)-1]
 	}
 	db.cuts = slices.DeleteFunc(db.cuts, func(c cut) bool { return c.lsn > lsn })
+	db.covering = slices.DeleteFunc(db.covering, func(v *version) bool { return v.lsn > lsn })
 	for at, p := range db.pins {
 		if at > lsn {
 			p.end(ErrTakenBack)

@@ -42,6 +42,7 @@ type DB struct {
 	base0    State    // what the base file holds
 	sums     []uint64 // of each page of the base file; while recovering those that the file of sums has, which are not used yet
 	pins     map[history.LSN]*pin
+	covering []*version          // that had older ones below them when they were pushed and were not visible yet, ascending; some may be dropped
 	stale    map[PageNo]struct{} // chains that a snapshot kept when the base file got their newest
 	floor    history.LSN         // versions below may have been dropped: no new snapshot goes there. Not below base0
 	reported map[PageNo]uint64   // damaged pages that onDamage was told of, with the sum that they must have
@@ -320,31 +321,48 @@ func (db *DB) Publish(s State, writes []Write, visible history.LSN) {
 	db.floor = max(db.floor, visible)
 	db.forgetStates(visible)
 	if s.Pages < head.Pages {
-		db.cut(s, head.Pages, visible)
+		db.cut(s, head.Pages)
 	}
 	for _, w := range writes {
-		db.push(w.No, &version{lsn: s.LSN, sum: w.Sum, page: w.Page}, visible)
+		db.push(w.No, &version{lsn: s.LSN, sum: w.Sum, page: w.Page})
 	}
+	db.settle(visible)
 }
 
-func (db *DB) push(no PageNo, v *version, visible history.LSN) {
+func (db *DB) push(no PageNo, v *version) {
 	v.older = db.pages[no]
 	db.pages[no] = v
 	db.usage.add(v.page, 1)
-	// While what is visible stays far behind, there is hardly anything to prune and a long way to it.
-	if o := v.older; o != nil && o.rest > 0 {
-		v.rest = o.rest - 1
-		return
+	if v.older != nil {
+		db.covering = append(db.covering, v)
 	}
-	v.rest = db.prune(v, visible) / 2
+}
+
+// settle drops what versions that are visible by now have below them, unless a snapshot stands on it. That is soon after they were
+// pushed, as a rule: their pages' memory is taken for the next ones while it is in the processor's cache.
+func (db *DB) settle(visible history.LSN) {
+	done := 0
+	for _, v := range db.covering {
+		if v.lsn > visible {
+			break
+		}
+		db.covering[done] = nil
+		done++
+		if o := v.older; o != nil && o.rest > 0 {
+			v.rest = o.rest - 1
+			continue
+		}
+		v.rest = db.prune(v, visible) / 2
+	}
+	db.covering = db.covering[done:]
 }
 
 // cut ends the pages that the database loses when it shrinks from pages to s.
-func (db *DB) cut(s State, pages uint32, visible history.LSN) {
+func (db *DB) cut(s State, pages uint32) {
 	db.cuts = append(db.cuts, cut{s.LSN, s.Pages})
 	for no := s.Pages + 1; no <= pages && len(db.pages) > 0; no++ {
 		if v := db.pages[PageNo(no)]; v != nil && !v.page.zeros() {
-			db.push(PageNo(no), &version{lsn: s.LSN}, visible)
+			db.push(PageNo(no), &version{lsn: s.LSN})
 		}
 	}
 }
@@ -393,9 +411,11 @@ func (db *DB) pinnedIn(from, to history.LSN) bool {
 	return false
 }
 
+// drop gives up a version that is in no chain any more, or soon will not be.
 func (db *DB) drop(v *version) {
 	db.usage.add(v.page, -1)
 	v.page.Release()
+	v.older = nil
 }
 
 // OldestPin is the LSN of the oldest live snapshot, or false.

@@ -17,14 +17,14 @@ type Page struct {
 	slot  int64
 }
 
-// version is a page as of one LSN. Its fields do not change once it is in a chain, but older does,
+// version is a page as of one LSN. Its fields do not change once it is in a chain, but older and rest do,
 // under the database's lock.
 type version struct {
 	lsn   history.LSN
 	sum   uint64
 	page  Page
 	older *version
-	rest  int // so many versions may come above it before the chain is pruned again
+	rest  int // so many versions above it may become visible before the chain is pruned again
 }
 
 // Dirty is one page that a transaction has written and not committed.
