@@ -221,7 +221,7 @@ func (p *Pipeline) applyReleased(ctx context.Context) (asleep bool, err error) {
 // applyFed applies a batch of the feed, whose turn the caller has. before is asked for each entry.
 func (p *Pipeline) applyFed(b replog.Batch, before func(e *replog.Entry) error) error {
 	f := &p.applier.feed
-	err := replog.EachFrame(b.Frames, &f.scratch, func(e *replog.Entry) error {
+	err := b.Each(&f.scratch, func(e *replog.Entry) error {
 		if err := before(e); err != nil {
 			return err
 		}
@@ -292,7 +292,7 @@ func (p *Pipeline) applyTail() error {
 			err = fmt.Errorf("%w: entry %d", replog.ErrNotYet, p.log.Received())
 		}
 		if err == nil {
-			err = replog.EachFrame(b.Frames, &scratch, func(e *replog.Entry) error { return p.applyOne(e, cuts) })
+			err = b.Each(&scratch, func(e *replog.Entry) error { return p.applyOne(e, cuts) })
 		}
 		if err != nil {
 			return err

@@ -83,7 +83,7 @@ func (p *Pipeline) redoPast(past *pagestore.Past, to history.LSN) error {
 			err = fmt.Errorf("%w: %d", replog.ErrNotYet, to)
 		}
 		if err == nil {
-			err = replog.EachFrame(b.Frames, &scratch, past.Redo)
+			err = b.Each(&scratch, past.Redo)
 		}
 		if err != nil {
 			return err

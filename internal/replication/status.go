@@ -216,7 +216,7 @@ func (p *Peer) committedAt(lsn history.LSN) (time.Time, bool) {
 	}
 	var at time.Time
 	var scratch []byte
-	_ = replog.EachFrame(b.Frames, &scratch, func(e *replog.Entry) error {
+	_ = b.Each(&scratch, func(e *replog.Entry) error {
 		if at.IsZero() {
 			at = time.UnixMicro(e.Time)
 		}

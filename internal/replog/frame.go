@@ -178,9 +178,21 @@ func compress(dst, body []byte) []byte {
 // decodeFrame reads the frame at the start of b. size is how many bytes it takes, padding included.
 // e.Body aliases b, or scratch where it was compressed.
 func decodeFrame(b []byte, e *Entry, scratch *[]byte) (size int, sum history.Hash, err error) {
-	content, size, ok := measure(b)
+	content, _, ok := measure(b)
 	if !ok || !intact(b, content) {
 		return 0, 0, errNoFrame
+	}
+	if size, err = readEntry(b, e, scratch); err != nil {
+		return 0, 0, err
+	}
+	return size, headerHash(b), nil
+}
+
+// readEntry is decodeFrame for a frame that is known to be intact.
+func readEntry(b []byte, e *Entry, scratch *[]byte) (size int, err error) {
+	content, size, ok := measure(b)
+	if !ok {
+		return 0, errNoFrame
 	}
 	le := binary.LittleEndian
 	*e = Entry{
@@ -198,10 +210,10 @@ func decodeFrame(b []byte, e *Entry, scratch *[]byte) (size int, sum history.Has
 	}
 	if b[37]&flagCompressed != 0 {
 		if e.Body, err = expand(e.Body, scratch); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 	}
-	return size, headerHash(b), nil
+	return size, nil
 }
 
 func expand(packed []byte, scratch *[]byte) ([]byte, error) {

@@ -368,12 +368,24 @@ func (l *Log) wakeReaders(which func(*Reader) bool) {
 
 func all(*Reader) bool { return true }
 
-// EachFrame decodes frames as a Reader gives them and calls fn for each; e and its body are valid during
-// the call. scratch is for bodies that were compressed, and can be used again.
+// Each decodes the batch's frames and calls fn for each; e and its body are valid during the call. scratch is for
+// bodies that were compressed, and can be used again. The frames' CRCs were checked before they came into the batch.
+func (b Batch) Each(scratch *[]byte, fn func(e *Entry) error) error {
+	return eachFrame(b.Frames, scratch, fn, readEntry)
+}
+
+// EachFrame is Batch.Each for frames of which nobody knows whether they are what was written.
 func EachFrame(frames []byte, scratch *[]byte, fn func(e *Entry) error) error {
+	return eachFrame(frames, scratch, fn, func(b []byte, e *Entry, scratch *[]byte) (int, error) {
+		size, _, err := decodeFrame(b, e, scratch)
+		return size, err
+	})
+}
+
+func eachFrame(frames []byte, scratch *[]byte, fn func(e *Entry) error, decode func([]byte, *Entry, *[]byte) (int, error)) error {
+	var e Entry
 	for len(frames) > 0 {
-		var e Entry
-		size, _, err := decodeFrame(frames, &e, scratch)
+		size, err := decode(frames, &e, scratch)
 		if err != nil {
 			return fmt.Errorf("decode frames: %w", err)
 		}
