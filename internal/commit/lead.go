@@ -127,6 +127,8 @@ func (p *Pipeline) await(ctx context.Context, role *leadership, lsn history.LSN,
 		p.FlushSoon()
 		return false, false, nil
 	}
+	p.awaited[level].Add(1) // first: the flush sends the entry, and followers learn with it what is waited for
+	defer p.awaited[level].Add(-1)
 	if err := p.log.Wait(ctx, lsn); err != nil {
 		return false, false, err
 	}
@@ -159,6 +161,9 @@ func (p *Pipeline) waitVisible(ctx context.Context, lsn history.LSN) error {
 // Awaits says whether a client waits just now for followers to have received, or to show, its commit: then
 // they should say so at once.
 func (p *Pipeline) Awaits() (received, applied bool) {
+	if role := p.role.Load(); role.leads() && role.rule.asynchronous.Load() {
+		return false, false // they wait for this node's disk alone
+	}
 	return p.awaited[RemoteWrite].Load() > 0, p.awaited[RemoteApply].Load() > 0
 }
 
@@ -166,8 +171,6 @@ func (p *Pipeline) Awaits() (received, applied bool) {
 // without them.
 func (p *Pipeline) waitStandbys(ctx context.Context, role *leadership, lsn history.LSN, level Level) error {
 	mark := &role.rule.marks[level]
-	p.awaited[level].Add(1)
-	defer p.awaited[level].Add(-1)
 	for {
 		c := role.rule.current()
 		if c.Timeout == 0 || !c.Degrade || mark.Load() >= lsn {
