@@ -31,6 +31,9 @@ func newFreshness(t *term) *freshness {
 
 func (t *term) freshness() router.Freshness { return t.fresh }
 
+// Delayed says whether this node applies what arrives later.
+func (f *freshness) Delayed() bool { return f.ApplyDelay() > 0 }
+
 // run asks whom the cluster names as its leader, and answers who asks this node, until ctx is done.
 func (f *freshness) run(ctx context.Context) error {
 	door := f.term.node.door

@@ -42,8 +42,8 @@ func (d *disk) LogBytes() int64                    { return d.Log().Bytes() }
 func (d *disk) Head() history.LSN                  { return d.Log().Head().LSN }
 func (d *disk) SizeBytes(history.DatabaseID) int64 { return 0 }
 
-// newDisk is that of a new node, which leads.
-func newDisk(t *testing.T) *disk {
+// newDisk is that of a new node, which leads, with its engine.
+func newDisk(t *testing.T) (*disk, *engine.Engine) {
 	t.Helper()
 	dir := t.TempDir()
 	p, _, err := commit.Open(dir, commit.Options{Cluster: replog.Cluster{1}, SegmentBytes: 4 * replog.MaxChunk})
@@ -70,7 +70,13 @@ func newDisk(t *testing.T) *disk {
 	if err := p.Lead(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
-	return &disk{Pipeline: p, vfs: vfs}
+	d := &disk{Pipeline: p, vfs: vfs}
+	e, err := engine.Open(ctx, d, engine.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close(context.Background()) })
+	return d, e
 }
 
 // changing is a cluster in which it is decided at the worst moments whether this node leads.
@@ -120,12 +126,7 @@ func TestWhatANodeRefusesThatHasCeasedToLeadGoesToTheNextOne(t *testing.T) {
 		{"a block that is begun again here", []string{"BEGIN", insert, "COMMIT"}, []string{"BEGIN [T]", "INSERT-0-1 [T]", "COMMIT [I]"}, 1, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d := newDisk(t)
-			e, err := engine.Open(t.Context(), d, engine.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = e.Close(context.Background()) })
+			d, e := newDisk(t)
 			var answers []func(*conversation)
 			for _, want := range test.want {
 				tag, status, _ := strings.Cut(want, " ")

@@ -135,6 +135,7 @@ type blind struct{ Freshness }
 
 func (blind) Visible() history.LSN             { return 0 }
 func (blind) Staleness() (time.Duration, bool) { return 0, false }
+func (blind) Delayed() bool                    { return true }
 
 // serve is a client's connection to a router that finds these leaders.
 func serve(t *testing.T, answers ...answering) (*pgproto3.Frontend, *leaders) {

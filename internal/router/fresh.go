@@ -20,6 +20,7 @@ type reads struct {
 	wrote     time.Time     // its last write that another node has made
 	waitedFor string        // skein.wait_for, as far as it was done
 	epoch     history.Epoch // in which its past was last looked for
+	begun     bool          // it has read on a node that may have just started
 }
 
 // freshen waits until a read here keeps what the session was promised. It is false if this node does not get there in time:
@@ -43,6 +44,10 @@ func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, er
 		}
 		if level != "eventual" && !s.reach(ctx, here.Floor()) {
 			c.why = "this node has not caught up with the session within skein.read_wait"
+			return false, nil
+		}
+		if level == "session" && !s.begun(ctx) {
+			c.why = "this node has just started and has not caught up with the leader within skein.read_wait"
 			return false, nil
 		}
 	}
@@ -133,6 +138,42 @@ func readsTables(st *dialect.Statement) bool {
 func (s *Session) within() bool {
 	window := s.here.Duration("skein.read_your_writes_window")
 	return window > 0 && time.Since(s.reads.wrote) < window
+}
+
+// knows says whether this node can say what tables are like: whether they are as the session has seen them last.
+func (s *Session) knows(ctx context.Context) bool {
+	return s.reach(ctx, s.here.Floor()) && (s.here.Leads() || !s.cycle.reads || s.begun(ctx))
+}
+
+// begun keeps the first read of a session from showing what is long past: a node that has just started may have to catch up. It is false if
+// the leader has more and this node does not get there in time. Without a leader there is only what is here.
+func (s *Session) begun(ctx context.Context) bool {
+	r, f := s.router, s.router.options.Fresh
+	if s.reads.begun || r.caughtUp.Load() || f.Delayed() {
+		return true
+	}
+	s.reads.begun = true
+	_, known := f.Staleness() // then it has once had all there was
+	if !known {
+		asking, done := s.here.Interruptible(ctx)
+		lsn, err := s.leaderAt(asking)
+		done()
+		if err != nil {
+			return true
+		}
+		known = s.reach(ctx, lsn)
+	}
+	if known {
+		r.caughtUp.Store(true)
+	}
+	return known
+}
+
+// leaderAt asks the leader what a read must see, for as long as a read may wait.
+func (s *Session) leaderAt(ctx context.Context) (history.LSN, error) {
+	ctx, stop := context.WithTimeout(ctx, s.here.Duration("skein.read_wait"))
+	defer stop()
+	return s.router.options.Fresh.ReadPosition(ctx, "")
 }
 
 // reach waits for an LSN to be visible here, for as long as a read may.
@@ -257,9 +298,7 @@ func (s *Session) awaitHere(ctx context.Context, b history.Bookmark, bare bool) 
 // leaderHas says whether everybody who reads at the leader sees an LSN. In the epoch of a bookmark there is no other entry of that
 // number.
 func (s *Session) leaderHas(ctx context.Context, lsn history.LSN) bool {
-	ctx, stop := context.WithTimeout(ctx, s.here.Duration("skein.read_wait"))
-	defer stop()
-	at, err := s.router.options.Fresh.ReadPosition(ctx, "")
+	at, err := s.leaderAt(ctx)
 	return err == nil && at >= lsn
 }
 

@@ -28,6 +28,9 @@ type Freshness interface {
 	// a later one. An error that is ErrUnconfirmed says that asking again may help.
 	ReadPosition(ctx context.Context, key string) (history.LSN, error)
 
+	// Delayed says that this node is to show what is past.
+	Delayed() bool
+
 	// Locate says where a bookmark stands: nil if this node's readers see it, or history.ErrAhead, or a
 	// *history.CutError, or a *history.OtherClusterError.
 	Locate(b history.Bookmark) error

@@ -51,6 +51,8 @@ type Router struct {
 	engine atomic.Pointer[engine.Engine] // nil between two engines
 	epoch  atomic.Uint64                 // of the newest leader that is known
 
+	caughtUp atomic.Bool // this node has once had, since it started, all that was acknowledged
+
 	mu       sync.Mutex
 	entered  chan struct{}         // closed while there is an engine
 	attached map[*Session]struct{} // sessions that have one of its

@@ -58,7 +58,7 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 	}
 	switch kind {
 	case 'P', 'B', 'D': // or what is described is not what will be read
-		if !s.here.Standing() && s.here.Setting("skein.read_consistency") != "eventual" && !s.reach(ctx, s.here.Floor()) && !c.ran {
+		if !s.here.Standing() && s.here.Setting("skein.read_consistency") != "eventual" && !s.knows(ctx) && !c.ran {
 			return true, s.forward(ctx, kind, body)
 		}
 	case 'Q', 'E':
