@@ -253,7 +253,7 @@ func (e *elected) mode(name string) {
 	e.t.Helper()
 	nodetest.Await(e.t, "the mode is "+name, func() error {
 		rows, err := e.leader.ask("SELECT mode FROM skein_status")
-		if err == nil && !strings.Contains(rows[0][0], name) {
+		if err == nil && !strings.HasPrefix(rows[0][0], name) {
 			err = fmt.Errorf("it is %s", rows[0][0])
 		}
 		return err
