@@ -7,6 +7,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"skein/internal/commit"
 	"skein/internal/engine"
@@ -155,6 +158,42 @@ func TestWhatANodeRefusesThatHasCeasedToLeadGoesToTheNextOne(t *testing.T) {
 			defer c.mu.Unlock()
 			if want := []string{"[" + strings.Join(test.sql, "][") + "]"}; !slices.Equal(c.got, want) {
 				t.Errorf("the next leader heard %q, want %q", c.got, want)
+			}
+		})
+	}
+}
+
+// A block that goes along when its node ceases to lead, to be begun again by the next leader, is committed there once.
+func TestWhatEndsABlockThatWasBegunElsewhereIsNotRunTwice(t *testing.T) {
+	const end = "INSERT INTO t VALUES (1); COMMIT"
+	for name, run := range map[string]func(*testing.T, *pgproto3.Frontend, string) string{"simple": query, "extended": extended} {
+		t.Run(name, func(t *testing.T) {
+			d, e := newDisk(t)
+			l := &leaders{t: t}
+			r := New(Options{Cluster: l, Fresh: blind{}})
+			r.Enter(e)
+			f := l.client(r)
+			if got := query(t, f, "BEGIN"); got != "BEGIN [T]" {
+				t.Fatal(got)
+			}
+			l.mu.Lock()
+			l.answers = []answering{then(done("BEGIN", 'T'), hangsUp), then(done("BEGIN", 'T'), done("COMMIT", 'I'))}
+			l.mu.Unlock()
+			r.Leave(time.Second, errNoEngine)
+			d.following.Store(true)
+			next, err := engine.Open(t.Context(), d, engine.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = next.Close(context.Background()) }()
+			r.Enter(next)
+			if got := run(t, f, end); got != "08007 [I]" {
+				t.Errorf("%s: %s", end, got)
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if want := []string{"[BEGIN][" + end + "]"}; !slices.Equal(l.got, want) {
+				t.Errorf("the leaders heard %q, want %q", l.got, want)
 			}
 		})
 	}

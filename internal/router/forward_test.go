@@ -213,11 +213,13 @@ func query(t *testing.T, f *pgproto3.Frontend, sql string) string {
 }
 
 // extended is query in the extended protocol.
-func extended(t *testing.T, f *pgproto3.Frontend, sql string) string {
+func extended(t *testing.T, f *pgproto3.Frontend, texts string) string {
 	t.Helper()
-	f.Send(&pgproto3.Parse{Query: sql})
-	f.Send(&pgproto3.Bind{})
-	f.Send(&pgproto3.Execute{})
+	for sql := range strings.SplitSeq(texts, "; ") {
+		f.Send(&pgproto3.Parse{Query: sql})
+		f.Send(&pgproto3.Bind{})
+		f.Send(&pgproto3.Execute{})
+	}
 	f.Send(&pgproto3.Sync{})
 	_ = f.Flush()
 	return answer(t, f)

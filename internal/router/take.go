@@ -108,6 +108,7 @@ var errFallenBehind = sqlstate.New(sqlstate.SerializationFailure, "this node can
 // belongsAway says whether a message does.
 func (s *Session) belongsAway(kind byte, body []byte) bool {
 	if s.reopen {
+		s.notes(kind, body) // whether it may be sent twice
 		return true
 	}
 	if s.router.options.Pool != nil {
