@@ -34,7 +34,8 @@ type cycle struct {
 	reads   bool            // tables
 	why     string          // it runs where it does
 	made    map[string]bool // names of what it prepares
-	opening bool            // there is nothing in it but BEGIN
+	opening bool            // there is nothing in it but BEGIN, and how the block runs
+	modes   bool            // it says how the block runs
 	plain   bool            // nothing in it commits but its end
 }
 
@@ -65,7 +66,8 @@ func (c *cycle) note(st *dialect.Statement, writes bool) {
 		c.plain = c.plain && (st.Kind == dialect.Select || st.Kind == dialect.Insert || st.Kind == dialect.Update || st.Kind == dialect.Delete)
 		c.commits = c.commits || st.Kind == dialect.Commit || st.Kind == dialect.Rollback
 		c.decides = c.decides || st.Kind == dialect.Commit
-		c.opening = c.opening && opens(st.Kind)
+		c.opening = c.opening && opens(st)
+		c.modes = c.modes || st.Kind != dialect.Begin && opens(st)
 	}
 }
 

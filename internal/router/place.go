@@ -1,6 +1,8 @@
 package router
 
 import (
+	"strings"
+
 	"skein/internal/dialect"
 )
 
@@ -45,4 +47,12 @@ func local(k dialect.Kind) bool {
 }
 
 // opens says whether a statement does nothing but begin a block, or say how.
-func opens(k dialect.Kind) bool { return k == dialect.Begin || k == dialect.SetTransaction }
+func opens(st *dialect.Statement) bool {
+	switch st.Kind {
+	case dialect.Begin, dialect.SetTransaction:
+		return true
+	case dialect.Set:
+		return strings.HasPrefix(strings.ToLower(st.Set.Name), "transaction_")
+	}
+	return false
+}

@@ -23,7 +23,7 @@ type Session struct {
 	luggage *engine.Luggage // while here is nil
 	away    *link           // nil while there is none
 	cycle   cycle
-	opening []byte            // the cycle that began the block that is open, while nothing else has run in it
+	opening []byte            // the cycles that began the block that is open and said how it runs, while nothing else has run in it
 	reopen  bool              // that block has to be begun again
 	before  map[string]string // settings, before what is open at the leader changed some; nil: it did not
 	lost    lost
@@ -225,10 +225,12 @@ func (s *Session) endHere() {
 	c := &s.cycle
 	status := s.here.Status()
 	switch {
-	case status == 'I':
+	case status != 'T', c.commits, c.modes && (!c.opening || c.long || len(s.opening)+len(c.raw) > maxKept):
 		s.opening = s.opening[:0]
 	case c.began == 'I' && c.opening && !c.long:
 		s.opening = append(s.opening[:0], c.raw...)
+	case c.modes && len(s.opening) > 0:
+		s.opening = append(s.opening, c.raw...)
 	}
 	c.reset(status)
 }
