@@ -168,6 +168,13 @@ func (p *Peer) followOnce(ctx context.Context, u Upstream) (streamed bool, err e
 	if err := who.is(u.Node, u.Disk); err != nil {
 		return false, err
 	}
+	conn, err := plain(w.conn, p.Timeout)
+	if err != nil {
+		return false, err
+	}
+	w.conn = conn
+	stop := context.AfterFunc(ctx, func() { _ = w.close() })
+	defer stop()
 	r := &receiver{peer: p, w: w, under: u.Under, shows: u.Shows, pid: p.pid(), poke: make(chan struct{}, 1)}
 	if err := r.agree(); err != nil {
 		return false, ended(ctx, err)

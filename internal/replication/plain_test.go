@@ -1,0 +1,76 @@
+package replication
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// overTCP gives both ends of a connection, the first of which waits in the kernel.
+func overTCP(t *testing.T, timeout time.Duration) (here, there net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	dialed, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	if here, err = plain(dialed, timeout); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = here.Close(), there.Close() })
+	if here.RemoteAddr().String() != there.LocalAddr().String() {
+		t.Errorf("connected to %v, and it says to %v", there.LocalAddr(), here.RemoteAddr())
+	}
+	return here, there
+}
+
+func TestAPlainConnectionCarriesBytesAndEnds(t *testing.T) {
+	here, there := overTCP(t, time.Minute)
+	b := make([]byte, 5)
+	for _, pair := range [][2]net.Conn{{here, there}, {there, here}} {
+		if _, err := pair[0].Write([]byte("geese")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(pair[1], b); err != nil || string(b) != "geese" {
+			t.Fatalf("%q, %v", b, err)
+		}
+	}
+	if err := there.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := here.Read(b); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestSilenceOnAPlainConnectionIsATimeout(t *testing.T) {
+	here, _ := overTCP(t, time.Millisecond)
+	if _, err := here.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after silence: %v", err)
+	}
+}
+
+func TestAPlainConnectionIsClosedWhileItIsRead(t *testing.T) {
+	here, _ := overTCP(t, 0)
+	over := make(chan error)
+	go func() {
+		_, err := here.Read(make([]byte, 1))
+		over <- err
+	}()
+	if err := here.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-over; err == nil {
+		t.Error("a closed connection was read")
+	}
+}
