@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -404,6 +405,8 @@ func TestACopyOfAMemberDoesNotSpeakForIt(t *testing.T) {
 	if err := os.Rename(a.options.Dir, renamed); err != nil {
 		t.Fatal(err)
 	}
+	older := filepath.Join(c.dir, "older")
+	copyDir(t, older, renamed)
 	o := Options{Dir: moved, Name: "a", PGAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Bootstrap: true}
 	if n, err := Open(o); !errors.Is(err, errCopied) {
 		t.Errorf("a copy is opened: %v, %v", n, err)
@@ -427,5 +430,24 @@ func TestACopyOfAMemberDoesNotSpeakForIt(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+	overwrite(t, renamed, older)
+	o.Dir, o.Moved = renamed, false
+	if n, err := Open(o); !errors.Is(err, errCopied) {
+		t.Errorf("a directory is opened over whose files older ones were copied: %v, %v", n, err)
+	}
+}
+
+// overwrite copies files over those of a directory.
+func overwrite(t *testing.T, to, from string) {
+	t.Helper()
+	if err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		return errors.Join(err, os.WriteFile(filepath.Join(to, strings.TrimPrefix(path, from)), b, 0o600))
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

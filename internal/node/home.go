@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"skein/internal/replog"
@@ -20,6 +21,7 @@ const FormatVersion = 1
 const (
 	identityFile = "node.json"
 	lockFile     = "lock"
+	lifeFile     = "life" // says when the file system made it, of which a copy of what it said before is wrong
 )
 
 var (
@@ -67,17 +69,45 @@ func openHome(dir string) (*home, error) {
 	return h, nil
 }
 
-// isCopy says whether the directory was brought here file by file, as a backup is restored. It may be older than what this node was last:
-// what it has promised and acknowledged since it does not know. A file system that was taken back as a whole is not noticed.
+// isCopy says whether the directory was brought here file by file, as a backup is restored, or over the files that were here. It may be older than
+// what this node was last: what it has promised and acknowledged since it does not know. A file system that was taken back as a whole is not noticed.
 func (h *home) isCopy() bool {
 	made := madeAt(h.lock)
-	return h.Made != 0 && made != 0 && h.Made != made
+	return h.Made != 0 && made != 0 && h.Made != made || h.isOfAnotherLife()
+}
+
+// isOfAnotherLife says whether what the life file says was written into another one before.
+func (h *home) isOfAnotherLife() bool {
+	f, err := os.Open(filepath.Join(h.dir, lifeFile))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	said, made := int64(0), madeAt(f)
+	_, err = fmt.Fscan(f, &said)
+	return err == nil && said != 0 && made != 0 && said != made
+}
+
+// renew begins a new life: whatever was copied from here before is of another.
+func (h *home) renew() error {
+	path := filepath.Join(h.dir, lifeFile)
+	next := path + ".new"
+	_ = os.Remove(next)
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(strconv.FormatInt(madeAt(f), 10) + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(next, path) // a crash may bring the one before back, as it was
 }
 
 // settle makes a copy the directory that it is a copy of.
 func (h *home) settle() error {
 	h.Made = madeAt(h.lock)
-	return h.write()
+	return errors.Join(h.write(), h.renew())
 }
 
 // isNew says whether the directory has no identity yet.

@@ -258,6 +258,7 @@ func (n *Node) serve(ctx context.Context) error {
 		group.Go(func() error { return n.control.Load().Run(running) })
 		group.Go(func() error { return n.cluster.(*appointed).watch(running) })
 		group.Go(func() error { return n.tellNews(running) })
+		group.Go(func() error { return n.live(running) })
 		group.Go(func() error {
 			n.cluster.(*appointed).introduce(running)
 			return nil
