@@ -39,6 +39,16 @@ func (f *directFile) read(buf []byte, first PageNo) error {
 	return nil
 }
 
+// writeDirect opens a base file to be written past the system's cache, nil where the file system cannot do without that. What
+// is written takes a buffer that directBuffer made.
+func writeDirect(name string) *os.File {
+	f, err := os.OpenFile(name, os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
 // directBuffer gives a buffer that a disk can write to directly: aligned to a page.
 func directBuffer(n int) []byte {
 	b := make([]byte, n+PageSize)

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"skein/internal/fault"
 	"skein/internal/history"
@@ -27,12 +28,15 @@ type Install struct {
 	marked bool   // by this install
 	known  mark   // by an earlier one, that was interrupted
 	left   record // by the last store that had the directory open, if there is no mark
+	buffer []byte // of what is written directly
 	files  map[history.DatabaseID]*installing
 }
 
 // installing is one base file on its way.
 type installing struct {
 	*os.File          // nil if there is none yet
+	past     *os.File // the same one, past the system's cache; nil until a long run comes
+	cached   bool     // it cannot be had so
 	sums     []uint64 // of what the file has now
 	read     bool     // they are not those in the file of sums
 }
@@ -227,12 +231,46 @@ func (i *Install) WriteRun(id history.DatabaseID, first PageNo, pages []byte, wa
 	if err := fault.Hit("install.page"); err != nil {
 		return err
 	}
-	if _, err := f.WriteAt(pages[:len(want)*PageSize], int64(first-1)*PageSize); err != nil {
+	if err := i.put(f, pages[:len(want)*PageSize], int64(first-1)*PageSize); err != nil {
 		return fmt.Errorf("install database %d: %w", id, err)
 	}
 	f.grow(int(first) - 1 + len(want))
 	copy(f.sums[first-1:], want)
 	return nil
+}
+
+// directRun is how many bytes are worth a wait for the disk.
+const directRun = 128 << 10
+
+// put writes pages at a byte of a base file. A long run goes past the system's cache: a copy would fill that with what nobody has asked
+// for, take longer to do so than the disk needs, and leave all of it to be written in the end. Single pages are sooner in the cache.
+func (i *Install) put(f *installing, pages []byte, at int64) error {
+	for len(pages) >= directRun && f.direct() {
+		if i.buffer == nil {
+			i.buffer = directBuffer(4 * directRun)
+		}
+		n := copy(i.buffer, pages)
+		_, err := f.past.WriteAt(i.buffer[:n], at)
+		if errors.Is(err, syscall.EINVAL) { // the file system knows the flag, and cannot do it
+			f.cached = true
+			break
+		}
+		if err != nil {
+			return err
+		}
+		pages, at = pages[n:], at+int64(n)
+	}
+	_, err := f.WriteAt(pages, at)
+	return err
+}
+
+// direct says whether the file can be written past the system's cache.
+func (f *installing) direct() bool {
+	if f.past == nil && !f.cached {
+		f.past = writeDirect(f.Name())
+		f.cached = f.past == nil
+	}
+	return !f.cached
 }
 
 // writable gives a database's base file, which is made if there is none.
@@ -320,6 +358,9 @@ func (i *Install) Close() error {
 	for _, f := range i.files {
 		if f.File != nil {
 			err = errors.Join(err, f.File.Close())
+		}
+		if f.past != nil {
+			err = errors.Join(err, f.past.Close())
 		}
 	}
 	i.files = nil

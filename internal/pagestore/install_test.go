@@ -359,3 +359,55 @@ func TestAnInstallIsKilledAtEveryPoint(t *testing.T) {
 	}
 	t.Logf("killed %d times in %d", killed, passed)
 }
+
+// Long runs go another way to the disk than short ones, with either before the other, beyond the end of the file and into it.
+func TestRunsOfAnyLengthAreInstalled(t *testing.T) {
+	const pages = 1000
+	rng := rand.New(rand.NewPCG(3, 4))
+	content, sums := make([]byte, pages*PageSize), make([]uint64, pages)
+	for n := range sums {
+		page := content[n*PageSize : (n+1)*PageSize]
+		for i := range page {
+			page[i] = byte(rng.Uint32())
+		}
+		sums[n] = sum(PageNo(n+1), page)
+	}
+	for _, cached := range []bool{false, true} {
+		dir := filepath.Join(t.TempDir(), "db")
+		in, err := BeginInstall(dir, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Sums(2); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Mark([]Run{{2, 1, pages}}); err != nil {
+			t.Fatal(err)
+		}
+		in.files[2].cached = cached
+		lengths := []int{31, 200, 1, 32, 128, 33, 300, 2}
+		write := func(first, n int) {
+			t.Helper()
+			if err := in.WriteRun(2, PageNo(first+1), content[first*PageSize:(first+n)*PageSize], sums[first:first+n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(700, 300) // the end first
+		for first, i := 0, 0; first < 800; i++ {
+			n := min(lengths[i%len(lengths)], pages-first)
+			write(first, n)
+			first += n
+		}
+		image := ImageDB{ID: 2, Pages: pages, Checksum: xor(sums)}
+		if err := in.Finish(7, []ImageDB{image}); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(basePath(dir, 2))
+		if err != nil || !bytes.Equal(got, content) {
+			t.Errorf("cached %v: the file is not what was written (%v)", cached, err)
+		}
+	}
+}
