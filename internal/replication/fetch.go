@@ -259,35 +259,79 @@ func join(runs []pagestore.Run, r pagestore.Run) []pagestore.Run {
 	return append(runs, r)
 }
 
-// pages has the pages that differ sent, and writes them.
+// pages has the pages that differ sent, and writes them while the next ones come in.
 func (f *fetch) pages(ctx context.Context, differ []pagestore.Run) error {
 	var count encoder
 	count.u64(uint64(ask{runs: differ}.pages()))
 	if err := f.w.write(kindDiffering, 0, 0, count.b); err != nil {
 		return err
 	}
-	return f.exchange(ctx, asks(wantPages, differ), func(a ask, given []byte) error {
-		sums, content, err := decodeSums(given, a.pages())
-		if err != nil {
-			return err
-		}
-		if len(content) != len(sums)*pagestore.PageSize {
-			return fmt.Errorf("%w: %d bytes for %d pages", errBadMessage, len(content), len(sums))
-		}
-		for _, r := range a.runs {
-			n := r.Count * pagestore.PageSize
-			if err := f.install.WriteRun(r.Database, r.First, content[:n], sums[:r.Count]); err != nil {
-				if errors.Is(err, pagestore.ErrDamaged) {
-					return err // on the way, or at the source: not this disk
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	arrived, free := make(chan arrival, writesAhead), make(chan []byte, writesAhead)
+	for range writesAhead {
+		free <- nil
+	}
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for a := range arrived {
+			if ctx.Err() == nil {
+				if err := f.write(a); err != nil {
+					cancel(err)
 				}
-				return &storageFailed{err}
 			}
-			sums, content = sums[r.Count:], content[n:]
-			f.done.Add(int64(n))
-			f.move.Add(int64(n))
+			free <- a.given
 		}
-		return nil
 	})
+	err := f.exchange(ctx, asks(wantPages, differ), func(a ask, given []byte) error {
+		select {
+		case next := <-free:
+			arrived <- arrival{a, given}
+			f.w.body = next // given is the writer's now
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	close(arrived)
+	writing.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// writesAhead is how many messages with pages may wait until those before them are written.
+const writesAhead = 4
+
+// arrival is what was asked for, and came.
+type arrival struct {
+	ask   ask
+	given []byte
+}
+
+// write puts the pages in place that came.
+func (f *fetch) write(a arrival) error {
+	sums, content, err := decodeSums(a.given, a.ask.pages())
+	if err != nil {
+		return err
+	}
+	if len(content) != len(sums)*pagestore.PageSize {
+		return fmt.Errorf("%w: %d bytes for %d pages", errBadMessage, len(content), len(sums))
+	}
+	for _, r := range a.ask.runs {
+		n := r.Count * pagestore.PageSize
+		if err := f.install.WriteRun(r.Database, r.First, content[:n], sums[:r.Count]); err != nil {
+			if errors.Is(err, pagestore.ErrDamaged) {
+				return err // on the way, or at the source: not this disk
+			}
+			return &storageFailed{err}
+		}
+		sums, content = sums[r.Count:], content[n:]
+		f.done.Add(int64(n))
+		f.move.Add(int64(n))
+	}
+	return nil
 }
 
 // exchange asks, some messages ahead of what was answered, and hands each answer on.
