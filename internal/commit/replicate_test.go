@@ -14,6 +14,7 @@ import (
 
 	"skein/internal/commit"
 	"skein/internal/history"
+	"skein/internal/pagestore"
 	"skein/internal/replog"
 	"skein/internal/vault"
 )
@@ -672,6 +673,36 @@ func TestWhoReceivesStandsInForTheApplier(t *testing.T) {
 
 		closeAll(w)
 		f.end()
+		l.stop(true)
+	})
+}
+
+// What cannot be applied is not passed over, whoever has tried.
+func TestTheApplierHearsWhatWhoStoodInFailedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := lead(t, t.TempDir(), "", commit.SyncConfig{})
+		f := &follower{rig: idle(t, t.TempDir()), name: "f"}
+		done := make(chan error, 1)
+		go func() { done <- f.Follow(t.Context()) }()
+		s := connect(t, l, f)
+		w := l.conn()
+		at := l.put(w, "CREATE TABLE t (a)")
+		s.all()
+
+		wrong := replog.Entry{Epoch: l.Leads(), Kind: replog.Transaction, Database: testDB, Pages: l.Store().DB(testDB).Head().Pages}
+		lsn, err := l.Log().Append(&wrong, nil)
+		if err == nil {
+			err = l.Log().Wait(t.Context(), lsn)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.hand(lsn)()
+		if err := <-done; !errors.Is(err, pagestore.ErrDiverged) || f.Applied() != at {
+			t.Errorf("applied up to %d, not %d: %v", f.Applied(), at, err)
+		}
+		closeAll(w)
+		f.stop(true)
 		l.stop(true)
 	})
 }

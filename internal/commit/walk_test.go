@@ -269,6 +269,7 @@ func (w *walk) deliver(l *walkLink, flush bool) (gone bool) {
 	}
 	l.follower.LearnCommitted(committed, l.epoch)
 	if flush {
+		defer l.follower.StandIn()()
 		if _, err := l.follower.Flush(w.t.Context()); err != nil {
 			w.t.Fatal(err)
 		}
