@@ -258,7 +258,7 @@ func (p *Peer) progressed() {
 			nudge(s.hurry)
 		}
 	}
-	if r := p.receiver.Load(); r != nil && r.news() {
+	if r := p.receiver.Load(); r != nil && r.news() && !r.takes.Load() {
 		nudge(r.poke)
 	}
 }

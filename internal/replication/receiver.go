@@ -52,6 +52,7 @@ type receiver struct {
 	epoch   atomic.Uint64 // highest that the upstream has spoken in
 	shown   atomic.Uint64 // visible as last acked
 	awaited atomic.Bool   // somebody waits for us to show its commit
+	takes   atomic.Bool   // receive takes a message in, and will look for news then
 
 	mu      sync.Mutex
 	pulse   pulse
@@ -306,10 +307,13 @@ func (r *receiver) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if m.flags&flagAwaitsAnswer != 0 && r.unanswered() {
+		switch {
+		case m.flags&flagAwaitsAnswer != 0 && r.unanswered(), r.awaited.Load() && r.news():
 			if err := r.sendAck(); err != nil {
 				return err
 			}
+		case r.news():
+			nudge(r.poke)
 		}
 		unflushed += n
 		if r.w.more() && unflushed < flushEvery {
@@ -346,6 +350,8 @@ func (r *receiver) settle(ctx context.Context) error {
 
 // take appends one message's entries and gives how many bytes they were.
 func (r *receiver) take(m message) (int, error) {
+	r.takes.Store(true)
+	defer r.takes.Store(false)
 	pipeline := r.peer.pipeline
 	if uint64(m.epoch) < r.epoch.Load() {
 		return 0, fmt.Errorf("%w: %d after %d", errStale, m.epoch, r.epoch.Load())
