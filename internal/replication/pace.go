@@ -11,7 +11,7 @@ import (
 const (
 	// messagePace is how often a follower is told anything while no client waits for it. With one message for every
 	// commit, a single client's commits would cost the leader twice: what comes within the pace goes together.
-	messagePace = 2 * time.Millisecond
+	messagePace = time.Millisecond
 
 	// messageBurst goes out at once after a rest, so that a commit on an idle cluster is visible at once.
 	messageBurst = 8
