@@ -87,6 +87,18 @@ func TestNewFollowerOfATrimmedLogTakesASnapshot(t *testing.T) {
 	})
 }
 
+// What has come is written while the next comes in: the two must not be in one place.
+func TestSnapshotOfManyMessages(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		a := trimmed(t, n)
+		defer a.stop(true)
+		a.noise(10, pagesUpTo(6*askPages)...)
+		b := n.mustFetch("b", "a", dirOf(t, "b"))
+		defer b.stop(true)
+		a.sameAs(b)
+	})
+}
+
 func TestSnapshotWhileWritesGoOn(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {
 		a := trimmed(t, n)
