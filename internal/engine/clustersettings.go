@@ -314,6 +314,7 @@ func (s *Session) begin(name, value, source string) {
 
 func (c cluster) StoredSettings() []pgcatalog.StoredSettings {
 	e := c.s.engine
+	e.catchUp()
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	var all []pgcatalog.StoredSettings

@@ -105,8 +105,8 @@ type Engine struct {
 	pausing   turn                            // of PauseWrites
 	loading   sync.Mutex                      // taken before mu, by who reads the system database: it is read in order
 	cluster   atomic.Pointer[clusterSettings] // what ALTER SYSTEM has set
-	unread    atomic.Uint64                   // LSN of a change of the system database that was not read yet; 0 for none
-	inherited atomic.Uint64                   // newest entry of the log when this node began to lead
+	unread    unread
+	inherited atomic.Uint64 // newest entry of the log when this node began to lead
 
 	mu        sync.RWMutex
 	databases map[string]*Database
@@ -159,9 +159,10 @@ func (e *Engine) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	e.unread.Store(uint64(e.storage.Head()))
+	head := e.storage.Head()
+	e.unread.add(head)
 	if epoch != 0 {
-		e.inherited.Store(e.unread.Load())
+		e.inherited.Store(uint64(head))
 	}
 	if err := e.reload(ctx); err != nil {
 		return err
@@ -343,6 +344,7 @@ func (e *Engine) nextTransaction() int64 { return e.lastTxn.Add(1) }
 // Trusts says whether a client may connect without a password: from this machine, as long as no role
 // has one.
 func (e *Engine) Trusts(remote net.Addr) bool {
+	e.catchUp()
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for _, r := range e.roles {

@@ -100,13 +100,20 @@ func (e *Engine) Replicated(db history.DatabaseID, lsn history.LSN) {
 	}
 	if err := e.reload(context.Background()); err != nil {
 		e.options.Logger.Error("a change of the system database could not be read; it will be tried again", "lsn", lsn, "error", err)
-		raise(&e.unread, uint64(lsn))
+		e.unread.add(lsn)
 	}
 }
 
-// SchemaChanged says that an entry that came from elsewhere changes a schema. It must be called before
-// readers see the entry, so that no plan for the old schema is taken for one of the new.
-func (e *Engine) SchemaChanged(db history.DatabaseID, lsn history.LSN) {
+// Applied says that an entry that came from elsewhere is applied, and whether it changes a schema. It must be called before
+// readers see the entry: no plan for the old schema is taken for one of the new, and who is shown
+// databases, roles and what is stored for them is shown those of the entry.
+func (e *Engine) Applied(db history.DatabaseID, lsn history.LSN, schema bool) {
+	if db == history.SystemDatabase {
+		e.unread.add(lsn)
+	}
+	if !schema {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.schemas[db] = max(e.schemas[db], lsn)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +36,32 @@ func TestAFollowerWithoutACopyAdmitsNobodyUntilItHasOne(t *testing.T) {
 	}
 	c.Close(t.Context())
 	r.allGone()
+}
+
+// A client that was told of a commit sees it in the catalogs as well, however late the node looks at the system database by itself.
+func TestAFollowerShowsTheDatabasesAndRolesThatItsReadersSee(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	r.following.Store(true)
+	r.appear("system", "INSERT INTO databases (name, owner) VALUES ('gosling', 'skein')")
+	r.appear("system", "INSERT INTO roles (name, verifier, login, superuser, createdb, createrole) VALUES ('gander', 'SCRAM-SHA-256$', 1, 0, 0, 0)")
+	for _, sql := range []string{"SELECT count(*) FROM pg_database WHERE datname = 'gosling'", "SELECT count(*) FROM pg_roles WHERE rolname = 'gander'"} {
+		if code, got := run(t, c, sql); code != "" || got != "1" {
+			t.Errorf("%s: %s %s", sql, code, got)
+		}
+	}
+	r.appear("system", "INSERT INTO settings VALUES ('', 'gander', 'lock_timeout', '7s')")
+	if code, got := run(t, c, "SELECT count(*) FROM pg_db_role_setting"); code != "" || got != "1" {
+		t.Errorf("settings of roles: %s %s", code, got)
+	}
+	r.appear("system", "UPDATE roles SET verifier = ''")
+	if !r.engine.Trusts(&net.TCPAddr{IP: net.IPv6loopback}) {
+		t.Error("a password is asked for that no role has any more")
+	}
+	r.appear("system", "UPDATE roles SET verifier = 'SCRAM-SHA-256$'")
+	if r.engine.Trusts(&net.TCPAddr{IP: net.IPv6loopback}) {
+		t.Error("who gives no password is let in, when roles have got some")
+	}
 }
 
 func TestAWriteToAFollowerIsToldWhereToGo(t *testing.T) {

@@ -109,11 +109,7 @@ func (r *rig) serve(ctx context.Context, log *slog.Logger) {
 		r.t.Fatal(err)
 	}
 	r.pipeline.RecordWith(e)
-	r.pipeline.OnApply(func(db history.DatabaseID, lsn history.LSN, schema bool) {
-		if schema {
-			e.SchemaChanged(db, lsn)
-		}
-	})
+	r.pipeline.OnApply(e.Applied)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
@@ -269,12 +265,18 @@ func (r *rig) restored() {
 // arrive makes a change as one that the node has received.
 func (r *rig) arrive(database, sql string) {
 	r.t.Helper()
+	r.engine.Replicated(r.appear(database, sql))
+}
+
+// appear makes one that readers see, and that the engine has not been told of since.
+func (r *rig) appear(database, sql string) (history.DatabaseID, history.LSN) {
+	r.t.Helper()
 	d := r.engine.system
 	if database != "system" {
 		d = r.database(database)
 	}
 	ctx := r.t.Context()
-	r.engine.SchemaChanged(d.ID, r.pipeline.Log().Head().LSN+1)
+	r.engine.Applied(d.ID, r.pipeline.Log().Head().LSN+1, true)
 	lsn, err := d.write(ctx, nil, func(c *conn) error { return c.exec(sql) })
 	if err == nil {
 		err = r.pipeline.Log().Wait(ctx, lsn)
@@ -282,7 +284,7 @@ func (r *rig) arrive(database, sql string) {
 	if err != nil {
 		r.t.Fatal(sql, err)
 	}
-	r.engine.Replicated(d.ID, lsn)
+	return d.ID, lsn
 }
 
 // keys gives the commits under causality keys that the node was told of, and forgets them.

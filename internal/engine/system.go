@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -166,7 +167,7 @@ var errNobody = errors.New("read databases and roles: there are none any more")
 func (e *Engine) loadSystem(ctx context.Context, at history.LSN) error {
 	e.loading.Lock()
 	defer e.loading.Unlock()
-	unread, visible := e.unread.Load(), e.storage.Visible()
+	visible := e.storage.Visible()
 	st, err := e.readState(ctx, at)
 	if err != nil {
 		return fmt.Errorf("read databases and roles: %w", err)
@@ -184,9 +185,7 @@ func (e *Engine) loadSystem(ctx context.Context, at history.LSN) error {
 	if e.storage.Leads() == 0 {
 		e.dropUnseen(st)
 	}
-	if unread <= uint64(max(at, visible)) {
-		e.unread.CompareAndSwap(unread, 0)
-	}
+	e.unread.read(max(at, visible))
 	return nil
 }
 
@@ -252,9 +251,42 @@ func (e *Engine) reload(ctx context.Context) error {
 	return e.loadSystem(ctx, 0)
 }
 
-// catchUp reads a change of the system database that nobody waited for to the end, once it is visible.
+// unread are the changes of the system database that the engine has not read: what came from elsewhere, and what nobody waited for to the end.
+type unread struct {
+	mu          sync.Mutex
+	first, last history.LSN // 0 for none; between them may be what was read, or cut from the log
+}
+
+func (u *unread) add(lsn history.LSN) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.first == 0 || lsn < u.first {
+		u.first = lsn
+	}
+	u.last = max(u.last, lsn)
+}
+
+// read crosses out those up to an entry.
+func (u *unread) read(lsn history.LSN) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.last <= lsn {
+		u.first, u.last = 0, 0
+	} else if u.first != 0 {
+		u.first = max(u.first, lsn+1)
+	}
+}
+
+// any says whether there are some that readers see, up to an entry.
+func (u *unread) any(visible history.LSN) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.first != 0 && u.first <= visible
+}
+
+// catchUp reads what has changed in the system database as readers see it: who shows some of it calls this first.
 func (e *Engine) catchUp() {
-	if lsn := e.unread.Load(); lsn == 0 || uint64(e.storage.Visible()) < lsn {
+	if !e.unread.any(e.storage.Visible()) {
 		return
 	}
 	if err := e.reload(context.Background()); err != nil {
@@ -283,7 +315,7 @@ func (s *Session) writeSystem(ctx context.Context, fn func(*conn) error) (histor
 	}
 	lsn, err := s.engine.system.write(ctx, s, fn)
 	if err == nil {
-		raise(&s.engine.unread, uint64(lsn))
+		s.engine.unread.add(lsn)
 	}
 	return lsn, err
 }
@@ -618,6 +650,7 @@ type cluster struct{ s *Session }
 
 func (c cluster) Databases() []pgcatalog.Database {
 	e := c.s.engine
+	e.catchUp()
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	var all []pgcatalog.Database
@@ -630,6 +663,7 @@ func (c cluster) Databases() []pgcatalog.Database {
 
 func (c cluster) Roles() []pgcatalog.Role {
 	e := c.s.engine
+	e.catchUp()
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	var all []pgcatalog.Role

@@ -165,13 +165,12 @@ func (t *term) mayListen() error {
 
 // applied hears of every transaction that this node has applied, before its readers see it.
 func (t *term) applied(db history.DatabaseID, lsn history.LSN, schema bool) {
-	if e := t.engine.Load(); schema && e != nil {
-		e.SchemaChanged(db, lsn)
+	if e := t.engine.Load(); e != nil {
+		e.Applied(db, lsn, schema)
 	}
-	if db != history.SystemDatabase {
-		return
+	if db == history.SystemDatabase {
+		t.system.add(lsn)
 	}
-	t.system.add(lsn)
 }
 
 // damaged hears of pages that do not read as they were written.

@@ -235,7 +235,7 @@ func (s *Session) connectHere(ctx context.Context) error {
 		here, err := e.Open(s.out, s.start)
 		if err != nil {
 			r.detach(s)
-			if !looked && !e.Leads() && missing(err) && r.catchUp(ctx, e) {
+			if !looked && !e.Leads() && missing(err) && r.catchUp(ctx) {
 				looked = true
 				continue
 			}
@@ -258,16 +258,12 @@ func missing(err error) bool {
 // lookTime is how long the leader has to be asked, and this node to catch up, before what is not here does not exist.
 const lookTime = 2 * time.Second
 
-// catchUp has an engine know of the databases and roles that there were at the leader at the call. It is false if that did not come to pass.
-func (r *Router) catchUp(ctx context.Context, e *engine.Engine) bool {
+// catchUp has this node's readers see the databases and roles that there were at the leader at the call. It is false if that did not come to pass.
+func (r *Router) catchUp(ctx context.Context) bool {
 	ctx, stop := context.WithTimeout(ctx, lookTime)
 	defer stop()
 	lsn, err := r.options.Fresh.ReadPosition(ctx, "")
-	if err != nil || r.options.Fresh.Await(ctx, lsn) != nil {
-		return false
-	}
-	e.Replicated(history.SystemDatabase, lsn) // which happens a moment after readers see it otherwise
-	return true
+	return err == nil && r.options.Fresh.Await(ctx, lsn) == nil
 }
 
 // Readers is the pgwire.Handler for the reads of router processes, who have seen to it that their clients are who they say.
