@@ -24,7 +24,8 @@ func runNode(ctx context.Context, c *serveCommand, logger *slog.Logger) error {
 		PeerAddr: c.PeerAddr, Advertise: c.AdvertisePeerAddr, Follow: c.Follow, ApplyDelay: c.MinApplyDelay, Secret: secret,
 		Bootstrap: c.Bootstrap, Join: c.Join, Witness: c.Witness, Moved: c.Moved, AdvertisePG: c.AdvertisePGAddr,
 		CheckpointLogBytes: c.CheckpointLogBytes, SegmentBytes: c.LogSegmentBytes, MaxVersionBytes: c.MaxVersionBytes,
-		Copying: newBar(os.Stderr),
+		TempBytes: c.MaxTempBytes,
+		Copying:   newBar(os.Stderr),
 	})
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ type serveCommand struct {
 	CheckpointLogBytes int64         `default:"536870912" help:"Log between two checkpoints: more makes them rarer and a restart after a crash slower."`
 	LogSegmentBytes    int64         `default:"67108864" help:"Size of one file of the log; at least 1 MB."`
 	MaxVersionBytes    int64         `default:"536870912" help:"Memory for page versions that are not yet checkpointed or that a snapshot still needs."`
+	MaxTempBytes       int64         `default:"68719476736" help:"Temporary files of all sessions together: large sorts, temporary tables, what open transactions have changed."`
 	LogLevel           slog.Level    `default:"info" help:"debug, info, warn or error."`
 	LogFormat          string        `default:"text" enum:"text,json" help:"text or json."`
 }

@@ -155,16 +155,8 @@ func (c *conn) exec(sql string) error {
 	for st.Step() {
 		continue
 	}
-	err = c.because(st.Err())
+	err = c.file.Because(st.Err())
 	c.put(sql, st)
-	return err
-}
-
-// because adds the reason to an error of SQLite's, if it is one of the file's.
-func (c *conn) because(err error) error {
-	if err != nil {
-		err = errors.Join(err, c.file.TakeError())
-	}
 	return err
 }
 
@@ -190,7 +182,7 @@ func (c *conn) query(sql string, fn func(*sqlite3.Stmt), args ...string) error {
 			fn(st)
 		}
 	}
-	return st.Err()
+	return c.file.Because(st.Err())
 }
 
 // rest ends a session's use of the connection.

@@ -9,6 +9,7 @@ import (
 
 	"skein/internal/commit"
 	"skein/internal/pagestore"
+	"skein/internal/sqlitevfs"
 	"skein/internal/sqlstate"
 )
 
@@ -52,7 +53,12 @@ func (s *Session) interrupted() error {
 
 // storageError looks for what the page store or the log said behind SQLite's error.
 func (s *Session) storageError(err error) error {
+	var limit *sqlitevfs.TempFullError
 	switch {
+	case errors.As(err, &limit):
+		return sqlstate.New(sqlstate.ConfigLimitExceeded, "temporary files have reached the limit of this node: %d bytes", limit.LimitBytes).
+			WithDetail("What sorts, temporary tables, cursors and open transactions need beyond their memory goes there, for all sessions together.").
+			WithHint("Sort or change less at a time, end transactions earlier, or start the node with a larger --max-temp-bytes.")
 	case errors.Is(err, pagestore.ErrSnapshotTooOld):
 		return sqlstate.New(sqlstate.SnapshotTooOld, "snapshot too old").
 			WithDetail("The memory for old page versions is used up, and this transaction was the oldest that needed them.").

@@ -109,6 +109,44 @@ func TestStatementsOutOfMemoryEndAndTheSessionGoesOn(t *testing.T) {
 	}
 }
 
+// TestTheLimitOfTemporaryFilesIsNoFullDisk: freeing disk space, which is what the hint of a full one says, would not help.
+func TestTheLimitOfTemporaryFilesIsNoFullDisk(t *testing.T) {
+	r := &rig{t: t, dir: t.TempDir(), temp: 8 << 20}
+	r.start()
+	defer r.stop()
+	c := r.dial()
+	rows := func(n int) string {
+		return fmt.Sprintf("select g as a, hex(randomblob(500)) as b from generate_series(1, %d) g", n)
+	}
+	for _, sql := range []string{"create table t (a int, b text)", "create temp table s (a int, b text)"} {
+		if code, _ := run(t, c, sql); code != "" {
+			t.Fatal(sql, code)
+		}
+	}
+	for name, sql := range map[string]string{
+		"a sort":                    "select count(*) from (" + rows(20_000) + " order by b limit 15000)",
+		"a temporary table":         "insert into s " + rows(20_000),
+		"a block without the turn":  "begin; insert into t values (1, hex(zeroblob(20000000)))",
+		"an index of all that":      "begin; create temp table u as " + rows(6_000) + "; create index on u (b); create index on u (b, a)",
+		"a set without its repeats": "select count(*) from (select distinct b from (" + rows(20_000) + "))",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := c
+			if name == "a block without the turn" { // which a session with temporary tables takes at once
+				c = r.dial()
+			}
+			_, err := c.Exec(t.Context(), sql).ReadAll()
+			var e *pgconn.PgError
+			if !errors.As(err, &e) || e.Code != "53400" || !strings.Contains(e.Message, "8388608 bytes") || !strings.Contains(e.Hint, "--max-temp-bytes") {
+				t.Errorf("%+v", e)
+			}
+			if code, n := run(t, c, "rollback; insert into t values (1, 'x'); select count(*) from t where a = 1"); code != "" || n == "0" {
+				t.Errorf("afterwards: %s, %s rows", code, n)
+			}
+		})
+	}
+}
+
 // TestMemoryOfLostConnectionsIsGivenBack: SQLite's memory is mapped, which the garbage collector does not know.
 func TestMemoryOfLostConnectionsIsGivenBack(t *testing.T) {
 	if runtime.GOOS != "linux" {

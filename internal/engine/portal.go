@@ -243,7 +243,7 @@ func (p *portal) step(maxRows int, row func() error) (more bool, err error) {
 		for n := 0; maxRows == 0 || n < maxRows; n++ {
 			if !p.stmt.Step() {
 				more = false
-				return p.lease.conn.because(p.stmt.Err())
+				return p.lease.conn.file.Because(p.stmt.Err())
 			}
 			if n == 0 && p.stmt.ColumnCount() != len(p.plan.fields) {
 				return errPlanChanged // SQLite has seen a change of the schema that came after the plan

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type rig struct {
 	options  pgwire.Options
 	tokens   int   // transaction tokens that a database remembers; 0: the engine's default
 	versions int64 // bytes of page versions; 0: the store's default
+	temp     int64 // bytes of temporary files; 0: 1 GB
 	engine   *Engine
 	pipeline *commit.Pipeline
 	address  string
@@ -76,7 +78,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	vfs, err := sqlitevfs.Register(fmt.Sprintf("rig-%d", rigs.Add(1)), p.Store(), p, sqlitevfs.NewTempSpace(commit.TempDir(r.dir), 1<<30))
+	vfs, err := sqlitevfs.Register(fmt.Sprintf("rig-%d", rigs.Add(1)), p.Store(), p, sqlitevfs.NewTempSpace(commit.TempDir(r.dir), cmp.Or(r.temp, 1<<30)))
 	if err != nil {
 		r.t.Fatal(err)
 	}

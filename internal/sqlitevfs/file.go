@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
@@ -97,12 +96,21 @@ func (f *File) TakeError() error {
 	return err
 }
 
+// Because adds to an error of the connection's what is behind it, if that is an error of this package's. Of one that met a
+// temporary file, of which nobody knows whose it is, SQLite keeps the code.
+func (f *File) Because(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, TempFull) {
+		err = errors.Join(err, f.vfs.temp.full())
+	}
+	return errors.Join(err, f.TakeError())
+}
+
 func (f *File) fail(err error, code sqlite3.ExtendedErrorCode) error {
 	f.failed = err
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, errTempFull) {
-		code = sqlite3.ExtendedErrorCode(sqlite3.FULL)
-	}
-	return vfs.SystemError(err, code)
+	return tagged(err, code)
 }
 
 // Close gives up the connection's locks and what it has not committed.

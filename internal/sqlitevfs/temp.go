@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
@@ -26,6 +27,16 @@ type TempSpace struct {
 	start sync.Pool // of *[tempStart]byte: SQLite opens and closes a journal with every transaction
 }
 
+// TempFull is SQLite's code for a file that has no room because of the limit, other than one on a full disk.
+const TempFull = sqlite3.ExtendedErrorCode(sqlite3.FULL) | 1<<8
+
+// TempFullError means that the temporary files of the node have reached their limit.
+type TempFullError struct{ LimitBytes int64 }
+
+func (e *TempFullError) Error() string {
+	return fmt.Sprintf("temporary files have reached their limit (%d bytes)", e.LimitBytes)
+}
+
 // NewTempSpace puts temporary files into dir, of limit bytes together.
 func NewTempSpace(dir string, limit int64) *TempSpace { return &TempSpace{dir: dir, limit: limit} }
 
@@ -36,10 +47,12 @@ func (t *TempSpace) UsedBytes() int64 { return t.used.Load() }
 func (t *TempSpace) take(bytes int64) error {
 	if t.used.Add(bytes) > t.limit {
 		t.give(bytes)
-		return fmt.Errorf("%w (%d bytes)", errTempFull, t.limit)
+		return t.full()
 	}
 	return nil
 }
+
+func (t *TempSpace) full() error { return &TempFullError{t.limit} }
 
 func (t *TempSpace) give(bytes int64) { t.used.Add(-bytes) }
 
@@ -55,7 +68,17 @@ type tempFile struct {
 	lock  vfs.LockLevel
 }
 
-var errTempFull = errors.New("temporary files have reached their limit")
+// tagged tells SQLite why something was not written: for want of room, or else with a code.
+func tagged(err error, code sqlite3.ExtendedErrorCode) error {
+	var limit *TempFullError
+	switch {
+	case errors.As(err, &limit):
+		code = TempFull
+	case errors.Is(err, syscall.ENOSPC):
+		code = sqlite3.ExtendedErrorCode(sqlite3.FULL)
+	}
+	return vfs.SystemError(err, code)
+}
 
 func (f *tempFile) ReadAt(b []byte, off int64) (int, error) {
 	if f.file != nil {
@@ -87,13 +110,18 @@ func (f *tempFile) WriteAt(b []byte, off int64) (int, error) {
 		}
 		return copy(f.mem[off:], b), nil
 	}
+	n, err := f.writeFile(b, off)
+	return n, tagged(err, sqlite3.IOERR_WRITE)
+}
+
+func (f *tempFile) writeFile(b []byte, off int64) (int, error) {
 	if f.file == nil {
 		if err := f.spill(); err != nil {
-			return 0, vfs.SystemError(err, sqlite3.FULL)
+			return 0, err
 		}
 	}
-	if err := f.charge(end); err != nil {
-		return 0, vfs.SystemError(err, sqlite3.FULL)
+	if err := f.charge(off + int64(len(b))); err != nil {
+		return 0, err
 	}
 	return f.file.WriteAt(b, off)
 }
