@@ -160,11 +160,6 @@ func (c *conn) exec(sql string) error {
 	return err
 }
 
-// deferForeignKeys has foreign keys looked at by the COMMIT of the transaction that is open, or at once.
-func (c *conn) deferForeignKeys(deferred bool) error {
-	return c.exec("PRAGMA defer_foreign_keys=" + onOff(deferred))
-}
-
 // query runs a statement of the engine's own and calls fn for each row.
 func (c *conn) query(sql string, fn func(*sqlite3.Stmt), args ...string) error {
 	st, err := c.take(sql)

@@ -12,9 +12,10 @@ import (
 // savepoint is what a transaction goes back to. SQLite knows it by its depth, because SQLite's names
 // ignore case and SQL's do not.
 type savepoint struct {
-	name    string
-	changes int // of settings before it
-	started int // portals before it
+	name     string
+	changes  int  // of settings before it
+	started  int  // portals before it
+	deferred bool // as the transaction's at its time
 }
 
 func (t *transaction) savepointSQL(verb string, depth int) string {
@@ -51,7 +52,7 @@ func (s *Session) setSavepoint(ctx context.Context, name string) error {
 	if err := s.execInTransaction(ctx, t.savepointSQL("SAVEPOINT", len(t.savepoints))); err != nil {
 		return err
 	}
-	t.savepoints = append(t.savepoints, savepoint{name, len(t.changes), s.started})
+	t.savepoints = append(t.savepoints, savepoint{name, len(t.changes), s.started, t.deferred})
 	return nil
 }
 
@@ -74,7 +75,8 @@ func (s *Session) rollbackTo(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	since := t.savepoints[depth].started
+	to := t.savepoints[depth]
+	since := to.started
 	if t.ddl {
 		since = 0 // SQLite ends every reading when the schema goes back
 	}
@@ -82,7 +84,13 @@ func (s *Session) rollbackTo(ctx context.Context, name string) error {
 	if err := s.execInTransaction(ctx, t.savepointSQL("ROLLBACK TO", depth)); err != nil {
 		return err
 	}
-	s.undoSettings(t.savepoints[depth].changes)
+	if t.deferred != to.deferred { // SQLite takes back what was put off, and not that it was
+		if err := s.execInTransaction(ctx, deferForeignKeys(to.deferred)); err != nil {
+			return err
+		}
+		t.deferred = to.deferred
+	}
+	s.undoSettings(to.changes)
 	t.unnamed = true
 	t.savepoints, t.failed = t.savepoints[:depth+1], false
 	s.edits++

@@ -211,7 +211,7 @@ func (t *transaction) furnish(c *conn) error {
 	if !t.deferred {
 		return nil
 	}
-	return c.deferForeignKeys(true)
+	return c.exec(deferForeignKeys(true))
 }
 
 // source says whose connection a transaction uses.

@@ -274,12 +274,24 @@ func (s *Session) runSetConstraints(ctx context.Context, deferred bool) error {
 		return err
 	}
 	defer l.give()
-	if err := l.conn.deferForeignKeys(deferred); err != nil {
+	if !deferred { // SQLite would forget what was put off
+		violations, _, err := l.conn.sqlite.Status(sqlite3.DBSTATUS_DEFERRED_FKS, false)
+		if err != nil {
+			return err
+		}
+		if violations > 0 {
+			return sqlite3.CONSTRAINT_FOREIGNKEY
+		}
+	}
+	if err := l.conn.exec(deferForeignKeys(deferred)); err != nil {
 		return err
 	}
 	s.tx.deferred = deferred
 	return nil
 }
+
+// deferForeignKeys has foreign keys looked at by the COMMIT of the transaction that is open, or at once.
+func deferForeignKeys(deferred bool) string { return "PRAGMA defer_foreign_keys=" + onOff(deferred) }
 
 func (s *Session) runPrepare(ctx context.Context, st *dialect.PrepareStmt) error {
 	if s.statements[st.Name] != nil {
