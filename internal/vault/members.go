@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -278,9 +279,12 @@ func (m *members) sets(old, now *Table) (before, after set, err error) {
 	}
 	for _, no := range m.touched {
 		was, is := old.root != 0 && m.rootBefore(no) == old.root, m.root[no] == now.root
-		// Where only what a row goes on with was written, that row is on another page.
+		// Where only what a row goes on with was written, that row is on another page. Both may serve something else by now, and what was a
+		// leaf have other leaves below it.
 		if leaf := m.chains[no]; !was && !is && leaf != 0 && !m.written(leaf) && old.root == now.root && m.rootBefore(leaf) == old.root && m.rootAfter(leaf) == now.root {
-			before.pages, after.pages = append(before.pages, leaf), append(after.pages, leaf)
+			if err := errors.Join(before.add(leaf, old), after.add(leaf, now)); err != nil {
+				return before, after, err
+			}
 		}
 		if was {
 			if err := before.add(no, old); err != nil {

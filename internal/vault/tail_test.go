@@ -196,3 +196,25 @@ func TestATableThatIsEmptiedIsShownRowByRowAsFarAsThatGoes(t *testing.T) {
 		t.Errorf("%+v", list[2])
 	}
 }
+
+// Long rows of a table went on at pages that another table has now, and the leaf that they were on is no leaf any more.
+func TestAPageThatALongRowWentOnAtBelongsToAnotherTable(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	defer r.stop()
+	r.write("CREATE TABLE t (id INTEGER PRIMARY KEY, doc, n INT); CREATE TABLE u (id INTEGER PRIMARY KEY, doc, n INT)")
+	fork := r.Visible()
+	r.write("INSERT INTO t VALUES (1, zeroblob(300000), 2)")
+	r.write("DELETE FROM t")
+	for i := range 200 { // both take pages that are free
+		r.write(fmt.Sprintf("BEGIN; INSERT INTO t VALUES (%[1]d, zeroblob(500), 2); INSERT INTO u VALUES (%[1]d, zeroblob(500), 2); COMMIT", i))
+	}
+	r.write("BEGIN; UPDATE t SET n = 3; UPDATE u SET n = 3; COMMIT")
+	list := all(t, r.open(r.saveTail(fork)))
+	shown := map[string]int{}
+	for _, c := range list[len(list)-1].Changes {
+		shown[c.Table.Name]++
+	}
+	if shown["t"] != 200 || shown["u"] != 200 {
+		t.Errorf("of 200 rows each that were changed, these are shown: %v", shown)
+	}
+}
