@@ -148,7 +148,7 @@ func TestWhatANodeRefusesThatHasCeasedToLeadGoesToTheNextOne(t *testing.T) {
 			r := New(Options{Cluster: c, Fresh: c})
 			r.Enter(e)
 			f := c.client(r)
-			for _, sql := range []string{"CREATE TABLE t (a int)", "SET skein.read_consistency = 'strong'", "SET skein.failover_wait = '5s'"} {
+			for _, sql := range []string{"CREATE TABLE t (a int)", "SET skein.read_consistency = 'strong'", "SET skein.failover_wait = '1min'"} {
 				if got := query(t, f, sql); !strings.HasSuffix(got, "[I]") {
 					t.Fatal(sql, got)
 				}

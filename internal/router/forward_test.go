@@ -170,7 +170,7 @@ func (l *leaders) client(r *Router) *pgproto3.Frontend {
 	})
 	f := pgproto3.NewFrontend(conn, conn)
 	f.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{
-		"user": "skein", "database": "skein", "skein.failover_wait": "300ms",
+		"user": "skein", "database": "skein", "skein.failover_wait": "1min",
 	}})
 	_ = f.Flush()
 	if got := answer(t, f); !strings.HasSuffix(got, "[I]") {
@@ -367,8 +367,8 @@ func TestWhatIsSentToTheNextLeader(t *testing.T) {
 		{
 			"and no leader that answers it is nothing unknown",
 			[]answering{then(hangsUp)},
-			[]string{"BEGIN"},
-			[]string{"57P03 [I]"},
+			[]string{"SET skein.failover_wait = '1s'", "BEGIN"},
+			[]string{"SET [I]", "57P03 [I]"},
 			[]string{"[BEGIN]"},
 		},
 		{
@@ -388,8 +388,8 @@ func TestWhatIsSentToTheNextLeader(t *testing.T) {
 		{
 			"nobody leads",
 			nil,
-			[]string{insert, "SHOW skein.failover_wait"},
-			[]string{"57P03 [I]", "row:300ms SHOW [I]"},
+			[]string{"SET skein.failover_wait = '50ms'", insert, "SHOW skein.failover_wait"},
+			[]string{"SET [I]", "57P03 [I]", "row:50ms SHOW [I]"},
 			nil,
 		},
 	} {
@@ -414,7 +414,7 @@ func TestAReadAfterAWriteOfTheSameNameIsNotTakenForIt(t *testing.T) {
 	f, l := serve(t, then(func(c *conversation) {
 		c.say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, &pgproto3.CommandComplete{CommandTag: []byte("INSERT 0 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 	}))
-	for _, step := range [][2]string{{"INSERT INTO t VALUES (1)", "1 2 INSERT-0-1 [I]"}, {"SHOW skein.failover_wait", "1 2 row:300ms SHOW [I]"}} {
+	for _, step := range [][2]string{{"INSERT INTO t VALUES (1)", "1 2 INSERT-0-1 [I]"}, {"SHOW skein.failover_wait", "1 2 row:1min SHOW [I]"}} {
 		sql, want := step[0], step[1]
 		if got := extended(t, f, sql); got != want {
 			t.Errorf("%s: %s, want %s", sql, got, want)
