@@ -82,6 +82,23 @@ def pipeline(conn):
     assert [cursor.fetchone()[0] for cursor in cursors] == list(range(1, 51))
 
 
+def cursors_of_the_server(conn):
+    with conn.transaction(), conn.cursor(name="flock") as cursor:
+        cursor.execute("SELECT id FROM flight WHERE id >= %s ORDER BY id", (100,))
+        assert cursor.fetchmany(3) == [(100,), (101,), (102,)]
+        assert len(cursor.fetchall()) == 97
+    with conn.cursor(name="flock", withhold=True) as cursor:
+        cursor.execute("SELECT id FROM flight WHERE id >= %s ORDER BY id", (100,))
+        conn.execute("UPDATE flight SET name = 'moved' WHERE id = 101")
+        assert sum(1 for _ in cursor) == 100
+    with conn.transaction(), conn.cursor(name="flock", scrollable=True) as cursor:
+        cursor.execute("SELECT id FROM flight WHERE id >= 100 ORDER BY id")
+        cursor.scroll(50, mode="absolute")
+        assert cursor.fetchone() == (150,)
+        cursor.scroll(-2)
+        assert cursor.fetchone() == (149,)
+
+
 def copy_in_and_out(conn):
     with conn.cursor() as cursor:
         with cursor.copy("COPY flight (id, name, legs) FROM STDIN") as copy:
@@ -148,7 +165,7 @@ def main(url):
         conn.execute("DROP TABLE IF EXISTS flight")
         conn.execute(TABLE)
         for check in (
-            values_come_back_as_they_were, values_of_every_type, arrays_are_parameters, moments_are_in_the_session_zone, small_integers_and_nothing_are_parameters, many_rows_at_once, pipeline,
+            values_come_back_as_they_were, values_of_every_type, arrays_are_parameters, moments_are_in_the_session_zone, small_integers_and_nothing_are_parameters, many_rows_at_once, pipeline, cursors_of_the_server,
             copy_in_and_out, transactions_and_savepoints, server_side_cursor, rows_one_by_one, errors_have_their_class,
         ):
             check(conn)

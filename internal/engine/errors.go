@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -70,7 +71,7 @@ func (s *Session) storageError(err error) error {
 	case errors.Is(err, commit.ErrTooMuchPending):
 		return sqlstate.New(sqlstate.InsufficientResources, "%v", commit.ErrTooMuchPending).
 			WithHint("Bring a standby back, or change synchronous_standby_names or skein.on_sync_timeout with ALTER SYSTEM.")
-	case errors.Is(err, commit.ErrDiskFull):
+	case errors.Is(err, commit.ErrDiskFull), errors.Is(err, syscall.ENOSPC):
 		return sqlstate.New(sqlstate.DiskFull, "%v", err).WithHint("Free disk space; nothing needs to be restarted.")
 	}
 	return nil

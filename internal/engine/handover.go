@@ -49,7 +49,7 @@ type forwarded struct {
 const (
 	SeenParameter = "skein.seen" // LSN that the session has seen, as pg_lsn
 	HeldParameter = "skein.held" // what cannot be made anew elsewhere: "", HeldTables or HeldLocks
-	HeldTables    = "temp"
+	HeldTables    = "temp"       // or cursors: what a name means
 	HeldLocks     = "locks"
 )
 
@@ -77,12 +77,22 @@ func (s *Session) tellRouter() {
 // held names what the session has that nobody can make anew elsewhere.
 func (s *Session) held() string {
 	switch {
-	case s.own != nil:
+	case s.own != nil, s.keeps():
 		return HeldTables
 	case s.locked:
 		return HeldLocks
 	}
 	return ""
+}
+
+// keeps says whether a cursor has outlived its transaction.
+func (s *Session) keeps() bool {
+	for _, c := range s.cursors {
+		if c.kept {
+			return true
+		}
+	}
+	return false
 }
 
 // notHere marks the refusal of a statement before it, or anything else of its transaction, has had an effect, or its client has heard

@@ -33,6 +33,12 @@ type portal struct {
 	sum   *maphash.Hash // of what the client is told, if the statement may be run again
 	ended bool
 	rows  int64 // sent by this Execute, or by all FETCHes so far
+
+	// Of a cursor whose result was read when it was declared.
+	held    *held
+	scrolls bool // backwards, too
+	holds   bool // outlives its transaction
+	kept    bool // has done so
 }
 
 // bind decodes the parameters. They are copied: the message is gone when the portal runs.
@@ -109,6 +115,9 @@ func (p *portal) execute(ctx context.Context, maxRows int) error {
 		return p.again()
 	}
 	p.rows = 0
+	if p.held != nil {
+		return p.executeHeld(ctx, maxRows)
+	}
 	if p.stmt == nil {
 		p.whole = maxRows == 0
 		if err := p.start(ctx); err != nil {
@@ -206,7 +215,7 @@ func (p *portal) makePlan(c *conn) error {
 	switch {
 	case err != nil:
 		return err
-	case p.plan == nil && len(now.params) > 0:
+	case p.plan == nil && len(now.params) > len(p.params):
 		return sqlstate.New(sqlstate.UndefinedParameter, "there is no parameter $%d", len(now.params))
 	case p.plan != nil && !(sameFields(p.plan.fields, now.fields) && slices.Equal(p.plan.params, now.params)):
 		return errPlanChanged
@@ -265,7 +274,7 @@ func (p *portal) sendRow() error {
 	fields := p.plan.fields
 	out.BeginRow(len(fields))
 	for i := range fields {
-		v := columnValue(p.stmt, i)
+		v := p.value(i)
 		if p.sum != nil {
 			addSum(p.sum, v)
 		}
@@ -274,6 +283,14 @@ func (p *portal) sendRow() error {
 		}
 	}
 	return out.EndRow()
+}
+
+// value gives a column of the present row; its bytes are valid until the next one.
+func (p *portal) value(i int) pgwire.Value {
+	if p.held != nil {
+		return p.held.row[i]
+	}
+	return columnValue(p.stmt, i)
 }
 
 // columnValue gives a column of the present row; its bytes are valid until the next step.
@@ -327,6 +344,14 @@ func (p *portal) close() {
 	if p.lease.give != nil {
 		p.lease.give()
 		p.lease = lease{}
+	}
+}
+
+// drop ends the portal for good.
+func (p *portal) drop() {
+	p.close()
+	if p.held != nil {
+		p.held.close()
 	}
 }
 

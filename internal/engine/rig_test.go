@@ -30,6 +30,7 @@ type rig struct {
 	tokens   int   // transaction tokens that a database remembers; 0: the engine's default
 	versions int64 // bytes of page versions; 0: the store's default
 	temp     int64 // bytes of temporary files; 0: 1 GB
+	space    *sqlitevfs.TempSpace
 	engine   *Engine
 	pipeline *commit.Pipeline
 	address  string
@@ -78,7 +79,8 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	vfs, err := sqlitevfs.Register(fmt.Sprintf("rig-%d", rigs.Add(1)), p.Store(), p, sqlitevfs.NewTempSpace(commit.TempDir(r.dir), cmp.Or(r.temp, 1<<30)))
+	r.space = sqlitevfs.NewTempSpace(commit.TempDir(r.dir), cmp.Or(r.temp, 1<<30))
+	vfs, err := sqlitevfs.Register(fmt.Sprintf("rig-%d", rigs.Add(1)), p.Store(), p, r.space)
 	if err != nil {
 		r.t.Fatal(err)
 	}

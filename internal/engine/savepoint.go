@@ -76,11 +76,10 @@ func (s *Session) rollbackTo(ctx context.Context, name string) error {
 		return err
 	}
 	to := t.savepoints[depth]
-	since := to.started
+	s.closePortals(to.started)
 	if t.ddl {
-		since = 0 // SQLite ends every reading when the schema goes back
+		s.closeReading() // SQLite ends every reading when the schema goes back
 	}
-	s.closePortals(since)
 	if err := s.execInTransaction(ctx, t.savepointSQL("ROLLBACK TO", depth)); err != nil {
 		return err
 	}

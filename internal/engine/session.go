@@ -184,16 +184,31 @@ func (s *Session) Parse(ctx context.Context, name, sql string, declared []oid.OI
 	return nil
 }
 
-// prepare analyses a statement that SQLite will run.
+// prepare analyses a statement that SQLite will run, or the one in a statement of the engine's own, whose parameters it has.
 func (s *Session) prepare(ctx context.Context, p *prepared) error {
-	if !runsInSQLite(p.statement.Kind) {
-		p.plan = &plan{fields: utilityFields(s, p.statement)}
+	st := p.statement
+	inner := st
+	switch st.Kind {
+	case dialect.DeclareCursor:
+		inner = st.Cursor.Query
+	case dialect.Explain:
+		inner = st.Explain.Query
+	}
+	found := &plan{}
+	if runsInSQLite(inner.Kind) {
+		if err := s.borrow(ctx, func(c *conn) (err error) {
+			found, err = s.plan(c, inner, p.declared)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	if inner == st && runsInSQLite(st.Kind) {
+		p.plan = found
 		return nil
 	}
-	return s.borrow(ctx, func(c *conn) (err error) {
-		p.plan, err = s.plan(c, p.statement, p.declared)
-		return err
-	})
+	p.plan = &plan{params: found.params, fields: utilityFields(s, st)}
+	return nil
 }
 
 // borrow lends a connection for looking at the schema as this session sees it.
@@ -346,7 +361,7 @@ func (s *Session) ClosePortal(name string) error {
 // Sync ends the implicit transaction and, outside of a block, every portal.
 func (s *Session) Sync(ctx context.Context) error {
 	if !s.tx.block {
-		s.closePortals(0)
+		s.closeReading()
 	}
 	if !s.tx.implicit {
 		s.tellRouter()
@@ -379,6 +394,7 @@ func (s *Session) Status() byte {
 // Close rolls back and releases everything.
 func (s *Session) Close() {
 	s.awake()
+	_ = s.closeCursor("")
 	s.closePortals(0)
 	s.abandon()
 	if s.own != nil {
@@ -390,17 +406,32 @@ func (s *Session) Close() {
 	s.db.leave()
 }
 
-// closePortals closes the portals and cursors that were started after the first n; 0 is all, those too
+// closePortals closes the portals and cursors of the transaction that were started after the first n; 0 is all, those too
 // that have not been started.
 func (s *Session) closePortals(n int) {
+	s.closeThose(func(p *portal) bool { return !p.kept && (n == 0 || p.order > n) })
+}
+
+// closeReading closes all but the cursors that have read their result.
+func (s *Session) closeReading() { s.closeThose(func(p *portal) bool { return p.held == nil }) }
+
+func (s *Session) closeThose(which func(*portal) bool) {
 	for _, m := range []map[string]*portal{s.portals, s.cursors} {
 		for name, p := range m {
-			if n == 0 || p.order > n {
-				p.close()
+			if which(p) {
+				p.drop()
 				delete(m, name)
 			}
 		}
 	}
+}
+
+// keepCursors has the cursors WITH HOLD outlive the transaction that has been committed; others end with it.
+func (s *Session) keepCursors() {
+	for _, p := range s.cursors {
+		p.kept = p.kept || p.holds
+	}
+	s.closePortals(0)
 }
 
 // interruptCause is why the context of the message that runs now ended, if it did.

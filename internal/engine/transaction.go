@@ -291,7 +291,7 @@ func (s *Session) finish() {
 // commit makes the transaction real and waits for what synchronous_commit asks. When it returns an
 // error the transaction is over too.
 func (s *Session) commit(ctx context.Context) error {
-	s.closePortals(0)
+	s.closeReading()
 	key := s.causality // SET LOCAL counts
 	err := s.settleDraft(ctx)
 	if err == nil {
@@ -305,11 +305,13 @@ func (s *Session) commit(ctx context.Context) error {
 	}
 	level := s.level()
 	if err != nil {
+		s.closePortals(0)
 		s.rollbackSQLite()
 		s.undoSettings(0)
 		s.finish()
 		return err
 	}
+	s.keepCursors()
 	s.keepSettings()
 	s.finish()
 	if lsn == 0 {

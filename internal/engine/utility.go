@@ -390,6 +390,7 @@ func (s *Session) runDiscard(what string) error {
 		return nil
 	case "ALL":
 		clear(s.statements)
+		_ = s.closeCursor("")
 		s.closePortals(0)
 		s.engine.locks.releaseSession(s)
 		if err := s.resetAll(); err != nil {

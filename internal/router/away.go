@@ -110,7 +110,7 @@ func (s *Session) exchange(ctx context.Context) error {
 }
 
 // bereft gives the last word to a client that has lost what it held at the leader: its locks are somebody else's by now, and the name of a
-// temporary table may mean another one.
+// temporary table may mean another one, that of a cursor nothing.
 func (s *Session) bereft(err error) error {
 	var fatal *fatalError
 	var lost *lostError
@@ -125,7 +125,7 @@ func (s *Session) bereft(err error) error {
 	return errBereft
 }
 
-var errBereft = sqlstate.New(sqlstate.AdminShutdown, "terminating connection: the leader has gone that held this session's locks or temporary tables").
+var errBereft = sqlstate.New(sqlstate.AdminShutdown, "terminating connection: the leader has gone that held this session's locks, temporary tables or cursors").
 	WithHint("Connect again.")
 
 // unknown is for a cycle that may have made something that lasts.

@@ -19,6 +19,8 @@ func writes(st *dialect.Statement, named func(string) *dialect.Statement, readOn
 		return st.Explain.Analyze && writes(st.Explain.Query, named, readOnly)
 	case dialect.Begin:
 		return !readOnly && (st.Txn == nil || st.Txn.ReadOnly != dialect.On) || st.Txn != nil && st.Txn.ReadOnly == dialect.Off
+	case dialect.DeclareCursor: // one that is kept must be there for blocks that write, too
+		return st.Cursor.Hold
 	case dialect.Prepare:
 		return writes(st.Prepare.Query, named, readOnly)
 	case dialect.Execute:

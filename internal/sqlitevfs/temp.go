@@ -58,6 +58,22 @@ func (t *TempSpace) give(bytes int64) { t.used.Add(-bytes) }
 
 func (t *TempSpace) file() *tempFile { return &tempFile{space: t} }
 
+// TempFile is a temporary file for others than SQLite: small in memory, larger on disk, and gone when it is closed.
+type TempFile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+}
+
+// NewTemp makes one in the temporary space of the node. It may outlive the connection. Writing to it fails with a *TempFullError, or as
+// the disk does.
+func (f *File) NewTemp() TempFile { return ownTemp{f.vfs.temp.file()} }
+
+// ownTemp is a temporary file whose errors are not for SQLite.
+type ownTemp struct{ *tempFile }
+
+func (f ownTemp) WriteAt(b []byte, off int64) (int, error) { return f.write(b, off) }
+
 // tempFile is a file that dies with its connection: small in memory, larger in an unnamed file.
 type tempFile struct {
 	space *TempSpace
@@ -103,6 +119,11 @@ func eof(err error) error {
 }
 
 func (f *tempFile) WriteAt(b []byte, off int64) (int, error) {
+	n, err := f.write(b, off)
+	return n, tagged(err, sqlite3.IOERR_WRITE)
+}
+
+func (f *tempFile) write(b []byte, off int64) (int, error) {
 	end := off + int64(len(b))
 	if f.file == nil && end <= tempMemory {
 		if end > int64(len(f.mem)) {
@@ -110,8 +131,7 @@ func (f *tempFile) WriteAt(b []byte, off int64) (int, error) {
 		}
 		return copy(f.mem[off:], b), nil
 	}
-	n, err := f.writeFile(b, off)
-	return n, tagged(err, sqlite3.IOERR_WRITE)
+	return f.writeFile(b, off)
 }
 
 func (f *tempFile) writeFile(b []byte, off int64) (int, error) {
