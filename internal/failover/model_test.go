@@ -37,6 +37,7 @@ type model struct {
 
 	written map[place]uint64          // I3: content of an entry, by epoch and LSN
 	claims  []claim                   // what clients were told
+	lax     uint64                    // newest asynchronous rule that has taken the place of those before it
 	begun   map[history.Epoch][]entry // what leaders began with
 	lost    history.Epoch             // newest epoch that an operator had begin without proof
 	damaged bool                      // a disk has lost something in this walk
@@ -497,6 +498,9 @@ func (m *model) claim(n *modelNode, mark int) {
 			m.violated("I1: %s tells clients in epoch %d that %d entries are safe, and epoch %d began without them", n.id, n.leading, mark, e)
 		}
 	}
+	if n.rule.ID < m.lax { // of a leader that does not know yet that it is replaced
+		return
+	}
 	for i := range m.claims {
 		c := &m.claims[i]
 		if c.epoch == n.leading && c.rule == n.rule.ID {
@@ -798,6 +802,7 @@ func oneLine(s State) string {
 func (m *model) forgive(s, next State) {
 	for _, r := range next.Rules {
 		if r.Lossy && len(next.Rules) < len(s.Rules) {
+			m.lax = r.ID
 			m.claims = slices.DeleteFunc(m.claims, func(c claim) bool { return c.rule < r.ID })
 		}
 	}
