@@ -49,7 +49,7 @@ func (s *Session) interrupted() error {
 	if errors.As(s.interruptCause(), &cause) {
 		return cause
 	}
-	return errCanceled
+	return ErrCanceled
 }
 
 // storageError looks for what the page store or the log said behind SQLite's error.

@@ -137,6 +137,11 @@ func (s *Session) Luggage() *Luggage {
 	return &Luggage{s.settings.values, s.startup, s.statements, s.Floor()}
 }
 
+// Duration gives a setting that is one, as far as it was the client's.
+func (l *Luggage) Duration(name string) time.Duration {
+	return (&settings{values: l.settings}).duration(name)
+}
+
 // Resume opens a session that goes on where another one with this luggage was, outside of any transaction. The client
 // is told what has changed.
 func (e *Engine) Resume(out *pgwire.Conn, st pgwire.Startup, l *Luggage) (*Session, error) {
@@ -347,7 +352,7 @@ func (s *Session) Interruptible(ctx context.Context) (context.Context, func()) {
 	s.mu.Unlock()
 	var timer *time.Timer
 	if d := s.settings.duration("statement_timeout"); d > 0 {
-		timer = time.AfterFunc(d, func() { cancel(errTimeout) })
+		timer = time.AfterFunc(d, func() { cancel(ErrTimeout) })
 	}
 	return ctx, func() {
 		if timer != nil {

@@ -62,10 +62,12 @@ type prepared struct {
 	described bool // the client knows the plan's fields: they must not change
 }
 
+var errPlanChanged = sqlstate.New(sqlstate.FeatureNotSupported, "cached plan must not change result type")
+
+// What a client is told whose statement was interrupted: at its own request, or by statement_timeout.
 var (
-	errCanceled    = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to user request")
-	errPlanChanged = sqlstate.New(sqlstate.FeatureNotSupported, "cached plan must not change result type")
-	errTimeout     = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to statement timeout")
+	ErrCanceled = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to user request")
+	ErrTimeout  = sqlstate.New(sqlstate.QueryCanceled, "canceling statement due to statement timeout")
 )
 
 // run gives the context of one message: it ends with a cancel request or statement_timeout.
@@ -88,7 +90,7 @@ func (s *Session) Cancel() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancel != nil {
-		s.cancel(errCanceled)
+		s.cancel(ErrCanceled)
 	}
 }
 

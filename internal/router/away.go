@@ -22,9 +22,6 @@ const (
 
 	// cancelTime is for how long a leader is tried to be told of a cancel request.
 	cancelTime = 2 * time.Second
-
-	// watchInterval is how often a session that waits for a leader looks whether its client is there.
-	watchInterval = time.Second
 )
 
 // forward has a message answered by the leader. It is sent with the Sync or Flush that follows.
@@ -55,13 +52,17 @@ func (s *Session) forward(ctx context.Context, kind byte, body []byte) error {
 // exchange sends what has gathered and passes the answers on, as often as it takes and is allowed.
 func (s *Session) exchange(ctx context.Context) error {
 	s.here.Awake()
-	defer s.out.WatchClient(watchInterval)()
+	waiting, stop := s.waiting(ctx)
+	defer stop()
 	deadline := time.Now().Add(s.patience())
 	before := s.mark()
 	for {
-		done, err := s.settle(ctx, deadline)
+		done, err := s.settle(waiting, deadline)
 		if err == nil {
-			err = s.attempt(ctx, deadline)
+			err = s.connect(waiting, deadline)
+		}
+		if err == nil {
+			err = s.attempt(ctx)
 		}
 		done()
 		if err == nil {
@@ -69,7 +70,7 @@ func (s *Session) exchange(ctx context.Context) error {
 		}
 		s.router.options.Logger.Debug("forwarding failed", "error", err)
 		if s.here == nil { // nor will there be an engine soon
-			return err
+			return s.parted(err, givenUp(waiting))
 		}
 		s.rewind(before)
 		if ended := s.out.Ended(); ended != nil {
@@ -88,23 +89,26 @@ func (s *Session) exchange(ctx context.Context) error {
 				return s.bereft(err)
 			}
 		}
-		if errors.Is(err, errLeaving) { // connect finds the next engine
+		why := givenUp(waiting)
+		if errors.Is(err, errLeaving) && why == nil { // connect finds the next engine
 			s.cycle.sent = 0
 			continue
 		}
-		settled, repeat, failed := s.resolve(ctx, err, from, deadline)
+		settled, repeat, failed := s.resolve(waiting, err, from, deadline)
 		switch {
 		case settled:
 			return failed
+		case s.here == nil && givenUp(waiting) != nil:
+			return s.parted(err, unknown(err))
 		case s.here == nil:
 			return err
 		}
-		if !repeat && !s.again(err, open) || !time.Now().Before(deadline) {
-			return s.giveUp(ctx, err, open)
+		if why = givenUp(waiting); why != nil || !repeat && !s.again(err, open) || !time.Now().Before(deadline) {
+			return s.surrender(err, open, why)
 		}
 		s.cycle.sent = 0
 		if !errors.Is(err, errTurnedDown) {
-			_ = rest.For(ctx, retryPause)
+			_ = rest.For(waiting, retryPause)
 		}
 	}
 }
@@ -186,8 +190,8 @@ func (s *Session) again(err error, open bool) bool {
 	return true
 }
 
-// giveUp tells the client what is known of a cycle that was not answered to its end.
-func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
+// surrender tells the client what is known of a cycle that was not answered to its end. why is for a client that waits no longer.
+func (s *Session) surrender(err error, open bool, why *sqlstate.Error) error {
 	c := &s.cycle
 	var fatal *fatalError
 	var lost *lostError
@@ -197,6 +201,11 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 	case errors.As(err, &fatal):
 		return fatal.last
 	case c.erred: // the client has heard of an error, and of no other one
+		if (open || c.began != 'I') && !c.commits {
+			s.here.Block()
+		}
+	case why != nil && !(errors.As(err, &lost) && c.lasting() && !c.copying):
+		told = why
 		if (open || c.began != 'I') && !c.commits {
 			s.here.Block()
 		}
@@ -238,10 +247,7 @@ func (s *Session) giveUp(ctx context.Context, err error, open bool) error {
 }
 
 // attempt sends the cycle's messages from the first on that was not sent, and reads until all of them are answered.
-func (s *Session) attempt(ctx context.Context, deadline time.Time) error {
-	if err := s.connect(ctx, deadline); err != nil {
-		return err
-	}
+func (s *Session) attempt(ctx context.Context) error {
 	l, c := s.away, &s.cycle
 	if l == nil {
 		return s.rerun(ctx)
@@ -302,7 +308,7 @@ func (s *Session) connect(ctx context.Context, deadline time.Time) error {
 	if s.front.reads {
 		return errUnsent
 	}
-	ctx, done := s.here.Interruptible(ctx)
+	ctx, done := s.interruptible(ctx)
 	defer done()
 	ctx, stop := context.WithDeadline(ctx, deadline)
 	defer stop()

@@ -42,13 +42,17 @@ func (s *Session) freshen(ctx context.Context, kind byte, body []byte) (bool, er
 			c.why = "skein.read_your_writes_window: this session has just written"
 			return false, nil
 		}
-		if level != "eventual" && !s.reach(ctx, here.Floor()) {
-			c.why = "this node has not caught up with the session within skein.read_wait"
-			return false, nil
+		if level != "eventual" {
+			if fresh, err := s.reach(ctx, here.Floor()); !fresh {
+				c.why = "this node has not caught up with the session within skein.read_wait"
+				return false, err
+			}
 		}
-		if level == "session" && !s.begun(ctx) {
-			c.why = "this node has just started and has not caught up with the leader within skein.read_wait"
-			return false, nil
+		if level == "session" {
+			if fresh, err := s.begun(ctx); !fresh {
+				c.why = "this node has just started and has not caught up with the leader within skein.read_wait"
+				return false, err
+			}
 		}
 	}
 	switch {
@@ -141,32 +145,44 @@ func (s *Session) within() bool {
 }
 
 // knows says whether this node can say what tables are like: whether they are as the session has seen them last.
-func (s *Session) knows(ctx context.Context) bool {
-	return s.reach(ctx, s.here.Floor()) && (s.here.Leads() || !s.cycle.reads || s.begun(ctx))
+func (s *Session) knows(ctx context.Context) (bool, error) {
+	if fresh, err := s.reach(ctx, s.here.Floor()); !fresh {
+		return false, err
+	}
+	if s.here.Leads() || !s.cycle.reads {
+		return true, nil
+	}
+	return s.begun(ctx)
 }
 
 // begun keeps the first read of a session from showing what is long past: a node that has just started may have to catch up. It is false if
 // the leader has more and this node does not get there in time. Without a leader there is only what is here.
-func (s *Session) begun(ctx context.Context) bool {
+func (s *Session) begun(ctx context.Context) (bool, error) {
 	r, f := s.router, s.router.options.Fresh
 	if s.reads.begun || r.caughtUp.Load() || f.Delayed() {
-		return true
+		return true, nil
 	}
-	s.reads.begun = true
 	_, known := f.Staleness() // then it has once had all there was
 	if !known {
-		asking, done := s.here.Interruptible(ctx)
+		asking, done := s.interruptible(ctx)
+		defer done()
 		lsn, err := s.leaderAt(asking)
-		done()
-		if err != nil {
-			return true
+		switch {
+		case asking.Err() != nil:
+			return false, context.Cause(asking)
+		case err != nil:
+			s.reads.begun = true
+			return true, nil
 		}
-		known = s.reach(ctx, lsn)
+		if known, err = s.reach(asking, lsn); err != nil {
+			return false, err
+		}
 	}
+	s.reads.begun = true
 	if known {
 		r.caughtUp.Store(true)
 	}
-	return known
+	return known, nil
 }
 
 // leaderAt asks the leader what a read must see, for as long as a read may wait.
@@ -176,22 +192,26 @@ func (s *Session) leaderAt(ctx context.Context) (history.LSN, error) {
 	return s.router.options.Fresh.ReadPosition(ctx, "")
 }
 
-// reach waits for an LSN to be visible here, for as long as a read may.
-func (s *Session) reach(ctx context.Context, lsn history.LSN) bool {
+// reach waits for an LSN to be visible here, for as long as a read may. It is false if that does not come to pass, with an error if it
+// is not waited for any longer.
+func (s *Session) reach(ctx context.Context, lsn history.LSN) (bool, error) {
 	f := s.router.options.Fresh
 	if f.Visible() >= lsn {
-		return true
+		return true, nil
 	}
-	ctx, done := s.here.Interruptible(ctx)
+	ctx, done := s.interruptible(ctx)
 	defer done()
-	ctx, stop := context.WithTimeout(ctx, s.here.Duration("skein.read_wait"))
+	reading, stop := context.WithTimeout(ctx, s.here.Duration("skein.read_wait"))
 	defer stop()
-	return f.Await(ctx, lsn) == nil
+	if f.Await(reading, lsn) == nil {
+		return true, nil
+	}
+	return false, context.Cause(ctx)
 }
 
 // confirmed has the leader say how far a read must see, and waits for that. Without a leader it waits for one.
 func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
-	ctx, done := s.here.Interruptible(ctx)
+	ctx, done := s.interruptible(ctx)
 	defer done()
 	asking, stop := context.WithTimeout(ctx, s.patience())
 	defer stop()
@@ -199,11 +219,11 @@ func (s *Session) confirmed(ctx context.Context, key string) (bool, error) {
 		lsn, err := s.router.options.Fresh.ReadPosition(asking, key)
 		if err == nil {
 			s.cycle.why = "the leader has confirmed that it leads, and what this read must see"
-			fresh := s.reach(ctx, lsn)
+			fresh, err := s.reach(ctx, lsn)
 			if !fresh {
 				s.cycle.why = "this node has not caught up with the leader within skein.read_wait"
 			}
-			return fresh, nil
+			return fresh, err
 		}
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
@@ -264,7 +284,7 @@ func (s *Session) awaitNamed(ctx context.Context, named string) (bool, error) {
 			return false, err
 		}
 	}
-	ctx, done := s.here.Interruptible(ctx)
+	ctx, done := s.interruptible(ctx)
 	defer done()
 	deadline := time.Now().Add(s.patience())
 	for {

@@ -154,7 +154,9 @@ func (s *Session) enter(ctx context.Context, place *pool.Place) (*link, error) {
 	defer stop()
 	conn, err := place.Dial(dialing)
 	if err != nil {
-		place.Failed()
+		if ctx.Err() == nil { // else nobody has waited for it
+			place.Failed()
+		}
 		place.Leave()
 		return nil, err
 	}
@@ -246,9 +248,9 @@ func (s *Session) settle(ctx context.Context, deadline time.Time) (done func(), 
 	}
 	if l := s.leaderLink(); reads && (c.refused || l != nil && l.held == engine.HeldTables || !s.seated(ctx)) {
 		s.turn(false)
-		ctx, stop := context.WithDeadline(ctx, deadline)
+		leading, stop := context.WithDeadline(ctx, deadline)
 		defer stop()
-		if done, err = s.router.options.Pool.Lead(ctx); err != nil {
+		if done, err = s.router.options.Pool.Lead(leading); err != nil {
 			return func() {}, errCrowd
 		}
 		return done, nil
@@ -265,7 +267,7 @@ func (s *Session) seated(ctx context.Context) bool {
 	}
 	crowded := l != nil && l.place.Readable()
 	_, led := p.Leader()
-	for {
+	for ctx.Err() == nil {
 		place, ok := p.Enter(crowded || s.front.led && led)
 		if !ok {
 			if !crowded {
@@ -281,6 +283,7 @@ func (s *Session) seated(ctx context.Context) bool {
 			return true
 		}
 	}
+	return false
 }
 
 // readLink is the link to the node that is read, or nil.

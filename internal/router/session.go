@@ -36,7 +36,8 @@ type Session struct {
 	mu        sync.Mutex
 	running   *engine.Session // what Cancel is for: one of the two
 	answering *link
-	canceled  bool // before answering could be told
+	canceled  bool                    // before answering could be told
+	giveUp    context.CancelCauseFunc // what the session itself awaits; nil: it does not
 }
 
 // lost is what a session has lost with a leader, and its client was not told of.
@@ -309,6 +310,8 @@ func (s *Session) Status() byte {
 		return 'T'
 	case s.away != nil && s.away.status != 'I':
 		return s.away.status
+	case s.here == nil && s.lost == block:
+		return 'E'
 	case s.here == nil:
 		return 'I'
 	}
@@ -320,6 +323,9 @@ func (s *Session) Cancel() {
 	s.mu.Lock()
 	var dial func(context.Context) (net.Conn, error)
 	var key []byte
+	if s.giveUp != nil {
+		s.giveUp(engine.ErrCanceled)
+	}
 	switch {
 	case s.answering != nil:
 		dial, key = s.answering.dial, s.answering.cancel

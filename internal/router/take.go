@@ -18,8 +18,8 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 		return s.takeLent(ctx, kind, body)
 	}
 	if s.here == nil || s.here.Engine() != s.router.engine.Load() {
-		if err := s.attach(ctx); err != nil {
-			return false, err
+		if taken, err := s.attachWaiting(ctx, kind); taken || err != nil {
+			return taken, err
 		}
 	}
 	if s.router.options.Cluster == nil {
@@ -58,7 +58,17 @@ func (s *Session) Take(ctx context.Context, kind byte, body []byte) (bool, error
 	}
 	switch kind {
 	case 'P', 'B', 'D': // or what is described is not what will be read
-		if !s.here.Standing() && s.here.Setting("skein.read_consistency") != "eventual" && !s.knows(ctx) && !c.ran {
+		if s.here.Standing() || s.here.Setting("skein.read_consistency") == "eventual" {
+			break
+		}
+		knows, err := s.knows(ctx)
+		if errors.Is(err, errLeaving) {
+			return s.Take(ctx, kind, body)
+		}
+		if err != nil {
+			return true, s.fail(kind, err)
+		}
+		if !knows && !c.ran {
 			return true, s.forward(ctx, kind, body)
 		}
 	case 'Q', 'E':
@@ -269,7 +279,9 @@ func (s *Session) fail(kind byte, err error) error {
 
 // failing goes on after an error that the client has been told.
 func (s *Session) failing(kind byte) error {
-	s.here.Fail()
+	if s.here != nil {
+		s.here.Fail()
+	}
 	if kind == 'Q' || kind == 'S' {
 		return s.ready(context.WithoutCancel(context.Background()))
 	}
@@ -287,6 +299,10 @@ func (s *Session) skip(ctx context.Context, kind byte) error {
 
 // ready ends a cycle that nobody else ends.
 func (s *Session) ready(ctx context.Context) error {
+	if s.here == nil {
+		s.end()
+		return nil
+	}
 	if err := s.here.Sync(ctx); err != nil {
 		if err := s.out.Report(err); err != nil {
 			return err

@@ -30,7 +30,7 @@ func (s *Session) learn(ctx context.Context, from Leader, deadline time.Time) (c
 			still := s.away != nil && s.away.leader == from
 			return committed, committed || !still || c.began == 'I'
 		}
-		if s.out.Ended() != nil {
+		if ctx.Err() != nil || s.out.Ended() != nil {
 			return false, false
 		}
 		_ = rest.For(ctx, retryPause)
