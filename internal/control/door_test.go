@@ -93,9 +93,9 @@ func (d *doored) report() failover.Report {
 // eventually waits for something that takes real time.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("after half a minute it is not so: %s", what)
+			t.Fatalf("after a minute it is not so: %s", what)
 		}
 	}
 }
@@ -110,14 +110,14 @@ func TestControlsBehindDoors(t *testing.T) {
 	a := openDoor(t, "a", 1, begin)
 	eventually(t, "a leads", func() bool { return a.State().Leader == "a" && a.LeaseUntil() > control.Boottime() })
 	join := func(d *doored) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := control.Join(ctx, d.dial, a.member.PeerAddr, d.member); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b, c := openDoor(t, "b", 1, join), openDoor(t, "c", 1, join)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, d := range []*doored{c, b, a} {
 		if _, err := d.Do(ctx, failover.Command{Kind: failover.SettingsCommand, Values: map[string]string{"stall_timeout": "9s"}}); err != nil {
@@ -129,10 +129,14 @@ func TestControlsBehindDoors(t *testing.T) {
 
 	openDoor(t, "x", 2, func(x *doored) { // of another cluster
 		begin(x)
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+		once := func(ctx context.Context, address string, what control.Channel) (net.Conn, error) {
+			defer cancel() // it would try for ever
+			return x.dial(ctx, address, what)
+		}
 		var refused *replication.Refused
-		if _, err := control.Join(ctx, x.dial, a.member.PeerAddr, x.member); !errors.As(err, &refused) || refused.Code != replication.RefusedCluster {
+		if _, err := control.Join(ctx, once, a.member.PeerAddr, x.member); !errors.As(err, &refused) || refused.Code != replication.RefusedCluster {
 			t.Errorf("a node of another cluster joins: %v", err)
 		}
 	})
@@ -157,7 +161,7 @@ func TestControlsBehindDoors(t *testing.T) {
 func TestBoottimeGoesOn(t *testing.T) {
 	a := control.Boottime()
 	time.Sleep(10 * time.Millisecond)
-	if passed := control.Boottime() - a; passed < 10*time.Millisecond || passed > 10*time.Second {
+	if passed := control.Boottime() - a; passed < 10*time.Millisecond || passed > time.Minute {
 		t.Errorf("10 ms take %v", passed)
 	}
 }

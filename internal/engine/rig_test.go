@@ -168,7 +168,7 @@ func (r *rig) checkIdle() {
 // eventually waits for what another goroutine is about to do.
 func (r *rig) eventually(what string, done func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("%s: it does not happen", what)
 		}

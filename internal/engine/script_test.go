@@ -211,7 +211,7 @@ func (s *script) connect(name string, params []string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	c := &client{net: nc, frontend: pgproto3.NewFrontend(nc, nc)}
 	s.clients[name] = c
 	m := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": DefaultRole, "database": DefaultDatabase}}

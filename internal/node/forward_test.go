@@ -136,7 +136,7 @@ func TestACommitWhoseAnswerIsLostIsNotCalledRolledBack(t *testing.T) {
 
 func TestALongPipelineIsAnsweredToItsEnd(t *testing.T) {
 	_, l, f := pairByWire(t)
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	var batch pgx.Batch
 	for n := range 3000 {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -23,9 +22,7 @@ func TestARestartedLeaderWithoutItsStandbysCanBeRepairedBySQL(t *testing.T) {
 		exec(t, l, "CREATE TABLE t (n int PRIMARY KEY)")
 		exec(t, l, "INSERT INTO t VALUES (1)")
 		exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
-		exec(t, l, "SET statement_timeout = '100ms'")
-		refused(t, l, "INSERT INTO t VALUES (2)", "08007") // nobody acknowledges it
-		exec(t, l, "SET statement_timeout = 0")
+		unacknowledged(t, l, "INSERT INTO t VALUES (2)")
 		if got := text(t, l, "SELECT count(*)::text FROM t"); got != "1" {
 			t.Fatalf("its own session sees %s rows", got)
 		}
@@ -41,13 +38,9 @@ func TestARestartedLeaderWithoutItsStandbysCanBeRepairedBySQL(t *testing.T) {
 		}
 		crashed := t.TempDir()
 		copyDir(t, crashed, dir)
-		began := time.Now()
 		leader.stop() // while a client waits
 		if err := <-answered; err == nil {
 			t.Fatal("acknowledged without a standby")
-		}
-		if took := time.Since(began); took > 10*time.Second {
-			t.Errorf("stopping took %v", took)
 		}
 		if lost { // a power cut instead, after which the hint is older: here older than everything
 			dir = crashed
@@ -122,8 +115,7 @@ func TestADatabaseWhoseEndIsPendingIsNotWrittenTo(t *testing.T) {
 	l := leader.connect(t)
 	exec(t, l, "CREATE DATABASE other")
 	exec(t, l, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
-	exec(t, l, "SET statement_timeout = '100ms'")
-	refused(t, l, "DROP DATABASE other", "08007") // nobody acknowledges its end
+	unacknowledged(t, l, "DROP DATABASE other")
 	for _, when := range []string{"before", "after"} {
 		l = leader.connect(t)
 		if got := text(t, l, "SELECT count(*)::text FROM pg_database WHERE datname = 'other'"); got != "1" {

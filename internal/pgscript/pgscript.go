@@ -38,7 +38,7 @@ import (
 
 const (
 	// patience is how long an answer may take. None takes this long.
-	patience      = 20 * time.Second
+	patience      = time.Minute
 	cancelPace    = 5 * time.Millisecond
 	cancelRequest = 80877102
 )

@@ -18,7 +18,7 @@ import (
 
 func connectPgx(t testing.TB, address, user string) (*pgx.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	conn, err := pgx.Connect(ctx, "postgres://"+user+"@"+address+"/app")
 	if err == nil {

@@ -393,7 +393,7 @@ func startServer(t testing.TB, h Handler, o Options) (address string, shutdown f
 				t.Errorf("serve: %v", err)
 			}
 			served <- nil
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the server does not end")
 		}
 	}

@@ -151,7 +151,7 @@ func (s *script) connect(name string) {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	s.at = &scriptConn{net: nc, frontend: pgproto3.NewFrontend(nc, nc)}
 	s.conns[name] = s.at
 }

@@ -177,7 +177,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	send(t, nc, &pgproto3.Query{String: "rows 1000000"}, &pgproto3.Query{String: "rows 1000000"})
 	select {
 	case <-session.conn.ctx.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the session goes on")
 	}
 }
@@ -186,20 +186,25 @@ func TestClientThatNeverReads(t *testing.T) {
 func TestConnectionsThatSayNothing(t *testing.T) {
 	address, _ := startServer(t, newFakeHandler(t), Options{Trust: true, MaxUnauthenticated: 10})
 	nc, f := dialReady(t, address)
-	dropped := 0
-	for range 50 {
+	dropped := make(chan struct{}, 50)
+	for range cap(dropped) {
 		silent, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = silent.Close() }()
-		_ = silent.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		if _, err := silent.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
-			dropped++
-		}
+		go func() {
+			if _, err := silent.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+				dropped <- struct{}{}
+			}
+		}()
 	}
-	if dropped < 40 {
-		t.Errorf("only %d of 50 were dropped", dropped)
+	for n := range 40 {
+		select {
+		case <-dropped:
+		case <-time.After(time.Minute):
+			t.Fatalf("only %d of %d were dropped", n, cap(dropped))
+		}
 	}
 	send(t, nc, &pgproto3.Query{String: "rows 1"})
 	readUntil[*pgproto3.ReadyForQuery](t, f)
@@ -238,7 +243,7 @@ func connectOnce(address string) string {
 		return err.Error()
 	}
 	defer func() { _ = nc.Close() }()
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := nc.Write(startupFrame(3<<16, []byte("user\x00alice\x00\x00"))); err != nil {
 		return err.Error()
 	}
