@@ -28,7 +28,10 @@ const (
 // ErrCommittedTail means that a cut would take back what readers have been shown, or may be at any moment.
 var ErrCommittedTail = errors.New("the log would have to be cut below what is committed")
 
-var errLeading = errors.New("this node is the leader")
+var (
+	errLeading = errors.New("this node is the leader")
+	errPaused  = errors.New("applying is paused")
+)
 
 // applier is a follower's way from its log to its pages.
 type applier struct {
@@ -37,9 +40,8 @@ type applier struct {
 	hook    atomic.Pointer[func(db history.DatabaseID, lsn history.LSN, schema bool)]
 	last    atomic.Int64 // commit time of the newest applied transaction, µs
 
-	mu      sync.Mutex
-	paused  chan struct{} // closed to go on; nil while not paused
-	changed chan struct{} // one slot: the delay was changed
+	paused  atomic.Pointer[chan struct{}] // closed to go on; nil while not paused
+	changed chan struct{}                 // one slot: the delay was changed
 
 	applying sync.Mutex // held over a frame, and over a cut with its I/O: no frame is applied meanwhile
 
@@ -150,6 +152,7 @@ func (p *Pipeline) Follow(ctx context.Context) error {
 			told = at + 1
 			p.advance()
 			_ = rest.For(ctx, roomPace)
+		case errors.Is(err, errPaused): // it goes on with the same frame, after the pause
 		case p.log.Cuts() == cuts && !errors.Is(err, replog.ErrCut):
 			return fmt.Errorf("apply: %w", err)
 		}
@@ -225,7 +228,7 @@ func (p *Pipeline) applyFed(b replog.Batch, before func(e *replog.Entry) error) 
 		if err := before(e); err != nil {
 			return err
 		}
-		if err := p.applyOne(e, f.cuts); err != nil {
+		if err := p.applyUnlessPaused(e, f.cuts); err != nil {
 			return err
 		}
 		// What becomes visible soon lets what it replaces go soon; see pagestore.DB.settle.
@@ -301,12 +304,29 @@ func (p *Pipeline) applyTail() error {
 	return nil
 }
 
-// applyOne makes pages of one frame, unless the log was cut since it was read: another leader's entries may
-// be there by now, under the same LSNs.
+// applyUnlessPaused is applyOne for who has to look for a pause: one that begins before the frame is applied leaves it out.
+func (p *Pipeline) applyUnlessPaused(e *replog.Entry, cuts int64) error {
+	a := &p.applier
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	if p.ApplyPaused() {
+		return errPaused
+	}
+	return p.applyFrame(e, cuts)
+}
+
+// applyOne makes pages of one frame.
 func (p *Pipeline) applyOne(e *replog.Entry, cuts int64) error {
 	a := &p.applier
 	a.applying.Lock()
 	defer a.applying.Unlock()
+	return p.applyFrame(e, cuts)
+}
+
+// applyFrame does, unless the log was cut since the frame was read: another leader's entries may be there by now, under the
+// same LSNs. The caller holds applying.
+func (p *Pipeline) applyFrame(e *replog.Entry, cuts int64) error {
+	a := &p.applier
 	if p.log.Cuts() != cuts {
 		return replog.ErrCut
 	}
@@ -353,32 +373,32 @@ func (p *Pipeline) SetApplyDelay(d time.Duration) {
 // ApplyDelay is what SetApplyDelay has set.
 func (p *Pipeline) ApplyDelay() time.Duration { return time.Duration(p.applier.delay.Load()) }
 
-// PauseApply stops applying; what is received is still made durable and acknowledged.
+// PauseApply stops applying; what is received is still made durable and acknowledged. It does not wait for the frame that is being
+// applied: see ApplyStopped.
 func (p *Pipeline) PauseApply() {
-	a := &p.applier
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.paused == nil {
-		a.paused = make(chan struct{})
-	}
+	goOn := make(chan struct{})
+	p.applier.paused.CompareAndSwap(nil, &goOn)
 }
 
 // ResumeApply goes on after PauseApply.
 func (p *Pipeline) ResumeApply() {
-	a := &p.applier
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.paused != nil {
-		close(a.paused)
-		a.paused = nil
+	if goOn := p.applier.paused.Swap(nil); goOn != nil {
+		close(*goOn)
 	}
 }
 
 // ApplyPaused says whether PauseApply is in force.
-func (p *Pipeline) ApplyPaused() bool {
-	p.applier.mu.Lock()
-	defer p.applier.mu.Unlock()
-	return p.applier.paused != nil
+func (p *Pipeline) ApplyPaused() bool { return p.applier.paused.Load() != nil }
+
+// ApplyStopped says that nothing is applied any more, because of PauseApply, and that readers see all that was: nothing changes for
+// them until ResumeApply.
+func (p *Pipeline) ApplyStopped() bool {
+	a := &p.applier
+	if !a.applying.TryLock() {
+		return false
+	}
+	defer a.applying.Unlock()
+	return p.ApplyPaused() && p.visible.Load() >= a.at()
 }
 
 func (a *applier) wake() {
@@ -392,13 +412,10 @@ func (a *applier) wake() {
 func (p *Pipeline) mayApply(ctx context.Context, e *replog.Entry) error {
 	a := &p.applier
 	for {
-		a.mu.Lock()
-		paused := a.paused
-		a.mu.Unlock()
-		if paused != nil {
+		if paused := a.paused.Load(); paused != nil {
 			p.advance() // show what was applied before the pause
 			select {
-			case <-paused:
+			case <-*paused:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}

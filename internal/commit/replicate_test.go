@@ -677,6 +677,57 @@ func TestWhoReceivesStandsInForTheApplier(t *testing.T) {
 	})
 }
 
+// A pause may come while several entries are applied in one go, by whomever. It has come when it is said to have, and nothing is applied after that.
+func TestNothingIsAppliedOncePaused(t *testing.T) {
+	for name, standsIn := range map[string]bool{"by the applier": false, "by who receives": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := lead(t, t.TempDir(), "", commit.SyncConfig{})
+				f := follow(t, t.TempDir(), "f")
+				s := connect(t, l, f)
+				w := l.conn()
+				l.put(w, "CREATE TABLE t (a)")
+				s.all()
+				synctest.Wait()
+				first := l.put(w, "INSERT INTO t VALUES (1)")
+				last := l.put(w, "INSERT INTO t VALUES (2)")
+				f.OnApply(func(_ history.DatabaseID, lsn history.LSN, _ bool) {
+					if lsn != first {
+						return
+					}
+					f.PauseApply()
+					if !f.ApplyPaused() || f.ApplyStopped() {
+						t.Error("the pause has come before the entry was applied")
+					}
+				})
+				if standsIn {
+					s.hand(last)()
+				} else if b, err := s.reader.Next(t.Context(), 1<<20); err != nil {
+					t.Fatal(err)
+				} else if _, err := f.Receive(b.Frames, commit.AnyEpoch); err != nil {
+					t.Fatal(err)
+				} else if _, err := f.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				f.LearnCommitted(last, commit.AnyEpoch)
+				if f.Applied() != first || f.Visible() != first || !f.ApplyStopped() {
+					t.Errorf("applied %d, %d are seen, and it is said that this is all: %v; want %d", f.Applied(), f.Visible(), f.ApplyStopped(), first)
+				}
+				f.ResumeApply()
+				synctest.Wait()
+				if f.Applied() != last || f.ApplyStopped() {
+					t.Errorf("applied %d after the pause, want %d", f.Applied(), last)
+				}
+				closeAll(w)
+				s.reader.Close()
+				f.end()
+				l.stop(true)
+			})
+		})
+	}
+}
+
 // What cannot be applied is not passed over, whoever has tried.
 func TestTheApplierHearsWhatWhoStoodInFailedAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

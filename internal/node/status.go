@@ -29,8 +29,11 @@ func (t *term) Node() pgcatalog.Node {
 		return n
 	}
 	n.Role, n.Upstream, n.LastReplayed, n.ApplyDelay = pgcatalog.Follower, t.upstream(), p.AppliedAt(), p.ApplyDelay()
-	if p.ApplyPaused() {
+	switch {
+	case p.ApplyStopped():
 		n.Pause = pgcatalog.Paused
+	case p.ApplyPaused():
+		n.Pause = pgcatalog.PauseRequested
 	}
 	if r := t.peer.Status().Receiver; r != nil {
 		n.Lag = t.behind(r)

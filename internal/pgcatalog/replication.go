@@ -58,7 +58,7 @@ const (
 // PauseState is what pg_get_wal_replay_pause_state answers.
 type PauseState string
 
-// The states; PauseRequested lasts while the last entry is being applied.
+// The states; PauseRequested lasts while the last entry is being applied, and until readers see it.
 const (
 	NotPaused      PauseState = "not paused"
 	PauseRequested PauseState = "pause requested"
