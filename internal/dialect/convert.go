@@ -9,7 +9,7 @@ import "skein/internal/oid"
 // markOperand marks the operand of a cast, if its type may make a difference.
 func (p *parser) markOperand(e *expr, start int, to oid.OID) int {
 	switch e.bare().kind {
-	case exprParam, exprNull, exprString, exprNumber:
+	case exprNull, exprString, exprNumber:
 		return 0
 	}
 	if !isTextual(to) && !isTemporal(to) {
