@@ -156,6 +156,8 @@ var answers = map[string][][2]string{
 		{"cast_timestamp('infinity')", "infinity"},
 		{"cast_timestamptz('2024-01-02 03:04:05+05:30')", "2024-01-01 21:34:05"},
 		{"cast_timestamptz('2024-07-01 12:00 America/New_York')", "2024-07-01 16:00:00"},
+		{"cast_timestamptz('2024-01-02 03:04:05.6 +05:30')", "2024-01-01 21:34:05.6"},
+		{"cast_timestamptz('2024/01/02 03:04 -0530')", "2024-01-02 08:34:00"},
 		{"cast_timestamptz('2024-01-02 03:04:05 PM')", "2024-01-02 15:04:05"},
 		{"cast_time('04:05:06.789')", "04:05:06.789"},
 		{"cast_interval('1 day 2 hours')", "1 day 02:00:00"},

@@ -177,10 +177,10 @@ func (p *datetimeParser) word(w string, i int) error {
 	case !isDigit(w[0]) && isWeekday(lower):
 	case isDigit(w[0]) && strings.ContainsAny(w, "Tt") && len(w) > 10:
 		return p.dateWord(w)
+	case w[0] == '+' || w[0] == '-' && p.out.hasTime: // 12:00 +02:00
+		return p.zone(w)
 	case strings.Contains(w, ":"):
 		return p.timeWord(w)
-	case w[0] == '+' || w[0] == '-' && p.out.hasTime:
-		return p.zone(w)
 	case isDigit(w[0]):
 		return p.dateWord(w)
 	default:
@@ -268,7 +268,7 @@ func (p *datetimeParser) dateWord(w string) error {
 		if len(parts[0]) <= 2 { // 31-Jan-2024
 			parts[0], parts[2] = parts[2], parts[0]
 		}
-	} else if w[separator] == '/' || len(parts[0]) <= 2 { // month first, as DateStyle MDY says
+	} else if len(parts[0]) <= 2 { // month first, as DateStyle MDY says
 		parts[0], parts[1], parts[2] = parts[2], parts[0], parts[1]
 	}
 	var n [3]int
