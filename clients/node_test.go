@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	startWait = 30 * time.Second
+	startWait = time.Minute
 	startPace = 20 * time.Millisecond
 )
 

@@ -65,7 +65,7 @@ default_pool_size = 3
 		}
 	})
 	url := "postgres://anybody@" + address + "/skein?default_query_exec_mode=exec" // it knows nothing of prepared statements
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := pgx.Connect(t.Context(), url)
 		if err == nil {
 			_ = conn.Close(t.Context())

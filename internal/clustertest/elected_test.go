@@ -292,7 +292,7 @@ func (e *elected) progress(more int) {
 }
 
 // progressWait is how long the slowest failover may take on a machine that does much else.
-const progressWait = 30 * time.Second
+const progressWait = time.Minute
 
 // takesOver waits until another one than before leads and acknowledges, and gives it. It tells how long that took.
 func (e *elected) takesOver(before *member, since time.Duration) *member {
@@ -453,6 +453,16 @@ func (w *watch) saw(node, role string, epoch uint64) {
 		w.wrong = append(w.wrong, fmt.Sprintf("%s and %s both lead epoch %d", other, node, epoch))
 	}
 	w.leaders[epoch] = node
+}
+
+// newest is the highest epoch that has been seen to have a leader.
+func (w *watch) newest() (epoch uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.led {
+		epoch = max(epoch, e)
+	}
+	return epoch
 }
 
 func (w *watch) end() {

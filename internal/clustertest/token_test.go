@@ -29,7 +29,7 @@ type namer struct {
 
 // try makes one attempt. It says whether the transaction is done.
 func (n *namer) try(ctx context.Context, number int64) bool {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	n.attempts++
 	if n.conn == nil {
