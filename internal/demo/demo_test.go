@@ -102,6 +102,22 @@ func TestNodeThatIsKilledWhileStartingIsStartedAgain(t *testing.T) {
 	}
 }
 
+// kill kills a node's process. The next one serves only when back is called, however long what is told meanwhile takes.
+func kill(t *testing.T, dir string, pid int) (back func()) {
+	t.Helper()
+	if err := os.WriteFile(heldBack(dir), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(heldBack(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // starts counts how often a node's process was started.
 func starts(t *testing.T, dir, name string) int {
 	t.Helper()
@@ -143,20 +159,18 @@ func TestFollowersAreStartedAndWatched(t *testing.T) {
 	pids := d.awaitAll("node1", "node2", "node3")
 	d.await(regexp.MustCompile(`^cluster      node1 leads \(epoch 1, asynchronous\) · node2 in step · node3 in step$`))
 
-	if err := syscall.Kill(pids["node2"], syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	back := kill(t, filepath.Join(o.Dir, "node2"), pids["node2"])
 	d.await(regexp.MustCompile(`^node2 died .* starting it again in 2 seconds`))
 	d.await(regexp.MustCompile(`^cluster      node1 leads .* · node2 does not answer · node3 in step$`))
+	back()
 	if _, again := d.awaitLine(readyLineOf("node2", "follower")); again == pids["node2"] {
 		t.Errorf("process %d again", again)
 	}
 	d.await(regexp.MustCompile(`^cluster      node1 leads .* · node2 in step · node3 in step$`))
 
-	if err := syscall.Kill(pids["node1"], syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	back = kill(t, filepath.Join(o.Dir, "node1"), pids["node1"])
 	d.await(regexp.MustCompile(`^cluster      no leader · node1 does not answer · node2 serves reads · node3 serves reads$`))
+	back()
 	d.awaitLine(readyLine)
 	d.await(regexp.MustCompile(`^cluster      node1 leads .* · node2 in step · node3 in step$`))
 	if err := d.stop(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -29,6 +30,9 @@ func fakeNode(args []string) int {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
+	}
+	for ; isThere(heldBack(flagOf(args, "--dir"))); time.Sleep(time.Millisecond) {
+		continue
 	}
 	listener, err := net.Listen("tcp", flagOf(args, "--pg-addr"))
 	if err != nil {
@@ -50,6 +54,14 @@ func fakeNode(args []string) int {
 		}
 		go f.letIn(conn)
 	}
+}
+
+// heldBack is a file that keeps the node of a directory from serving.
+func heldBack(dir string) string { return dir + ".held" }
+
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // flagOf gives the argument behind a flag, "" without it.
