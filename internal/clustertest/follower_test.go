@@ -180,9 +180,18 @@ func TestFollower_E04_PausedUnderALeaderThatMayDegrade(t *testing.T) {
 	f := c.members[1]
 	c.leader.query("CREATE TABLE t (a int PRIMARY KEY)")
 	c.synchronous("ANY 1 (*)")
-	c.leader.query("ALTER SYSTEM SET skein.sync_timeout = '200ms'")
 	c.leader.query("ALTER SYSTEM SET skein.on_sync_timeout = 'degrade'")
 	f.pause()
+	patience := func(d string) { // waits for nobody by itself
+		conn := nodetest.Connect(t, c.leader.Node, "skein")
+		for _, sql := range []string{"SET synchronous_commit = local", "ALTER SYSTEM SET skein.sync_timeout = '" + d + "'"} {
+			if _, err := conn.Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = conn.Close(t.Context())
+	}
+	patience("200ms")
 	p := c.leader.begin("INSERT INTO t VALUES (1)")
 	if code := p.code(); code != "" {
 		t.Fatalf("a leader that may degrade: %v", p.err)
@@ -199,6 +208,7 @@ func TestFollower_E04_PausedUnderALeaderThatMayDegrade(t *testing.T) {
 	if got := c.leader.value("SELECT acknowledged_alone FROM skein_status"); got != "1" {
 		t.Errorf("%s commits acknowledged alone, want 1", got)
 	}
+	patience("1min")
 	f.resume()
 	c.leader.await("SELECT mode FROM skein_status", "synchronous: ANY 1 (*)")
 	p = c.leader.begin("INSERT INTO t VALUES (2)")
