@@ -250,7 +250,7 @@ func (p *parser) operator(left *expr, level int) *expr {
 		e := p.binary(exprOp, op, left, right, tightConcat)
 		p.markArguments(e)
 		return p.marked(e, at)
-	case "->", "->>":
+	case "->":
 		return p.binary(exprOp, op, left, right, tightConcat)
 	case "&", "|", "<<", ">>":
 		return p.binary(exprOp, op, left, right, tightBit)
@@ -269,12 +269,13 @@ var operatorFunction = map[string]string{
 	"@>": "contains(", "<@": "contained(", "&&": "array_overlaps(",
 	"?": "jsonb_exists(", "?|": "jsonb_exists_any(", "?&": "jsonb_exists_all(",
 	"#>": "json_path(", "#>>": "json_path_text(",
+	"->>": "json_field_text(", // SQLite's gives a number for a number, which is no text, and 1 for true
 }
 
 // operatorCall makes a function call of left op right.
 func (p *parser) operatorCall(op, fn string, at int, left, right *expr) *expr {
 	kind := exprCompare
-	if op[0] == '#' {
+	if op[0] == '#' || op[0] == '-' {
 		kind = exprOp
 	}
 	p.replace(at, ",")

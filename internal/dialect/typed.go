@@ -269,6 +269,16 @@ func (y *typer) arithmetic(e *expr, sc *scope) {
 		return
 	}
 	a, b := y.typeOf(e.args[0], sc), y.typeOf(e.args[1], sc)
+	if e.name == "-" && isJSON(a) {
+		name := "jsonb_without("
+		if b == oid.TextArray {
+			name = "jsonb_without_all("
+		}
+		if y.edits != nil {
+			y.edits[e.mark] = edit{before: name, operator: ",", after: ")"}
+		}
+		return
+	}
 	y.inexact = y.inexact || a == 0 || b == 0
 	if y.edits != nil && (e.name == "/" || e.name == "%") && mayBeZero(e.args[1]) && numberRank(a) > 0 && numberRank(b) > 0 {
 		// SQLite gives NULL where PostgreSQL complains of a division by zero.
@@ -291,6 +301,8 @@ func mayBeZero(e *expr) bool {
 	x := e.bare()
 	return x.kind != exprNumber || strings.Trim(x.name, "0.") == ""
 }
+
+func isJSON(t oid.OID) bool { return t == oid.JSON || t == oid.JSONB }
 
 func isFloat(t oid.OID) bool { return t == oid.Float4 || t == oid.Float8 }
 

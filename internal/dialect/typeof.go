@@ -115,6 +115,9 @@ func (y *typer) operatorType(e *expr, sc *scope) oid.OID {
 	case "^":
 		return oid.Float8
 	}
+	if e.name == "-" && isJSON(a) {
+		return oid.JSONB
+	}
 	if t := temporalResult(e.name, a, b); t != 0 {
 		return t
 	}

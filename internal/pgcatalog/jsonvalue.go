@@ -53,6 +53,9 @@ func jsonFunctions() []function {
 		{"contained", 2, 2, pure, func(c *call) error { return c.contains(1, 0) }},
 		{"json_path", 2, 2, pure | jsonResult, jsonPath(false)},
 		{"json_path_text", 2, 2, pure, jsonPath(true)},
+		{"json_field_text", 2, 2, pure, jsonFieldText},
+		{"jsonb_without", 2, 2, pure | jsonResult, jsonbWithout},
+		{"jsonb_without_all", 2, 2, pure | jsonResult, jsonbWithoutAll},
 		{"jsonb_cat", 2, 2, pure | jsonResult, jsonbCat},
 		{"json_bool", 1, 1, pure | jsonResult, jsonBool},
 		{"json_number", 1, 1, pure | jsonResult, jsonNumeric},
@@ -713,6 +716,85 @@ func jsonPath(asText bool) func(*call) error {
 		}
 		return c.returnJSON(jsonbText(v))
 	}
+}
+
+// jsonFieldText is ->>: a member by its name, or an element by its index, as text.
+func jsonFieldText(c *call) error {
+	v, err := parseJSON(c.text(0))
+	if err != nil {
+		return err
+	}
+	if _, list := v.([]any); list != (c.arg[1].Type() == sqlite3.INTEGER) {
+		return nil
+	}
+	switch v, _ = jsonStep(v, c.text(1)); v := v.(type) {
+	case nil:
+		return nil
+	case string:
+		return c.returnText(v)
+	}
+	return c.returnText(jsonbText(v))
+}
+
+// jsonbWithout is - of jsonb: without a member, or text element, of that name; or without the element at an index.
+func jsonbWithout(c *call) error {
+	v, err := parseJSON(c.text(0))
+	if err != nil {
+		return err
+	}
+	if c.arg[1].Type() == sqlite3.INTEGER {
+		return c.withoutElement(v)
+	}
+	return c.withoutNames(v, c.text(1))
+}
+
+// jsonbWithoutAll is - of jsonb and an array of names.
+func jsonbWithoutAll(c *call) error {
+	v, err := parseJSON(c.text(0))
+	if err != nil {
+		return err
+	}
+	list, err := c.array(1)
+	if err != nil {
+		return err
+	}
+	names := make([]string, 0, len(list.elements))
+	for _, e := range list.elements {
+		if !e.null {
+			names = append(names, e.text)
+		}
+	}
+	return c.withoutNames(v, names...)
+}
+
+func (c *call) withoutNames(v any, names ...string) error {
+	switch x := v.(type) {
+	case jsonObject:
+		v = slices.DeleteFunc(x, func(m jsonMember) bool { return slices.Contains(names, m.key) })
+	case []any:
+		v = slices.DeleteFunc(x, func(e any) bool {
+			s, ok := e.(string)
+			return ok && slices.Contains(names, s)
+		})
+	default:
+		return sqlstate.New(sqlstate.InvalidParameterValue, "cannot delete from scalar")
+	}
+	return c.returnJSON(jsonbText(v))
+}
+
+func (c *call) withoutElement(v any) error {
+	list, ok := v.([]any)
+	if !ok {
+		return sqlstate.New(sqlstate.InvalidParameterValue, "cannot delete from object using integer index")
+	}
+	i := int(c.arg[1].Int64())
+	if i < 0 {
+		i += len(list)
+	}
+	if i >= 0 && i < len(list) {
+		list = slices.Delete(list, i, i+1)
+	}
+	return c.returnJSON(jsonbText(list))
 }
 
 // jsonbCat is || of jsonb: objects are merged, anything else becomes one list.
