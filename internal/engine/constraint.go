@@ -68,7 +68,11 @@ func withType(err error, c *conn, name string) error {
 
 // withUniqueName finds the name of the constraint, or of the index, on the columns that SQLite names.
 func (s *Session) withUniqueName(err error, c *conn) error {
-	_, what, _ := strings.Cut(err.Error(), "constraint failed: ")
+	var failed *sqlite3.Error
+	if !errors.As(err, &failed) {
+		return err
+	}
+	_, what, _ := strings.Cut(messageOf(failed), "constraint failed: ")
 	table, columns := tableAndColumns(what)
 	var e *sqlstate.Error
 	if len(columns) == 0 || !errors.As(s.translate(err), &e) {
