@@ -21,7 +21,9 @@ func (p *parser) alter() {
 		p.alterSetting()
 	case "view":
 		p.alterView()
-	case "index", "sequence", "schema", "type", "domain", "function", "procedure", "aggregate", "extension",
+	case "index":
+		p.alterIndex()
+	case "sequence", "schema", "type", "domain", "function", "procedure", "aggregate", "extension",
 		"default", "materialized", "operator", "publication", "subscription", "policy", "trigger", "collation", "language",
 		"large", "server", "foreign", "statistics", "tablespace", "text", "rule", "event", "routine":
 		p.alterOther(word)
@@ -29,6 +31,21 @@ func (p *parser) alter() {
 		p.i = max(p.i-1, 0)
 		p.syntaxError()
 	}
+}
+
+// alterIndex renames one.
+func (p *parser) alterIndex() {
+	at := p.i
+	ifExists := p.accept("if", "exists")
+	name := p.dottedName()
+	if !p.accept("rename", "to") {
+		p.i = at
+		p.alterOther("index")
+		return
+	}
+	p.kind(RenameIndex, "ALTER INDEX")
+	p.st.IfExists, p.st.Names = ifExists, []string{name, p.name()}
+	p.finish()
 }
 
 // alterOther accepts a change of owner, which has no meaning here, and refuses all else.

@@ -148,6 +148,20 @@ func (e *TableEdit) KeepsIndex(createIndex string) bool {
 	return true
 }
 
+// NameIndex gives an index another name, by its CREATE INDEX text as SQLite keeps it.
+func NameIndex(createIndex, name string) string {
+	toks, err := tokenize(createIndex)
+	if err != nil {
+		return createIndex
+	}
+	for i := range toks[:len(toks)-1] {
+		if toks[i].is("index") {
+			return createIndex[:toks[i+1].pos] + quoteIdent(name) + createIndex[toks[i+1].end:]
+		}
+	}
+	return createIndex
+}
+
 // apply makes one change and says whether anything changed.
 func (t *Table) apply(c *Change) (bool, error) {
 	switch c.Op {

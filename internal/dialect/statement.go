@@ -61,6 +61,7 @@ const (
 	CreateSchema   // Name, IfExists means IF NOT EXISTS
 	DropSchema     // Names, IfExists
 
+	RenameIndex   // Names: the index, and what it is to be called; IfExists
 	AlterRebuild  // Rebuild: a change of a table that SQLite's ALTER TABLE lacks
 	CreateTableAs // CreateAs, Table: CREATE TABLE … AS and SELECT … INTO
 	Pragma        // one of SQLite's read-only pragmas; SQL

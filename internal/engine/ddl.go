@@ -162,6 +162,44 @@ func (s *Session) noticeSkips(c *conn, st *dialect.Statement) error {
 	return nil
 }
 
+// renameIndex makes an index anew under another name, or renames the constraint that has it.
+func (s *Session) renameIndex(c *conn, from, to string, ifExists bool) error {
+	switch taken, err := c.exists(to); {
+	case err != nil:
+		return err
+	case taken:
+		return sqlstate.New(sqlstate.DuplicateTable, "relation %q already exists", to)
+	}
+	create, owner := "", ""
+	if err := c.query("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?1 COLLATE NOCASE AND sql IS NOT NULL", func(st *sqlite3.Stmt) {
+		create = st.ColumnText(0)
+	}, from); err != nil {
+		return err
+	}
+	if create != "" {
+		return c.script([]string{"DROP INDEX " + quote(from), dialect.NameIndex(create, to)})
+	}
+	var tables []string
+	if err := c.query("SELECT name FROM sqlite_schema WHERE type = 'table'", func(st *sqlite3.Stmt) { tables = append(tables, st.ColumnText(0)) }); err != nil {
+		return err
+	}
+	for _, table := range tables {
+		if slices.ContainsFunc(c.constraints(table), func(k dialect.Constraint) bool {
+			return k.Name == from && (k.Kind == dialect.Unique || k.Kind == dialect.PrimaryKey)
+		}) {
+			owner = table
+		}
+	}
+	switch {
+	case owner != "":
+		return s.rebuild(c, &dialect.TableEdit{Table: owner, Changes: []dialect.Change{{Op: dialect.RenameConstraint, Name: from, NewName: to}}})
+	case ifExists:
+		s.out.Notice(sqlstate.New(sqlstate.SuccessfulCompletion, "relation %q does not exist, skipping", from))
+		return nil
+	}
+	return sqlstate.New(sqlstate.UndefinedTable, "relation %q does not exist", from)
+}
+
 // rebuild makes a change of a table that SQLite's ALTER TABLE lacks: a new table with the new text takes
 // the rows and the place of the old one. Source of the steps: sqlite.org/lang_altertable.html.
 func (s *Session) rebuild(c *conn, edit *dialect.TableEdit) error {

@@ -146,6 +146,8 @@ func (p *portal) utility(ctx context.Context) (string, error) {
 		return st.Tag, s.dropRoles(ctx, st.Names, st.IfExists)
 	case dialect.AlterRebuild:
 		return st.Tag, s.schemaChange(ctx, func(c *conn) error { return s.rebuild(c, st.Rebuild) })
+	case dialect.RenameIndex:
+		return st.Tag, s.schemaChange(ctx, func(c *conn) error { return s.renameIndex(c, st.Names[0], st.Names[1], st.IfExists) })
 	case dialect.CreateTableAs:
 		return s.createTableAs(ctx, st)
 	case dialect.DDL:
