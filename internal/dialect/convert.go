@@ -32,6 +32,8 @@ func conversion(from, to oid.OID) string {
 	switch {
 	case from == oid.Bool && isTextual(to):
 		return "bool_text("
+	case from == oid.Regproc && isTextual(to):
+		return "regproc_out("
 	case from != oid.Timestamptz:
 		return ""
 	case isTextual(to), to == oid.Timestamptz, to == oid.TimeTZ:

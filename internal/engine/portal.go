@@ -10,6 +10,7 @@ import (
 
 	"skein/internal/dialect"
 	"skein/internal/oid"
+	"skein/internal/pgcatalog"
 	"skein/internal/pgwire"
 	"skein/internal/sqlstate"
 )
@@ -277,6 +278,9 @@ func (p *portal) sendRow() error {
 		v := p.value(i)
 		if p.sum != nil {
 			addSum(p.sum, v)
+		}
+		if v.Kind == pgwire.Int && fields[i].Type == oid.Regproc && p.format(i) == pgwire.TextFormat {
+			v = pgwire.Value{Kind: pgwire.Text, Bytes: []byte(pgcatalog.FunctionName(oid.OID(v.Int)))}
 		}
 		if err := out.Value(fields[i].Type, p.format(i), v); err != nil {
 			return err

@@ -482,13 +482,18 @@ func regprocOut(c *call) error {
 	if !ok {
 		return c.returnText(c.text(0))
 	}
-	if n == 0 {
-		return c.returnText("-")
+	return c.returnText(FunctionName(oid.OID(n)))
+}
+
+// FunctionName is how a regproc is shown: by its name, or by its number if there is no such function.
+func FunctionName(id oid.OID) string {
+	if id == 0 {
+		return "-"
 	}
-	if name, ok := functionName(oid.OID(n)); ok {
-		return c.returnText(name)
+	if name, ok := functionName(id); ok {
+		return name
 	}
-	return c.returnText(strconv.FormatInt(n, 10))
+	return strconv.FormatUint(uint64(id), 10)
 }
 
 func regnamespaceOut(c *call) error {
