@@ -1,6 +1,9 @@
 package dialect
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // What an INSERT leaves to its table: the columns that it does not name, DEFAULT in the place of a
 // value, and a primary key that may not be NULL even where SQLite would number the row.
@@ -101,6 +104,34 @@ func (y *typer) fillDefault(e *expr, column *Column) {
 		}
 	}
 	y.edits[e.mark] = edit{operator: value}
+}
+
+// Numbers says whether an INSERT leaves it to the table to number its last row, as serial and identity columns do.
+func (s *Statement) Numbers(t *Table) bool {
+	if t == nil || s.infer == nil || s.infer.change == nil {
+		return false
+	}
+	serial := slices.IndexFunc(t.Columns, func(c *Column) bool { return c.Serial })
+	if serial < 0 {
+		return false
+	}
+	c := s.infer.change
+	if c.source == nil { // DEFAULT VALUES
+		return true
+	}
+	columns := c.columns
+	if len(columns) == 0 {
+		columns = t.writable()
+		if width := c.width(); width >= 0 && width < len(columns) {
+			columns = columns[:width]
+		}
+	}
+	n := slices.IndexFunc(columns, func(name string) bool { return strings.EqualFold(name, t.Columns[serial].Name) })
+	if n < 0 {
+		return true
+	}
+	rows := c.source.cores[0].rows
+	return len(rows) > 0 && n < len(rows[len(rows)-1]) && rows[len(rows)-1][n].kind == exprDefault
 }
 
 // writable lists the columns that values may be given to.

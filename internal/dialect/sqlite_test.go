@@ -31,6 +31,9 @@ func (session) TransactionID() int64                               { return 1 }
 func (session) AdvisoryLock(int64, bool, bool, bool) (bool, error) { return true, nil }
 func (session) AdvisoryUnlock(int64, bool) bool                    { return true }
 func (session) TransactionCommitted(string) (bool, error)          { return false, nil }
+func (session) SequenceValue(string) (int64, bool)                 { return 0, false }
+func (session) LastSequenceValue() (int64, bool)                   { return 0, false }
+func (session) Numbered(string, int64, bool)                       {}
 func (session) AdvisoryUnlockAll()                                 {}
 func (session) Fail(*sqlstate.Error)                               {}
 func (session) Cluster() pgcatalog.Cluster                         { return cluster{} }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"time"
 
 	"skein/internal/pgcatalog"
@@ -52,6 +53,18 @@ func (a asked) TransactionID() int64 {
 
 // TransactionCommitted is skein_transaction_status.
 func (a asked) TransactionCommitted(token string) (bool, error) { return a.hasCommitted(a.conn, token) }
+
+// SequenceValue is currval.
+func (a asked) SequenceValue(table string) (int64, bool) {
+	n, ok := a.numbers.of[strings.ToLower(table)]
+	return n, ok
+}
+
+// LastSequenceValue is lastval.
+func (a asked) LastSequenceValue() (int64, bool) { return a.SequenceValue(a.numbers.drawn) }
+
+// Numbered takes note of nextval and setval.
+func (a asked) Numbered(table string, n int64, drawn bool) { a.numbers.note(table, n, drawn) }
 
 // AdvisoryLock is pg_advisory_lock and its kin.
 func (a asked) AdvisoryLock(key int64, shared, try, xact bool) (bool, error) {

@@ -41,10 +41,14 @@ func (p *portal) copyIn(ctx context.Context, o *dialect.CopyOptions) (string, er
 	defer l.give()
 	c := l.conn
 	var n int64
+	numbered := "" // the table, if it numbers the rows
 	err = s.guard(c, func() error {
 		columns, err := c.columns(o.Table, o.Columns)
 		if err != nil {
 			return err
+		}
+		if serial := typesOn(c).table(o.Table).serial(); serial != "" && !slices.ContainsFunc(columns, func(c column) bool { return c.name == serial }) {
+			numbered = o.Table
 		}
 		insert := insertInto(o.Table, columns)
 		st, err := c.take(insert)
@@ -60,6 +64,9 @@ func (p *portal) copyIn(ctx context.Context, o *dialect.CopyOptions) (string, er
 		n, err = s.copyRows(pgwire.NewCopyDecoder(data, copyFormat(o, columns), len(columns)), o, columns, st)
 		return err
 	})
+	if err == nil && n > 0 && numbered != "" {
+		s.numbers.note(numbered, c.sqlite.LastInsertRowID(), true)
+	}
 	return "COPY " + strconv.FormatInt(n, 10), err
 }
 

@@ -35,6 +35,7 @@ type plan struct {
 	fields  []pgwire.Field // nil for no rows
 	changes bool           // SQLite says that it writes
 	again   bool           // may be run again, see draft
+	numbers string         // the table that numbers what an INSERT inserts, or ""
 	long    atomic.Bool    // has taken too long for that
 }
 
@@ -128,6 +129,9 @@ func analyse(c *conn, st *dialect.Statement, declared []oid.OID) (*plan, error) 
 	}
 	p.changes = !stmt.ReadOnly()
 	p.again = reads.again(st)
+	if st.Kind == dialect.Insert && st.Numbers(target) {
+		p.numbers = target.Name
+	}
 	if n := stmt.ColumnCount(); n > 0 {
 		p.fields = types.describe(stmt, n)
 	}
@@ -182,6 +186,18 @@ func (t *columnTypes) complete() error {
 type table struct {
 	text    *dialect.Table // nil for what is not a table
 	numbers map[string]int16
+}
+
+// serial is the column that the table numbers its rows by, or "".
+func (t *table) serial() string {
+	if t.text != nil {
+		for _, c := range t.text.Columns {
+			if c.Serial {
+				return c.Name
+			}
+		}
+	}
+	return ""
 }
 
 func (t *columnTypes) describe(stmt *sqlite3.Stmt, n int) []pgwire.Field {

@@ -197,6 +197,9 @@ func (p *portal) prepare(ctx context.Context, write bool) error {
 		if p.sum != nil {
 			p.stmt.Status(sqlite3.STMTSTATUS_VM_STEP, true)
 		}
+		if p.plan.numbers != "" {
+			c.sqlite.SetLastInsertRowID(0)
+		}
 		return bindValues(p.stmt, p.params)
 	})
 }
@@ -320,6 +323,9 @@ func (p *portal) tag() string {
 		if p.stmt != nil {
 			n = p.lease.conn.sqlite.Changes()
 			p.rows = n
+			if p.plan.numbers != "" {
+				p.session.numbers.note(p.plan.numbers, p.lease.conn.sqlite.LastInsertRowID(), true)
+			}
 		}
 		if p.statement.Kind == dialect.Insert {
 			return "INSERT 0 " + strconv.FormatInt(n, 10)

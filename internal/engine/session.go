@@ -46,6 +46,7 @@ type Session struct {
 	completed            string             // its tag, until its transaction is real
 	failure              *sqlstate.Error    // behind the error that an SQL function gave to SQLite
 	overtaken            bool               // its last draft was
+	numbers              numbers            // that its tables' sequences have given it
 	lockedForTransaction bool               // has asked for advisory locks that end with the transaction
 	idle                 *time.Timer        // ends the session unless its client sends something
 

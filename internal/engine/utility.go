@@ -388,9 +388,13 @@ func (s *Session) runDiscard(what string) error {
 		return sqlstate.New(sqlstate.ActiveTransaction, "DISCARD ALL cannot run inside a transaction block")
 	}
 	switch what {
-	case "PLANS", "SEQUENCES":
+	case "PLANS":
+		return nil
+	case "SEQUENCES":
+		s.numbers = numbers{}
 		return nil
 	case "ALL":
+		s.numbers = numbers{}
 		clear(s.statements)
 		_ = s.closeCursor("")
 		s.closePortals(0)

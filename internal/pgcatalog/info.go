@@ -301,6 +301,10 @@ func (nobody) TransactionID() int64                    { return 0 }
 
 func (nobody) TransactionCommitted(string) (bool, error) { return false, nil }
 
+func (nobody) SequenceValue(string) (int64, bool) { return 0, false }
+func (nobody) LastSequenceValue() (int64, bool)   { return 0, false }
+func (nobody) Numbered(string, int64, bool)       {}
+
 func (nobody) AdvisoryLock(int64, bool, bool, bool) (bool, error) {
 	return false, unsupported("lock")(nil)
 }

@@ -169,10 +169,8 @@ func TestSequencesBehindSerialColumns(t *testing.T) {
 	for _, step := range [][2]string{
 		{"SELECT nextval('a_id_seq')", "1"},
 		{"INSERT INTO a(x) VALUES (1) RETURNING id", "2"},
-		{"SELECT currval('public.a_id_seq')", "2"},
 		{"SELECT setval('a_id_seq', 10)", "10"},
 		{"INSERT INTO a(x) VALUES (1) RETURNING id", "11"},
-		{"SELECT lastval()", "11"},
 		{"SELECT setval(pg_get_serial_sequence('a', 'id'), 20, 0)", "20"},
 		{"INSERT INTO a(x) VALUES (1) RETURNING id", "20"},
 		{"SELECT last_value FROM pg_sequences", "20"},

@@ -12,7 +12,7 @@ func sequenceFunctions() []function {
 		{"nextval", 1, 1, direct, nextval},
 		{"setval", 2, 3, direct, setval},
 		{"currval", 1, 1, direct, currval},
-		{"lastval", 0, 0, direct, func(c *call) error { return c.returnInt(c.conn.LastInsertRowID()) }},
+		{"lastval", 0, 0, direct, lastval},
 		{"restart_identity", 1, 1, direct, restartIdentity},
 		{"pg_sequence_last_value", 1, 1, direct, lastValue},
 	}
@@ -100,6 +100,7 @@ func nextval(c *call) error {
 	if err := c.setSequence(t.name, n+1); err != nil {
 		return c.storeError(err)
 	}
+	c.sess().Numbered(t.name, n+1, true)
 	return c.returnInt(n + 1)
 }
 
@@ -123,6 +124,9 @@ func setval(c *call) error {
 	if err := c.setSequence(t.name, last); err != nil {
 		return c.storeError(err)
 	}
+	if called {
+		c.sess().Numbered(t.name, n, false)
+	}
 	return c.returnInt(n)
 }
 
@@ -138,9 +142,17 @@ func currval(c *call) error {
 	if err != nil {
 		return err
 	}
-	n, ok := c.sequenceValue(t.name)
+	n, ok := c.sess().SequenceValue(t.name)
 	if !ok {
-		return sqlstate.New("55000", "currval of sequence \"%s\" is not yet defined in this session", t.sequence)
+		return sqlstate.New(sqlstate.NotInRequiredState, "currval of sequence \"%s\" is not yet defined in this session", t.sequence)
+	}
+	return c.returnInt(n)
+}
+
+func lastval(c *call) error {
+	n, ok := c.sess().LastSequenceValue()
+	if !ok {
+		return sqlstate.New(sqlstate.NotInRequiredState, "lastval is not yet defined in this session")
 	}
 	return c.returnInt(n)
 }

@@ -27,6 +27,12 @@ type Session interface {
 	// TransactionCommitted says whether a transaction of this role that was named by a token is known to be committed.
 	TransactionCommitted(token string) (bool, error)
 
+	// SequenceValue is the number that the session has last from the sequence of a table, LastSequenceValue from the one that it drew from
+	// last; false if there is none. Numbered says that it has one, and whether that was drawn.
+	SequenceValue(table string) (int64, bool)
+	LastSequenceValue() (int64, bool)
+	Numbered(table string, n int64, drawn bool)
+
 	// AdvisoryLock takes an advisory lock; xact ties it to the transaction. With try, false means
 	// that somebody else holds it; without, it waits until the lock is free or the statement is
 	// cancelled.
