@@ -411,3 +411,53 @@ func TestRunsOfAnyLengthAreInstalled(t *testing.T) {
 		}
 	}
 }
+
+// What a disk does not take past its cache is not taken for written.
+func TestALongRunThatTheDiskRefuses(t *testing.T) {
+	const pages = 3 * directRun / PageSize
+	content, sums := make([]byte, pages*PageSize), make([]uint64, pages)
+	for n := range sums {
+		content[n*PageSize] = byte(n)
+		sums[n] = sum(PageNo(n+1), content[n*PageSize:(n+1)*PageSize])
+	}
+	begin := func() *Install {
+		t.Helper()
+		in, err := BeginInstall(filepath.Join(t.TempDir(), "db"), false)
+		if err == nil {
+			_, err = in.Sums(2)
+		}
+		if err == nil {
+			err = in.Mark([]Run{{2, 1, pages}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = in.Close() })
+		return in
+	}
+
+	t.Run("without the cache", func(t *testing.T) {
+		in := begin()
+		in.buffer = directBuffer(4*directRun + 1)[1:] // the file system can do it, but not so
+		if err := in.WriteRun(2, 1, content, sums); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(basePath(in.dir, 2)); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("the file is not what was written (%v)", err)
+		}
+	})
+	t.Run("at all", func(t *testing.T) {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		in := begin()
+		if _, err := in.writable(2); err != nil {
+			t.Fatal(err)
+		}
+		in.files[2].past = full
+		if err := in.WriteRun(2, 1, content, sums); !errors.Is(err, syscall.ENOSPC) || len(in.files[2].sums) > 0 {
+			t.Errorf("%d pages are taken for written: %v", len(in.files[2].sums), err)
+		}
+	})
+}
