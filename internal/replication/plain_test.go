@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -60,17 +61,30 @@ func TestSilenceOnAPlainConnectionIsATimeout(t *testing.T) {
 	}
 }
 
+// Nothing tells when the other goroutine has come to wait in the kernel. It has, in most of so many times.
 func TestAPlainConnectionIsClosedWhileItIsRead(t *testing.T) {
-	here, _ := overTCP(t, 0)
-	over := make(chan error)
-	go func() {
-		_, err := here.Read(make([]byte, 1))
-		over <- err
-	}()
-	if err := here.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-over; err == nil {
-		t.Error("a closed connection was read")
+	for range 100 {
+		here, there := overTCP(t, 0)
+		read, over := make(chan struct{}), make(chan error)
+		go func() {
+			b := make([]byte, 1)
+			_, err := here.Read(b)
+			close(read)
+			if err == nil {
+				_, err = here.Read(b)
+			}
+			over <- err
+		}()
+		if _, err := there.Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		<-read
+		runtime.Gosched()
+		if err := here.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-over; err == nil {
+			t.Fatal("a closed connection was read")
+		}
 	}
 }
