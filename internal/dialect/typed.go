@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -434,16 +435,25 @@ func (y *typer) sorted(e *expr, q *query, sc *scope) {
 	y.sortedTerm(e.term, x, sc)
 }
 
+// direct says whether a column is one of a function that is kept as it is, where it has another name.
+func (sc *scope) direct(column *expr) bool {
+	return slices.ContainsFunc(sc.relations, func(r *relation) bool {
+		return r.direct && (column.qual == r.alias || column.qual == "" && slices.Contains(r.columns, column.name))
+	})
+}
+
 // sortedTerm makes one term of ORDER BY, that stands for x, sort by value.
 func (y *typer) sortedTerm(mark int, x *expr, sc *scope) {
-	if b := x.bare(); mark == 0 || b.kind == exprColumn || b.kind == exprStar || b.kind == exprNumber {
+	b := x.bare()
+	if mark == 0 || b.kind == exprStar || b.kind == exprNumber || b.kind == exprColumn && sc.direct(b) {
 		return
 	}
 	switch t := y.typeOf(x, sc); {
 	case y.edits == nil:
+	case b.kind == exprColumn && valueCollation(t) != "":
 	case t == oid.Numeric:
 		y.edits[mark] = edit{after: " COLLATE numeric"}
-	case t == oid.PgLSN:
-		y.edits[mark] = edit{after: comparePositions}
+	case byCollation(t) != "":
+		y.edits[mark] = edit{after: byCollation(t)}
 	}
 }

@@ -40,6 +40,8 @@ func arithmeticFunctions() []function {
 		{"gcd", 2, 2, pure, gcd},
 		{"greatest", 1, -1, pure | nullable, extreme(1)},
 		{"least", 1, -1, pure | nullable, extreme(-1)},
+		{"interval_greatest", 1, -1, pure | nullable, extremeText(compareIntervals, 1)},
+		{"interval_least", 1, -1, pure | nullable, extremeText(compareIntervals, -1)},
 		{"width_bucket", 4, 4, pure, widthBucket},
 	}
 }

@@ -98,12 +98,12 @@ func (c *call) moveLSN(sign int) error {
 	return sqlstate.New(sqlstate.NumericOutOfRange, "pg_lsn out of range")
 }
 
-// extremeLSN is greatest and least; NULLs are left out.
-func extremeLSN(want int) func(*call) error {
+// extremeText is greatest and least by a collation; NULLs are left out.
+func extremeText(compare func(a, b []byte) int, want int) func(*call) error {
 	return func(c *call) error {
 		best := -1
 		for i, a := range c.arg {
-			if a.Type() != sqlite3.NULL && (best < 0 || compareLSNs([]byte(a.Text()), []byte(c.arg[best].Text())) == want) {
+			if a.Type() != sqlite3.NULL && (best < 0 || compare([]byte(a.Text()), []byte(c.arg[best].Text())) == want) {
 				best = i
 			}
 		}

@@ -57,13 +57,16 @@ func Register(c *sqlite3.Conn, session func() Session) error {
 	return registerCollations(c)
 }
 
-// registerCollations adds "numeric" and "pg_lsn", which the dialect gives to columns of these types, and the names that
+// registerCollations adds "numeric" and "pg_lsn", which the dialect gives to columns of these types, "interval", and the names that
 // PostgreSQL text uses for comparing bytes.
 func registerCollations(c *sqlite3.Conn) error {
 	if err := c.CreateCollation("numeric", compareNumericText); err != nil {
 		return err
 	}
 	if err := c.CreateCollation("pg_lsn", compareLSNs); err != nil {
+		return err
+	}
+	if err := c.CreateCollation("interval", compareIntervals); err != nil {
 		return err
 	}
 	for _, name := range []string{"default", "C", "POSIX", "ucs_basic"} {
