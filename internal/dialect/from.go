@@ -1,6 +1,9 @@
 package dialect
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // fromList reads the relations of FROM with their joins.
 func (p *parser) fromList() []*relation {
@@ -205,6 +208,9 @@ func (p *parser) functionRelation(later bool) []*relation {
 		return []*relation{r}
 	}
 	if later && e.refersToColumns() {
+		if e.name == "unnest" && len(e.args) > 1 {
+			p.unsupported(at, "unnest() of several arrays of other relations is")
+		}
 		p.correlatedFunction(r)
 		return []*relation{r}
 	}
@@ -245,23 +251,32 @@ func (p *parser) relationAlias(r *relation) bool {
 	return true
 }
 
-// listRelation turns unnest(x) AS a(c) into (SELECT value AS c FROM unnest(x)) AS a.
+// listRelation turns unnest(x) AS a(c) into (SELECT value AS c FROM unnest(x)) AS a. Of unnest(x, y) each list is a column.
 func (p *parser) listRelation(r *relation, at, end int, ordinality bool) {
 	p.relationAlias(r)
-	column, order := r.alias, "ordinality"
-	if len(r.columns) > 0 {
-		column = r.columns[0]
+	values := []string{"value"}
+	if r.fn.name == "unnest" {
+		for n := 2; n <= len(r.fn.args); n++ {
+			values = append(values, "value"+strconv.Itoa(n))
+		}
 	}
-	if len(r.columns) > 1 {
-		order = r.columns[1]
-	}
-	list := "value AS " + quoteIdent(column)
-	r.columns = []string{column}
 	if ordinality {
-		list += ", ordinality AS " + quoteIdent(order)
-		r.columns = append(r.columns, order)
+		values = append(values, "ordinality")
 	}
-	p.wrap(at, end, "(SELECT "+list+" FROM ", ") AS "+quoteIdent(r.alias))
+	names, list := make([]string, len(values)), make([]string, len(values))
+	for n, value := range values {
+		switch {
+		case n < len(r.columns):
+			names[n] = r.columns[n]
+		case value == "ordinality":
+			names[n] = value
+		default:
+			names[n] = r.alias
+		}
+		list[n] = value + " AS " + quoteIdent(names[n])
+	}
+	r.columns = names
+	p.wrap(at, end, "(SELECT "+strings.Join(list, ", ")+" FROM ", ") AS "+quoteIdent(r.alias))
 }
 
 // correlatedFunction keeps a function that uses columns of the relations before it as it is, because

@@ -44,6 +44,10 @@ var rowFunctions = []rowFunction{
 	{"jsonb_array_elements", "value", "", 1, 1, 0, openJSONElements(false)},
 	{"json_array_elements_text", "value", "", 1, 1, 0, openJSONElements(true)},
 	{"jsonb_array_elements_text", "value", "", 1, 1, 0, openJSONElements(true)},
+	{"json_each", "key text, value json", "", 1, 1, 0, openJSONMembers(false)},
+	{"jsonb_each", "key text, value jsonb", "", 1, 1, 0, openJSONMembers(false)},
+	{"json_each_text", "key text, value text", "", 1, 1, 0, openJSONMembers(true)},
+	{"jsonb_each_text", "key text, value text", "", 1, 1, 0, openJSONMembers(true)},
 	{"json_object_keys", "value", "", 1, 1, 0, openJSONKeys},
 	{"jsonb_object_keys", "value", "", 1, 1, 0, openJSONKeys},
 	{"pg_partition_ancestors", "relid", "", 1, 1, 0, openNothing},
@@ -386,6 +390,41 @@ func openJSONElements(asText bool) func(*catalog, []sqlite3.Value) (rowSource, e
 			return nil, sqlstate.New(sqlstate.InvalidParameterValue, "cannot extract elements from a non-array")
 		}
 		rows.values = list
+		return rows, nil
+	}
+}
+
+// jsonMemberRows gives the members of an object, each with its name. They stand in for SQLite's tables of these names, which have other columns.
+type jsonMemberRows struct {
+	keys []string
+	jsonRows
+}
+
+func (r *jsonMemberRows) column(ctx sqlite3.Context, n int) {
+	if n == 0 {
+		ctx.ResultText(r.keys[r.at])
+		return
+	}
+	r.jsonRows.column(ctx, n)
+}
+
+func openJSONMembers(asText bool) func(*catalog, []sqlite3.Value) (rowSource, error) {
+	return func(_ *catalog, arg []sqlite3.Value) (rowSource, error) {
+		rows := &jsonMemberRows{jsonRows: jsonRows{asText: asText, at: -1}}
+		if arg[0].Type() == sqlite3.NULL {
+			return rows, nil
+		}
+		v, err := parseJSON(arg[0].Text())
+		if err != nil {
+			return nil, err
+		}
+		object, ok := v.(jsonObject)
+		if !ok {
+			return nil, sqlstate.New(sqlstate.InvalidParameterValue, "cannot call json_each on a non-object")
+		}
+		for _, m := range object {
+			rows.keys, rows.values = append(rows.keys, m.key), append(rows.values, m.value)
+		}
 		return rows, nil
 	}
 }
