@@ -131,7 +131,7 @@ func readsTables(st *dialect.Statement) bool {
 	case local(st.Kind):
 		return false
 	case st.Kind == dialect.Explain:
-		return st.Explain.Analyze && readsTables(st.Explain.Query)
+		return readsTables(st.Explain.Query) // whose tables it must know
 	case st.Kind != dialect.Select || !st.FromKnown || st.NamesObjects:
 		return true
 	}
