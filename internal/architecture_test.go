@@ -18,7 +18,7 @@ import (
 // the test until somebody has decided where it belongs.
 var layers = [][]string{
 	{"child", "fault", "oid", "rest", "sqlstate"},
-	{"history"},
+	{"history", "moment"},
 	{"watermark"},
 	{"replog"},
 	{"pagestore"},

@@ -32,7 +32,7 @@ type array struct {
 }
 
 func badArray(data []byte, detail string) *sqlstate.Error {
-	return sqlstate.New(sqlstate.InvalidTextRepresentation, `malformed array literal: "%s"`, excerpt(data)).WithDetail("%s", detail)
+	return sqlstate.New(sqlstate.InvalidTextRepresentation, `malformed array literal: "%s"`, sqlstate.Excerpt(data)).WithDetail("%s", detail)
 }
 
 // decodeArrayText reads an array literal and gives it in canonical form, each element checked.

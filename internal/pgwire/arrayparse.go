@@ -1,6 +1,9 @@
 package pgwire
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+)
 
 // parseArray reads a literal such as {1,NULL,"a b"}, {{1,2},{3,4}} or [0:1]={1,2}. Elements may share
 // memory with data.
@@ -60,12 +63,8 @@ func (p *arrayParser) bounds() error {
 }
 
 func signedNumber(text []byte) (int64, bool) {
-	digits, negative := bytes.CutPrefix(text, []byte("-"))
-	n, ok := number(digits)
-	if negative {
-		n = -n
-	}
-	return n, ok && n >= -1<<31 && n < 1<<31
+	n, err := strconv.ParseInt(string(text), 10, 32)
+	return n, err == nil && text[0] != '+'
 }
 
 // level reads one pair of braces and what is in it. An empty pair is only allowed as the whole.

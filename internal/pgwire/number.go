@@ -154,7 +154,7 @@ func decodeFloat(t oid.OID, data []byte, bits int) (Value, error) {
 	}
 	f, err := strconv.ParseFloat(string(text), bits)
 	if errors.Is(err, strconv.ErrRange) || err == nil && f == 0 && bytes.ContainsAny(mantissa(text), "123456789") {
-		return Value{}, sqlstate.New(sqlstate.NumericOutOfRange, `"%s" is out of range for type %s`, excerpt(data), typeName(t))
+		return Value{}, sqlstate.New(sqlstate.NumericOutOfRange, `"%s" is out of range for type %s`, sqlstate.Excerpt(data), typeName(t))
 	}
 	if err != nil {
 		return Value{}, badText(t, data)

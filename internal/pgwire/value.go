@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"skein/internal/moment"
 	"skein/internal/oid"
 	"skein/internal/sqlstate"
 )
@@ -53,11 +54,11 @@ func (e *Env) zone() *time.Location {
 	return e.TimeZone
 }
 
-func (e *Env) now() time.Time {
-	if e == nil || e.Now.IsZero() {
-		return time.Now().In(e.zone())
+func (e *Env) reference() moment.Reference {
+	if e == nil {
+		return moment.Reference{}
 	}
-	return e.Now.In(e.zone())
+	return moment.Reference{Zone: e.TimeZone, Now: e.Now}
 }
 
 // Append appends v as the wire bytes of type t, without a length. v must not be Null.
@@ -138,7 +139,7 @@ func appendText(dst []byte, t oid.OID, v Value, env *Env) ([]byte, error) {
 	case oid.Numeric:
 		return appendNumericText(dst, v.Bytes)
 	case oid.Date, oid.Time, oid.TimeTZ, oid.Timestamp, oid.Timestamptz:
-		return appendDatetimeText(dst, t, v.Bytes, env)
+		return moment.AppendText(dst, t, v.Bytes, env.zone())
 	case oid.Void:
 		return dst, nil
 	case oid.TimestamptzArray:
@@ -232,8 +233,8 @@ func decodeText(t oid.OID, mod int32, data []byte, env *Env) (Value, error) {
 	case oid.Date, oid.Time, oid.TimeTZ, oid.Timestamp, oid.Timestamptz:
 		return decodeDatetime(t, mod, data, env)
 	case oid.Interval:
-		i, err := parseInterval(data)
-		return i.value(err)
+		i, err := moment.ParseInterval(data)
+		return intervalValue(i, err)
 	case oid.UUID:
 		return decodeUUID(data)
 	case oid.JSON, oid.JSONB:
@@ -272,8 +273,8 @@ func decodeBinary(t oid.OID, mod int32, data []byte, env *Env) (Value, error) {
 	case oid.Date, oid.Time, oid.TimeTZ, oid.Timestamp, oid.Timestamptz:
 		return decodeDatetimeBinary(t, mod, data)
 	case oid.Interval:
-		i, err := parseIntervalBinary(data)
-		return i.value(err)
+		i, err := intervalFromBinary(data)
+		return intervalValue(i, err)
 	case oid.UUID:
 		return decodeUUIDBinary(data)
 	case oid.JSONB:
@@ -295,11 +296,11 @@ func badBinary(t oid.OID) *sqlstate.Error {
 }
 
 func badText(t oid.OID, data []byte) *sqlstate.Error {
-	return sqlstate.New(sqlstate.InvalidTextRepresentation, `invalid input syntax for type %s: "%s"`, typeName(t), excerpt(data))
+	return sqlstate.New(sqlstate.InvalidTextRepresentation, `invalid input syntax for type %s: "%s"`, typeName(t), sqlstate.Excerpt(data))
 }
 
 func outOfRange(t oid.OID, data []byte) *sqlstate.Error {
-	return sqlstate.New(sqlstate.NumericOutOfRange, `value "%s" is out of range for type %s`, excerpt(data), typeName(t))
+	return sqlstate.New(sqlstate.NumericOutOfRange, `value "%s" is out of range for type %s`, sqlstate.Excerpt(data), typeName(t))
 }
 
 func typeName(t oid.OID) string {
@@ -307,15 +308,6 @@ func typeName(t oid.OID) string {
 		return known.SQLName
 	}
 	return "unknown"
-}
-
-// excerpt keeps error messages short whatever the client sent.
-func excerpt(data []byte) []byte {
-	const limit = 200
-	if len(data) <= limit {
-		return data
-	}
-	return append(bytes.Clone(cut(data, limit)), "..."...)
 }
 
 // cut shortens UTF-8 text to at most n bytes without splitting a character. A single character may

@@ -5,7 +5,10 @@
 // Codes and their meaning: PostgreSQL documentation, appendix A.
 package sqlstate
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // Code is a five-character SQLSTATE.
 type Code string
@@ -116,6 +119,15 @@ type Error struct {
 // New makes an Error with a formatted message.
 func New(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Excerpt is what a message quotes of a value: it keeps messages short whatever the client sent.
+func Excerpt(data []byte) []byte {
+	const limit = 200
+	if len(data) <= limit {
+		return data
+	}
+	return append(bytes.ToValidUTF8(data[:limit], nil), "..."...)
 }
 
 // Error gives "message (SQLSTATE code)".

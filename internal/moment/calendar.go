@@ -1,7 +1,8 @@
-package pgwire
+package moment
 
 import (
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -14,8 +15,8 @@ const (
 	microsPerHour   = 60 * microsPerMinute
 	microsPerDay    = 24 * microsPerHour
 
-	infinity      = math.MaxInt64
-	minusInfinity = math.MinInt64
+	Infinity      = math.MaxInt64
+	MinusInfinity = math.MinInt64
 
 	unixOfEpoch = 946_684_800 // 2000-01-01 in Unix seconds
 
@@ -157,3 +158,5 @@ func appendPadded(dst []byte, n int64, width int) []byte {
 	}
 	return appendInt(dst, n)
 }
+
+func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

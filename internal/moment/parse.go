@@ -1,4 +1,4 @@
-package pgwire
+package moment
 
 import (
 	"errors"
@@ -23,7 +23,7 @@ type datetimeParser struct {
 	rest     []byte
 	timeOnly bool // for the types without a date: 040506 is a time at once
 
-	word             string // infinity, -infinity, epoch, now, today, tomorrow, yesterday
+	word             string // Infinity, -infinity, epoch, now, today, tomorrow, yesterday
 	year, month, day int64
 	hasDate          bool
 	shortYear        bool // two digits: of this century or the last
@@ -258,7 +258,7 @@ func (p *datetimeParser) setDate(year, month, day []byte) error {
 	return nil
 }
 
-// parseSigned reads a zone offset, or an infinity.
+// parseSigned reads a zone offset, or an Infinity.
 func (p *datetimeParser) parseSigned() error {
 	negative := p.rest[0] == '-'
 	p.rest = p.rest[1:]
@@ -458,38 +458,38 @@ func (p *datetimeParser) resolveHalf() error {
 }
 
 // instant makes a value of a type out of the fields.
-func (p *datetimeParser) instant(t oid.OID, env *Env) (instant, error) {
+func (p *datetimeParser) instant(t oid.OID, at Reference) (Instant, error) {
 	if t == oid.Time || t == oid.TimeTZ {
-		return p.timeOfDay(t, env)
+		return p.timeOfDay(t, at)
 	}
 	if p.word == "infinity" || p.word == "-infinity" {
 		if p.hasDate || p.hasTime {
-			return instant{}, errDateSyntax
+			return Instant{}, errDateSyntax
 		}
 		if p.word == "infinity" {
-			return instant{n: infinity}, nil
+			return Instant{N: Infinity}, nil
 		}
-		return instant{n: minusInfinity}, nil
+		return Instant{N: MinusInfinity}, nil
 	}
-	days, micros, err := p.local(env)
+	days, micros, err := p.local(at)
 	if err != nil {
-		return instant{}, err
+		return Instant{}, err
 	}
 	switch {
 	case t == oid.Date:
-		return instant{n: days}, nil
+		return Instant{N: days}, nil
 	case days < firstDay-1 || days > endTimestamp/microsPerDay:
-		return instant{}, errDateRange
+		return Instant{}, errDateRange
 	}
 	local := days*microsPerDay + micros
 	if t == oid.Timestamp || p.word == "epoch" {
-		return instant{n: local}, nil
+		return Instant{N: local}, nil
 	}
-	return instant{n: p.utc(local, env)}, nil
+	return Instant{N: p.utc(local, at)}, nil
 }
 
 // local gives the day and the time that the fields name, in their own zone.
-func (p *datetimeParser) local(env *Env) (days, micros int64, err error) {
+func (p *datetimeParser) local(at Reference) (days, micros int64, err error) {
 	if p.word == "" {
 		if !p.hasDate {
 			return 0, 0, errDateSyntax
@@ -499,7 +499,7 @@ func (p *datetimeParser) local(env *Env) (days, micros int64, err error) {
 	if p.hasDate || p.word == "now" && p.hasTime {
 		return 0, 0, errDateSyntax
 	}
-	now := env.now()
+	now := at.now()
 	days = dayNumber(int64(now.Year()), int64(now.Month()), int64(now.Day()))
 	switch p.word {
 	case "epoch":
@@ -515,42 +515,42 @@ func (p *datetimeParser) local(env *Env) (days, micros int64, err error) {
 	return days, p.micros, nil
 }
 
-func (p *datetimeParser) utc(local int64, env *Env) int64 {
+func (p *datetimeParser) utc(local int64, at Reference) int64 {
 	switch {
 	case p.location != nil:
 		return toUTC(p.location, local)
 	case p.hasZone:
 		return local - p.offset*microsPerSecond
 	}
-	return toUTC(env.zone(), local)
+	return toUTC(at.zone(), local)
 }
 
-func (p *datetimeParser) timeOfDay(t oid.OID, env *Env) (instant, error) {
+func (p *datetimeParser) timeOfDay(t oid.OID, at Reference) (Instant, error) {
 	micros := p.micros
 	if p.word == "now" {
-		_, now, err := p.local(env)
+		_, now, err := p.local(at)
 		if err != nil {
-			return instant{}, err
+			return Instant{}, err
 		}
 		micros = now
 	} else if !p.hasTime || p.word != "" {
-		return instant{}, errDateSyntax
+		return Instant{}, errDateSyntax
 	}
 	if t == oid.Time {
-		return instant{n: micros}, nil
+		return Instant{N: micros}, nil
 	}
 	switch {
 	case p.location != nil:
-		return instant{n: micros, zone: p.zoneOffset(p.location, micros, env)}, nil
+		return Instant{N: micros, Zone: p.zoneOffset(p.location, micros, at)}, nil
 	case p.hasZone:
-		return instant{n: micros, zone: p.offset}, nil
+		return Instant{N: micros, Zone: p.offset}, nil
 	}
-	return instant{n: micros, zone: p.zoneOffset(env.zone(), micros, env)}, nil
+	return Instant{N: micros, Zone: p.zoneOffset(at.zone(), micros, at)}, nil
 }
 
 // zoneOffset is a zone's offset on the date that was given, or else today.
-func (p *datetimeParser) zoneOffset(zone *time.Location, micros int64, env *Env) int64 {
-	now := env.now()
+func (p *datetimeParser) zoneOffset(zone *time.Location, micros int64, at Reference) int64 {
+	now := at.now()
 	days := dayNumber(int64(now.Year()), int64(now.Month()), int64(now.Day()))
 	if p.hasDate {
 		days = dayNumber(p.year, p.month, p.day)

@@ -1,8 +1,7 @@
-package pgwire
+package moment
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math"
 	"strings"
 
@@ -10,33 +9,25 @@ import (
 	"skein/internal/sqlstate"
 )
 
-// interval is PostgreSQL's: three counts that do not convert into each other.
-type interval struct {
-	months int64
-	days   int64
-	micros int64
+// Interval is PostgreSQL's: three counts that do not convert into each other.
+type Interval struct {
+	Months int64
+	Days   int64
+	Micros int64
 }
 
 func intervalOverflow() *sqlstate.Error {
 	return sqlstate.New(sqlstate.DatetimeOverflow, "interval out of range")
 }
 
-// value gives the stored form.
-func (i interval) value(err error) (Value, error) {
-	if err != nil {
-		return Value{}, err
-	}
-	return textValue(i.append(nil)), nil
-}
-
-// append prints in PostgreSQL's style "postgres": 1 year 2 mons -3 days +04:05:06.
-func (i interval) append(dst []byte) []byte {
+// Append prints in PostgreSQL's style "postgres": 1 year 2 mons -3 days +04:05:06.
+func (i Interval) Append(dst []byte) []byte {
 	p := intervalPrinter{dst: dst, start: len(dst)}
-	p.count(i.months/12, "year")
-	p.count(i.months%12, "mon")
-	p.count(i.days, "day")
-	if i.micros != 0 || len(p.dst) == p.start {
-		p.clock(i.micros)
+	p.count(i.Months/12, "year")
+	p.count(i.Months%12, "mon")
+	p.count(i.Days, "day")
+	if i.Micros != 0 || len(p.dst) == p.start {
+		p.clock(i.Micros)
 	}
 	return p.dst
 }
@@ -81,40 +72,21 @@ func (p *intervalPrinter) clock(micros int64) {
 	p.dst = appendClock(p.dst, max(micros, -micros))
 }
 
-func appendIntervalBinary(dst, stored []byte) ([]byte, error) {
-	i, err := parseInterval(stored)
-	if err != nil {
-		return dst, err
-	}
-	dst = binary.BigEndian.AppendUint64(dst, uint64(i.micros))
-	dst = binary.BigEndian.AppendUint32(dst, uint32(i.days))
-	return binary.BigEndian.AppendUint32(dst, uint32(i.months)), nil
-}
-
-func parseIntervalBinary(data []byte) (interval, error) {
-	f := fields{rest: data}
-	i := interval{micros: f.int64(), days: int64(f.int32()), months: int64(f.int32())}
-	if f.done() != nil {
-		return i, badBinary(oid.Interval)
-	}
-	return i, nil
-}
-
 // intervalUnits are the words for what a number counts, singular; plurals and abbreviations are
 // resolved by unitOf.
-var intervalUnits = map[string]interval{
-	"microsecond": {micros: 1},
-	"millisecond": {micros: 1000},
-	"second":      {micros: microsPerSecond},
-	"minute":      {micros: microsPerMinute},
-	"hour":        {micros: microsPerHour},
-	"day":         {days: 1},
-	"week":        {days: 7},
-	"month":       {months: 1},
-	"year":        {months: 12},
-	"decade":      {months: 120},
-	"century":     {months: 1200},
-	"millennium":  {months: 12000},
+var intervalUnits = map[string]Interval{
+	"microsecond": {Micros: 1},
+	"millisecond": {Micros: 1000},
+	"second":      {Micros: microsPerSecond},
+	"minute":      {Micros: microsPerMinute},
+	"hour":        {Micros: microsPerHour},
+	"day":         {Days: 1},
+	"week":        {Days: 7},
+	"month":       {Months: 1},
+	"year":        {Months: 12},
+	"decade":      {Months: 120},
+	"century":     {Months: 1200},
+	"millennium":  {Months: 12000},
 }
 
 var intervalAbbreviations = map[string]string{
@@ -125,7 +97,7 @@ var intervalAbbreviations = map[string]string{
 	"c": "century", "cent": "century", "centurie": "century", "mil": "millennium", "millennia": "millennium",
 }
 
-func unitOf(word string) (interval, bool) {
+func unitOf(word string) (Interval, bool) {
 	for _, name := range []string{word, strings.TrimSuffix(word, "s")} {
 		if full, ok := intervalAbbreviations[name]; ok {
 			name = full
@@ -134,15 +106,15 @@ func unitOf(word string) (interval, bool) {
 			return unit, true
 		}
 	}
-	return interval{}, false
+	return Interval{}, false
 }
 
-// parseInterval reads the styles postgres ("1 day 02:00", "@ 1 hour ago"), SQL standard ("1-2",
+// ParseInterval reads the styles postgres ("1 day 02:00", "@ 1 hour ago"), SQL standard ("1-2",
 // "3 4:05:06") and ISO 8601 ("P1DT2H").
-func parseInterval(data []byte) (interval, error) {
+func ParseInterval(data []byte) (Interval, error) {
 	text := strings.ToLower(string(bytes.TrimSpace(data)))
 	if len(text) > maxDatetimeText {
-		return interval{}, badDatetime(oid.Interval, data)
+		return Interval{}, badDatetime(oid.Interval, data)
 	}
 	p := intervalParser{rest: text}
 	ok := false
@@ -153,23 +125,23 @@ func parseInterval(data []byte) (interval, error) {
 		ok = p.words()
 	}
 	if !ok {
-		return interval{}, badDatetime(oid.Interval, data)
+		return Interval{}, badDatetime(oid.Interval, data)
 	}
 	if !p.fits() {
-		return interval{}, intervalOverflow()
+		return Interval{}, intervalOverflow()
 	}
 	return p.sum, nil
 }
 
 type intervalParser struct {
 	rest string
-	sum  interval
+	sum  Interval
 	over bool
 	seen bool // at least one field
 }
 
 func (p *intervalParser) fits() bool {
-	return !p.over && fitsInt32(p.sum.months) && fitsInt32(p.sum.days)
+	return !p.over && fitsInt32(p.sum.Months) && fitsInt32(p.sum.Days)
 }
 
 func fitsInt32(n int64) bool { return n >= math.MinInt32 && n <= math.MaxInt32 }
@@ -199,7 +171,7 @@ func (p *intervalParser) words() bool {
 	p.next('@')
 	for p.skipSpace(); p.rest != ""; p.skipSpace() {
 		if p.rest == "ago" {
-			p.sum = interval{months: -p.sum.months, days: -p.sum.days, micros: -p.sum.micros}
+			p.sum = Interval{Months: -p.sum.Months, Days: -p.sum.Days, Micros: -p.sum.Micros}
 			return p.seen
 		}
 		if !p.field() {
@@ -225,9 +197,9 @@ func (p *intervalParser) field() bool {
 	p.skipSpace()
 	word := p.take(isLetter)
 	if word == "" { // a number without a unit counts seconds, but days before a time
-		unit := interval{micros: microsPerSecond}
+		unit := Interval{Micros: microsPerSecond}
 		if strings.Contains(p.rest, ":") {
-			unit = interval{days: 1}
+			unit = Interval{Days: 1}
 		} else if p.rest != "" {
 			return false
 		}
@@ -297,9 +269,9 @@ func (p *intervalParser) clock(hours quantity) bool {
 	if hours.negative {
 		minutes.whole, seconds.whole, seconds.fraction = -minutes.whole, -seconds.whole, -seconds.fraction
 	}
-	p.add(hours, interval{micros: microsPerHour})
-	p.add(minutes, interval{micros: microsPerMinute})
-	p.add(seconds, interval{micros: microsPerSecond})
+	p.add(hours, Interval{Micros: microsPerHour})
+	p.add(minutes, Interval{Micros: microsPerMinute})
+	p.add(seconds, Interval{Micros: microsPerSecond})
 	return true
 }
 
@@ -315,8 +287,8 @@ func (p *intervalParser) yearsMonths(years quantity) bool {
 	if years.negative {
 		months.whole = -months.whole
 	}
-	p.add(years, interval{months: 12})
-	p.add(months, interval{months: 1})
+	p.add(years, Interval{Months: 12})
+	p.add(months, Interval{Months: 1})
 	return true
 }
 
@@ -351,24 +323,24 @@ func (p *intervalParser) iso() bool {
 
 // add adds n units. The fraction of a unit of months or days goes on in the smaller fields, a month
 // having 30 days, but that of a year stays in months.
-func (p *intervalParser) add(n quantity, unit interval) {
-	p.accumulate(&p.sum.months, n.whole, unit.months)
-	p.accumulate(&p.sum.days, n.whole, unit.days)
-	p.accumulate(&p.sum.micros, n.whole, unit.micros)
+func (p *intervalParser) add(n quantity, unit Interval) {
+	p.accumulate(&p.sum.Months, n.whole, unit.Months)
+	p.accumulate(&p.sum.Days, n.whole, unit.Days)
+	p.accumulate(&p.sum.Micros, n.whole, unit.Micros)
 	if n.fraction == 0 {
 		return
 	}
-	days := n.fraction * float64(unit.days)
+	days := n.fraction * float64(unit.Days)
 	switch {
-	case unit.months > 1:
-		p.accumulate(&p.sum.months, int64(math.RoundToEven(n.fraction*float64(unit.months))), 1)
-	case unit.months == 1:
+	case unit.Months > 1:
+		p.accumulate(&p.sum.Months, int64(math.RoundToEven(n.fraction*float64(unit.Months))), 1)
+	case unit.Months == 1:
 		days = n.fraction * 30
 	}
 	whole := math.Trunc(days)
-	p.accumulate(&p.sum.days, int64(whole), 1)
-	micros := (days-whole)*microsPerDay + n.fraction*float64(unit.micros)
-	p.accumulate(&p.sum.micros, int64(math.RoundToEven(micros)), 1)
+	p.accumulate(&p.sum.Days, int64(whole), 1)
+	micros := (days-whole)*microsPerDay + n.fraction*float64(unit.Micros)
+	p.accumulate(&p.sum.Micros, int64(math.RoundToEven(micros)), 1)
 }
 
 func (p *intervalParser) accumulate(field *int64, n, unit int64) {
