@@ -87,9 +87,12 @@ func offsetAt(zone *time.Location, micros int64) int64 {
 	return int64(offset)
 }
 
-// toUTC finds the instant of a local time. Of a time that a zone's clocks show twice it takes the
+// ToUTC finds the instant of a local time. Of a time that a zone's clocks show twice it takes the
 // second, and one that they skip it reads by the clock before the jump, as PostgreSQL does.
-func toUTC(zone *time.Location, local int64) int64 {
+func ToUTC(zone *time.Location, local int64) int64 {
+	if zone == time.UTC {
+		return local
+	}
 	before := local - offsetAt(zone, local-microsPerDay)*microsPerSecond
 	after := local - offsetAt(zone, local+microsPerDay)*microsPerSecond
 	if before == after {

@@ -18,6 +18,20 @@ type Instant struct {
 	Zone int64
 }
 
+// At is a time as a timestamp.
+func At(t time.Time) Instant {
+	return Instant{N: (t.Unix()-unixOfEpoch)*microsPerSecond + int64(t.Nanosecond()/1000)}
+}
+
+// Time is a timestamp as a time in UTC. Infinities have none.
+func (i Instant) Time() time.Time {
+	seconds := floorDiv(i.N, microsPerSecond)
+	return time.Unix(seconds+unixOfEpoch, (i.N-seconds*microsPerSecond)*1000).UTC()
+}
+
+// Finite says that an instant is neither of the infinities.
+func (i Instant) Finite() bool { return i.N != Infinity && i.N != MinusInfinity }
+
 // Reference is what a text may mean something relative to. The zero value is UTC and the clock.
 type Reference struct {
 	Zone *time.Location // of a time that names none; nil is UTC
@@ -96,15 +110,20 @@ func AppendText(dst []byte, t oid.OID, stored []byte, zone *time.Location) ([]by
 	if err != nil {
 		return dst, err
 	}
-	if t != oid.Timestamptz || i.N == Infinity || i.N == MinusInfinity {
+	if t != oid.Timestamptz || !i.Finite() {
 		return Append(dst, t, i), nil
 	}
+	return AppendIn(dst, i, zone), nil
+}
+
+// AppendIn appends a timestamptz as a zone's clocks show it.
+func AppendIn(dst []byte, i Instant, zone *time.Location) []byte {
 	offset := offsetAt(zone, i.N)
 	local := i.N + offset*microsPerSecond
 	days := floorDiv(local, microsPerDay)
 	dst, bc := appendDate(dst, days)
 	dst = appendOffset(appendClock(append(dst, ' '), local-days*microsPerDay), offset)
-	return appendEra(dst, bc), nil
+	return appendEra(dst, bc)
 }
 
 // ParseStored reads what is stored: the canonical form at once, another form that a statement may
@@ -207,6 +226,16 @@ func InRange(t oid.OID, i Instant) bool {
 
 // Parse reads text in the forms that PostgreSQL accepts, relative to a session's time zone.
 func Parse(t oid.OID, data []byte, at Reference) (Instant, error) {
+	if n, ok := parseCanonical(t, data); ok {
+		if t == oid.Timestamptz {
+			n = ToUTC(at.zone(), n)
+		}
+		return Instant{N: n}, nil
+	}
+	return parseAny(t, data, at)
+}
+
+func parseAny(t oid.OID, data []byte, at Reference) (Instant, error) {
 	p := datetimeParser{rest: bytes.TrimSpace(data), timeOnly: t == oid.Time || t == oid.TimeTZ}
 	if err := p.parse(); err != nil {
 		return Instant{}, p.failure(err, t, data)

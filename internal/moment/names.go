@@ -17,10 +17,8 @@ const (
 	weekdays = "sunday monday tuesday wednesday thursday friday saturday"
 )
 
-// monthByName finds a month by its name or the first three letters of it, or 0.
-func monthByName(word []byte) int64 {
-	return int64(position(months, strings.ToLower(string(word))))
-}
+// Month finds a month, from 1, by its name or the first three letters of it, or 0.
+func Month(word string) int { return position(months, strings.ToLower(word)) }
 
 func isWeekday(word string) bool {
 	switch word {

@@ -207,7 +207,7 @@ func (p *datetimeParser) parseDate(first []byte) error {
 		return p.setDayOfYear(first, second)
 	}
 	third := p.datePart()
-	switch month := monthByName(second); {
+	switch month := int64(Month(string(second))); {
 	case month > 0 && len(first) > 2:
 		return p.setDate(first, appendInt(nil, month), third)
 	case month > 0:
@@ -323,7 +323,7 @@ func (p *datetimeParser) parseWord() error {
 	if word == "j" && len(p.rest) > 0 && isDigit(p.rest[0]) {
 		return p.setJulianDay(p.run(isDigit))
 	}
-	if m := monthByName([]byte(word)); m > 0 && !p.monthNamed && !p.hasDate {
+	if m := int64(Month(word)); m > 0 && !p.monthNamed && !p.hasDate {
 		p.month, p.monthNamed = m, true
 		p.next('.')
 		return nil
@@ -518,11 +518,11 @@ func (p *datetimeParser) local(at Reference) (days, micros int64, err error) {
 func (p *datetimeParser) utc(local int64, at Reference) int64 {
 	switch {
 	case p.location != nil:
-		return toUTC(p.location, local)
+		return ToUTC(p.location, local)
 	case p.hasZone:
 		return local - p.offset*microsPerSecond
 	}
-	return toUTC(at.zone(), local)
+	return ToUTC(at.zone(), local)
 }
 
 func (p *datetimeParser) timeOfDay(t oid.OID, at Reference) (Instant, error) {
@@ -556,5 +556,5 @@ func (p *datetimeParser) zoneOffset(zone *time.Location, micros int64, at Refere
 		days = dayNumber(p.year, p.month, p.day)
 	}
 	local := days*microsPerDay + micros
-	return (local - toUTC(zone, local)) / microsPerSecond
+	return (local - ToUTC(zone, local)) / microsPerSecond
 }

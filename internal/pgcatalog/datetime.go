@@ -2,13 +2,14 @@ package pgcatalog
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
+	"skein/internal/moment"
+	"skein/internal/oid"
 	"skein/internal/sqlstate"
 )
 
@@ -52,11 +53,11 @@ func datetimeFunctions() []function {
 		{"justify_hours", 1, 1, pure, justify(false, true)},
 		{"justify_interval", 1, 1, pure, justify(true, true)},
 		{"isfinite", 1, 1, pure, func(c *call) error { return c.returnBool(!strings.HasSuffix(c.text(0), "infinity")) }},
-		{"cast_date", 1, 1, 0, castDate},
+		{"cast_date", 1, 1, 0, castMoment(oid.Date)},
 		{"cast_time", 1, 2, 0, castTime},
-		{"cast_timetz", 1, 2, 0, castTimeTZ},
-		{"cast_timestamp", 1, 2, 0, castTimestamp},
-		{"cast_timestamptz", 1, 2, 0, castTimestamptz},
+		{"cast_timetz", 1, 2, 0, castMoment(oid.TimeTZ)},
+		{"cast_timestamp", 1, 2, 0, castMoment(oid.Timestamp)},
+		{"cast_timestamptz", 1, 2, 0, castMoment(oid.Timestamptz)},
 		{"cast_interval", 1, 2, pure, castInterval},
 	}
 }
@@ -70,7 +71,7 @@ func (cat *catalog) zone() *time.Location {
 	if cat.zoneLoc != nil && cat.zoneName == name {
 		return cat.zoneLoc
 	}
-	loc, err := loadZone(name)
+	loc, err := moment.LoadZone(name)
 	if err != nil {
 		loc = time.UTC
 	}
@@ -85,91 +86,50 @@ func transactionTime(c *call) error { return c.returnText(formatTimestamp(micros
 func currentTime(c *call) error {
 	now := c.sess().Now().In(c.zone())
 	_, offset := now.Zone()
-	return c.returnText(formatTime(c.localNow()) + formatOffset(offset))
+	return c.returnText(stored(oid.TimeTZ, moment.Instant{N: sinceMidnight(now), Zone: int64(offset)}))
 }
 
-// datetime reads argument i; numbers are not dates.
-func (c *call) datetime(i int, typ string) (datetime, error) {
-	s := c.text(i)
+// instant reads argument i as a type, relative to a time zone; numbers are not dates.
+func (c *call) instant(i int, t oid.OID, zone *time.Location) (moment.Instant, error) {
 	if c.arg[i].Type() != sqlite3.TEXT {
-		return datetime{}, sqlstate.New(sqlstate.CannotCoerce, "cannot cast type %s to %s", typeName(c.arg[i].Type()), typ)
+		return moment.Instant{}, sqlstate.New(sqlstate.CannotCoerce, "cannot cast type %s to %s", typeName(c.arg[i].Type()), oid.ByOID(t).SQLName)
 	}
-	d, err := parseDatetime(s, c.sess().Now(), c.zone())
-	if err != nil {
-		return datetime{}, datetimeFailure(err, typ, s)
-	}
-	return d, nil
+	return moment.Parse(t, c.arg[i].RawText(), moment.Reference{Zone: zone, Now: c.sess().Now()})
 }
 
-func castDate(c *call) error {
-	d, err := c.datetime(0, "date")
-	switch {
-	case err != nil:
-		return err
-	case d.special != "":
-		return c.returnText(d.special)
-	case !d.hasDate:
-		return datetimeFailure(errBadDatetime, "date", c.text(0))
-	}
-	return c.returnText(formatDate(d.t))
-}
-
-func castTime(c *call) error {
-	d, err := c.datetime(0, "time")
-	if err != nil || !d.hasTime && !d.hasDate {
-		if v, ok := parseInterval(c.text(0)); ok {
-			return c.returnText(clock(((v.micros % microsPerDay) + microsPerDay) % microsPerDay))
+// castMoment is the cast to a date or time; the precision may be in argument 1.
+func castMoment(t oid.OID) func(*call) error {
+	return func(c *call) error {
+		i, err := c.instant(0, t, c.zone())
+		if err != nil {
+			return err
 		}
-		return err
+		return c.returnMoment(t, i)
 	}
-	return c.returnText(formatTime(c.roundSeconds(d.t)))
 }
 
-func castTimeTZ(c *call) error {
-	d, err := c.datetime(0, "time with time zone")
+func (c *call) returnMoment(t oid.OID, i moment.Instant) error {
+	digits, err := c.intOr(1, 6)
 	if err != nil {
 		return err
 	}
-	offset := d.offset
-	if !d.hasZone {
-		_, offset = c.sess().Now().In(c.zone()).Zone()
+	if t != oid.Date {
+		i.N = moment.Round(i.N, int32(min(max(digits, -1), 6)))
 	}
-	return c.returnText(formatTime(c.roundSeconds(d.t)) + formatOffset(offset))
+	return c.returnText(stored(t, i))
 }
 
-// roundSeconds obeys the precision in argument 1.
-func (c *call) roundSeconds(t time.Time) time.Time {
-	digits, err := c.intOr(1, 6)
-	if err != nil || digits < 0 || digits >= 6 {
-		return t
+// castTime casts an interval, too, which comes as it is stored: what days it has are left out.
+func castTime(c *call) error {
+	i, err := c.instant(0, oid.Time, c.zone())
+	if err != nil {
+		v, ok := parseInterval(c.text(0))
+		if !ok || v.String() != c.text(0) {
+			return err
+		}
+		i.N = v.micros - floorDiv64(v.micros, microsPerDay)*microsPerDay
 	}
-	return t.Round(time.Duration(math.Pow10(9 - int(digits))))
-}
-
-func castTimestamp(c *call) error {
-	d, err := c.datetime(0, "timestamp")
-	switch {
-	case err != nil:
-		return err
-	case d.special != "":
-		return c.returnText(d.special)
-	case !d.hasDate:
-		return datetimeFailure(errBadDatetime, "timestamp", c.text(0))
-	}
-	return c.returnText(formatTimestamp(c.roundSeconds(d.t)))
-}
-
-func castTimestamptz(c *call) error {
-	d, err := c.datetime(0, "timestamp with time zone")
-	switch {
-	case err != nil:
-		return err
-	case d.special != "":
-		return c.returnText(d.special)
-	case !d.hasDate:
-		return datetimeFailure(errBadDatetime, "timestamp with time zone", c.text(0))
-	}
-	return c.returnText(formatTimestamp(c.roundSeconds(d.in(c.zone()))))
+	return c.returnMoment(oid.Time, i)
 }
 
 func castInterval(c *call) error {
@@ -182,16 +142,23 @@ func castInterval(c *call) error {
 }
 
 // moment reads argument i as a date, timestamp, time or interval.
-func (c *call) moment(i int) (moment, error) {
+func (c *call) moment(i int) (temporal, error) {
 	m := momentOf(c.arg[i])
 	if m.kind != noMoment && m.kind != aNumber || m.special != "" {
 		return m, nil
 	}
-	d, err := c.datetime(i, "timestamp")
+	at, err := c.instant(i, oid.Timestamptz, time.UTC)
 	if err != nil {
-		return moment{}, err
+		clock, notTime := c.instant(i, oid.TimeTZ, time.UTC)
+		if notTime != nil {
+			return temporal{}, err
+		}
+		at.N = clock.N - clock.Zone*microsPerSecond
 	}
-	return moment{kind: aTimestamp, t: d.utc(), special: d.special}, nil
+	if !at.Finite() {
+		return temporal{kind: aTimestamp, special: stored(oid.Timestamptz, at)}, nil
+	}
+	return temporal{kind: aTimestamp, t: at.Time()}, nil
 }
 
 // datePart is EXTRACT and date_part. zoned says that the moment is an instant, whose fields are those
@@ -233,7 +200,7 @@ func (cat *catalog) zoneIf(zoned bool) *time.Location {
 }
 
 // field gives one field as PostgreSQL spells it in an EXTRACT.
-func (m moment) field(name string, loc *time.Location) (string, bool) {
+func (m temporal) field(name string, loc *time.Location) (string, bool) {
 	if m.kind == anInterval {
 		return intervalField(name, m.span)
 	}
@@ -261,13 +228,7 @@ func timestamptzText(c *call) error {
 	if m.special != "" {
 		return c.returnText(m.special)
 	}
-	loc := c.zone()
-	_, offset := m.t.In(loc).Zone()
-	s := formatTimestamp(utcToLocal(m.t, loc))
-	if era, ok := strings.CutSuffix(s, " BC"); ok {
-		return c.returnText(era + formatOffset(offset) + " BC")
-	}
-	return c.returnText(s + formatOffset(offset))
+	return c.returnText(string(moment.AppendIn(nil, moment.At(m.t), c.zone())))
 }
 
 // timestamptzLocal is the session's wall clock at an instant.
@@ -392,7 +353,7 @@ func dateTrunc(c *call) error {
 	if len(c.arg) < 3 {
 		return c.truncDate(time.UTC)
 	}
-	loc, err := loadZone(c.text(2))
+	loc, err := moment.LoadZone(c.text(2))
 	if err != nil {
 		return err
 	}
@@ -531,34 +492,27 @@ func ageOf(c *call) error {
 // timezoneOf is "instant AT TIME ZONE zone": the wall clock there. A text that names its own zone is
 // an instant too; the canonical text of a timestamptz is UTC.
 func timezoneOf(c *call) error {
-	loc, err := loadZone(c.text(0))
-	if err != nil {
-		return err
-	}
-	d, err := c.datetime(1, "timestamp with time zone")
-	if err != nil {
-		return err
-	}
-	if d.special != "" {
-		return c.returnText(d.special)
-	}
-	return c.returnText(formatTimestamp(utcToLocal(d.utc(), loc)))
+	return c.atTimeZone(oid.Timestamptz, func(loc *time.Location, i moment.Instant) time.Time { return utcToLocal(i.Time(), loc) })
 }
 
 // timezoneUTC is "timestamp AT TIME ZONE zone": the instant of that wall clock there.
 func timezoneUTC(c *call) error {
-	loc, err := loadZone(c.text(0))
+	return c.atTimeZone(oid.Timestamp, func(loc *time.Location, i moment.Instant) time.Time { return localToUTC(i.Time(), loc) })
+}
+
+func (c *call) atTimeZone(t oid.OID, move func(*time.Location, moment.Instant) time.Time) error {
+	loc, err := moment.LoadZone(c.text(0))
 	if err != nil {
 		return err
 	}
-	d, err := c.datetime(1, "timestamp")
+	i, err := c.instant(1, t, time.UTC)
 	if err != nil {
 		return err
 	}
-	if d.special != "" {
-		return c.returnText(d.special)
+	if !i.Finite() {
+		return c.returnText(stored(t, i))
 	}
-	return c.returnText(formatTimestamp(localToUTC(d.t, loc)))
+	return c.returnText(formatTimestamp(move(loc, i)))
 }
 
 // ints reads every argument as an integer.
@@ -611,11 +565,11 @@ func makeTimestamptz(c *call) error {
 // fields reads a year, month, day, hour, minute and second.
 func (c *call) fields() (time.Time, error) {
 	s := fmt.Sprintf("%s-%s-%s %s:%s:%s", c.text(0), pad2(c.text(1)), pad2(c.text(2)), c.text(3), c.text(4), c.text(5))
-	d, err := parseDatetime(s, time.Time{}, time.UTC)
+	i, err := moment.Parse(oid.Timestamp, []byte(s), moment.Reference{})
 	if err != nil {
 		return time.Time{}, sqlstate.New(sqlstate.DatetimeOverflow, "date field value out of range: %s", s)
 	}
-	return d.t, nil
+	return i.Time(), nil
 }
 
 func makeTime(c *call) error {

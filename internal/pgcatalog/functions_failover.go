@@ -12,6 +12,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 
 	"skein/internal/failover"
+	"skein/internal/oid"
 	"skein/internal/overview"
 	"skein/internal/sqlstate"
 )
@@ -146,11 +147,11 @@ func switchover(o *order) error {
 		cmd.Node, target = string(to.ID), to.ID
 	}
 	if !o.isNull(1) {
-		d, err := o.datetime(1, "timestamp with time zone")
+		at, err := o.instant(1, oid.Timestamptz, o.zone())
 		if err != nil {
 			return err
 		}
-		cmd.At = d.in(o.zone())
+		cmd.At = at.Time()
 	}
 	since := len(o.cluster.History())
 	s, err := o.do(cmd)

@@ -360,7 +360,7 @@ func (c *call) intervalOp(op byte, a, b sqlite3.Value) (done bool, err error) {
 func isPoint(k momentKind) bool { return k == aDate || k == aTimestamp }
 
 // addMoment gives "" when the kinds do not go together.
-func addMoment(x, y moment, sign float64) string {
+func addMoment(x, y temporal, sign float64) string {
 	switch {
 	case x.kind == aDate && y.kind == aNumber:
 		return formatDate(x.t.AddDate(0, 0, int(sign*y.number)))
@@ -374,7 +374,7 @@ func addMoment(x, y moment, sign float64) string {
 	return ""
 }
 
-func subtractMoments(x, y moment) string {
+func subtractMoments(x, y temporal) string {
 	switch x.kind {
 	case aDate:
 		return strconv.FormatInt((x.t.Unix()-y.t.Unix())/86400, 10)
@@ -386,7 +386,7 @@ func subtractMoments(x, y moment) string {
 	return ""
 }
 
-func scaleMoment(op byte, x, y moment) string {
+func scaleMoment(op byte, x, y temporal) string {
 	switch {
 	case x.kind == anInterval && y.kind == aNumber && op == '*':
 		return x.span.scale(y.number).String()

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 	"github.com/ncruces/go-sqlite3"
 
+	"skein/internal/moment"
 	"skein/internal/sqlstate"
 )
 
@@ -342,6 +343,14 @@ func toDate(c *call) error {
 	return c.returnText(formatDate(t))
 }
 
+// fullYear is the year that two digits stand for.
+func fullYear(y int) int {
+	if y < 70 {
+		return 2000 + y
+	}
+	return 1900 + y
+}
+
 // parseTemplate reads a time by a template.
 func parseTemplate(s, format string) (time.Time, error) {
 	year, month, day, hour, minute, second := 1, 1, 1, 0, 0, 0
@@ -374,7 +383,7 @@ func parseTemplate(s, format string) (time.Time, error) {
 			for n < len(s) && isLetter(s[n]) && (pattern == "MONTH" || n < 3) {
 				n++
 			}
-			if month = monthNumber(strings.ToLower(s[:n])); month == 0 {
+			if month = moment.Month(s[:n]); month == 0 {
 				return time.Time{}, bad
 			}
 			s = s[n:]
