@@ -34,6 +34,8 @@ func conversion(from, to oid.OID) string {
 		return "bool_text("
 	case from == oid.Regproc && isTextual(to):
 		return "regproc_out("
+	case from == oid.Interval && to == oid.Time:
+		return "interval_time("
 	case from != oid.Timestamptz:
 		return ""
 	case isTextual(to), to == oid.Timestamptz, to == oid.TimeTZ:

@@ -12,6 +12,7 @@ import (
 
 	"skein/internal/commit"
 	"skein/internal/dialect"
+	"skein/internal/moment"
 	"skein/internal/pgcatalog"
 	"skein/internal/sqlstate"
 )
@@ -261,7 +262,7 @@ func checkedSpecial(name, value string, invalid *sqlstate.Error) (string, error)
 			return "", invalid.WithDetail("%v", err)
 		}
 	case "timezone":
-		if _, err := timeZone(value); err != nil {
+		if _, err := moment.SessionZone(value); err != nil {
 			return "", invalid
 		}
 	}
@@ -338,33 +339,6 @@ func quantityHint(kind string) string {
 		hint += "; -1 is no limit"
 	}
 	return hint + "."
-}
-
-// timeZone finds a zone by name, or by an offset as SET TIME ZONE takes it.
-func timeZone(name string) (*time.Location, error) {
-	if loc, err := time.LoadLocation(name); err == nil {
-		return loc, nil
-	}
-	trimmed := strings.Trim(strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(name)), "INTERVAL"), " '<>")
-	sign := 1
-	switch {
-	case strings.HasPrefix(trimmed, "-"):
-		sign = -1
-	case trimmed == "":
-		return nil, fmt.Errorf("no time zone %q", name)
-	}
-	hours, minutes, _ := strings.Cut(strings.TrimLeft(trimmed, "+-"), ":")
-	h, err := strconv.Atoi(hours)
-	if err != nil || h > 15 {
-		return nil, fmt.Errorf("no time zone %q", name)
-	}
-	m := 0
-	if minutes != "" {
-		if m, err = strconv.Atoi(minutes); err != nil || m > 59 {
-			return nil, fmt.Errorf("no time zone %q", name)
-		}
-	}
-	return time.FixedZone(name, sign*(h*3600+m*60)), nil
 }
 
 // replaced is what a SET of the open transaction replaced.
@@ -478,7 +452,7 @@ func (s *Session) applyToEnv(name, value string) {
 	env := s.out.Env()
 	switch name {
 	case "timezone":
-		if loc, err := timeZone(value); err == nil {
+		if loc, err := moment.SessionZone(value); err == nil {
 			env.TimeZone = loc
 		}
 	case "extra_float_digits":

@@ -3,7 +3,7 @@
 package moment
 
 import (
-	"bytes"
+	"strings"
 	"time"
 
 	"skein/internal/oid"
@@ -52,15 +52,21 @@ func (r Reference) now() time.Time {
 	return r.Now.In(r.zone())
 }
 
+// inputName is what PostgreSQL's messages about input call a type.
+func inputName(t oid.OID) string {
+	return strings.TrimSuffix(oid.ByOID(t).SQLName, " without time zone")
+}
+
 func badDatetime(t oid.OID, data []byte) *sqlstate.Error {
-	return sqlstate.New(sqlstate.InvalidDatetimeFormat, `invalid input syntax for type %s: "%s"`, oid.ByOID(t).SQLName, sqlstate.Excerpt(data))
+	return sqlstate.New(sqlstate.InvalidDatetimeFormat, `invalid input syntax for type %s: "%s"`, inputName(t), sqlstate.Excerpt(data))
 }
 
 func datetimeOverflow(data []byte) *sqlstate.Error {
 	return sqlstate.New(sqlstate.DatetimeOverflow, `date/time field value out of range: "%s"`, sqlstate.Excerpt(data))
 }
 
-// Round rounds to the number of fractional digits that a type modifier allows.
+// Round rounds to the number of fractional digits that a type modifier allows, half away from 2000-01-01
+// as PostgreSQL does.
 func Round(micros int64, mod int32) int64 {
 	if mod < 0 || mod >= 6 || micros == Infinity || micros == MinusInfinity {
 		return micros
@@ -69,7 +75,10 @@ func Round(micros int64, mod int32) int64 {
 	for range 6 - mod {
 		unit *= 10
 	}
-	return floorDiv(micros+unit/2, unit) * unit
+	if micros < 0 {
+		return -(-micros + unit/2) / unit * unit
+	}
+	return (micros + unit/2) / unit * unit
 }
 
 // Append appends the canonical text; a timestamptz is UTC and carries no zone.
@@ -233,21 +242,6 @@ func Parse(t oid.OID, data []byte, at Reference) (Instant, error) {
 		return Instant{N: n}, nil
 	}
 	return parseAny(t, data, at)
-}
-
-func parseAny(t oid.OID, data []byte, at Reference) (Instant, error) {
-	p := datetimeParser{rest: bytes.TrimSpace(data), timeOnly: t == oid.Time || t == oid.TimeTZ}
-	if err := p.parse(); err != nil {
-		return Instant{}, p.failure(err, t, data)
-	}
-	i, err := p.instant(t, at)
-	if err != nil {
-		return i, p.failure(err, t, data)
-	}
-	if !InRange(t, i) {
-		return i, sqlstate.New(sqlstate.DatetimeOverflow, `%s out of range: "%s"`, oid.ByOID(t).SQLName, sqlstate.Excerpt(data))
-	}
-	return i, nil
 }
 
 func allDigits(b []byte) bool {

@@ -113,7 +113,7 @@ func unitOf(word string) (Interval, bool) {
 // "3 4:05:06") and ISO 8601 ("P1DT2H").
 func ParseInterval(data []byte) (Interval, error) {
 	text := strings.ToLower(string(bytes.TrimSpace(data)))
-	if len(text) > maxDatetimeText {
+	if len(text) >= maxFieldBytes {
 		return Interval{}, badDatetime(oid.Interval, data)
 	}
 	p := intervalParser{rest: text}

@@ -2,6 +2,8 @@ package moment
 
 import (
 	"errors"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,548 +15,689 @@ import (
 var (
 	errDateSyntax = errors.New("syntax")
 	errDateRange  = errors.New("range")
-	errDateZone   = errors.New("time zone")
+	errZoneOffset = errors.New("time zone displacement")
 )
 
-// datetimeParser reads PostgreSQL's date and time input: ISO 8601 and the customary forms, fields in
-// any order, with DateStyle "ISO, MDY". It is a list of fields, each of which may come once; numbers
-// that stand alone wait until it is known what is missing.
-type datetimeParser struct {
-	rest     []byte
-	timeOnly bool // for the types without a date: 040506 is a time at once
+// The parts of a date or time, each of which may be named once.
+const (
+	hasYear = 1 << iota
+	hasMonth
+	hasDay
+	hasDayOfYear
+	hasWeekday
+	hasTime
+	hasZone
+	hasSummer
+	hasHalf
+	hasEra
+	hasSpecial
 
-	word             string // Infinity, -infinity, epoch, now, today, tomorrow, yesterday
+	hasDate = hasYear | hasMonth | hasDay
+)
+
+// decoder gives the fields of a date or time their meaning, by the rules of PostgreSQL's
+// DecodeDateTime and, for the types without a date, DecodeTimeOnly (datetime.c), with DateStyle
+// "ISO, MDY". Most of what looks arbitrary here is theirs.
+type decoder struct {
+	timeOnly bool
+	at       Reference
+	fields   []field
+
+	have int // the parts so far
+	adds int // the parts that the field at hand names
+
+	special          word // epoch or an infinity, which stand for the whole
 	year, month, day int64
-	hasDate          bool
-	shortYear        bool // two digits: of this century or the last
+	dayOfYear        int64
 	monthNamed       bool
-	numbers          [][]byte // numbers of a date whose meaning depends on the rest
+	shortYear        bool // two digits: of this century or the last
+	julian           bool
 	bc               bool
 
-	micros  int64
-	hasTime bool
-	half    string // am, pm
+	hour, minute, second int64
+	micros               int64
+	half                 word // am or pm
 
-	hasZone  bool
+	expect word // what the field before says of the next: julian day, time, or a unit that nothing may follow
+
 	offset   int64          // seconds east
 	location *time.Location // set instead of offset for a zone by name
-	zoneName string
+	moving   string         // an abbreviation whose meaning in location changed over time
 }
 
-func (p *datetimeParser) failure(err error, t oid.OID, data []byte) error {
+func failure(err error, t oid.OID, data []byte) error {
 	switch {
 	case errors.Is(err, errDateRange):
 		return datetimeOverflow(data)
-	case errors.Is(err, errDateZone):
-		return sqlstate.New(sqlstate.InvalidParameterValue, `time zone "%s" not recognized`, p.zoneName)
+	case errors.Is(err, errZoneOffset):
+		return sqlstate.New(sqlstate.ZoneDisplacement, `time zone displacement out of range: "%s"`, sqlstate.Excerpt(data))
+	case errors.Is(err, errDateSyntax):
+		return badDatetime(t, data)
 	}
-	return badDatetime(t, data)
+	return err
 }
 
-// maxYear is beyond the last year of any type, and keeps the arithmetic within 64 bits.
-const maxYear = 9_999_999
-
-// maxDatetimeText is PostgreSQL's limit on the text of a date or time (MAXDATELEN).
-const maxDatetimeText = 128
-
-func (p *datetimeParser) parse() error {
-	if len(p.rest) == 0 || len(p.rest) > maxDatetimeText {
-		return errDateSyntax
+// parseAny reads what is not in the canonical form.
+func parseAny(t oid.OID, data []byte, at Reference) (Instant, error) {
+	maxBytes := maxFieldBytes
+	if t == oid.Timestamp || t == oid.Timestamptz {
+		maxBytes = maxTimestampBytes
 	}
-	for len(p.rest) > 0 {
-		var err error
-		switch c := p.rest[0]; {
-		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',':
-			p.rest = p.rest[1:]
-		case isDigit(c):
-			err = p.parseNumber()
-		case c == '+' || c == '-':
-			err = p.parseSigned()
-		case isLetter(c):
-			err = p.parseWord()
-		default:
-			err = errDateSyntax
-		}
-		if err != nil {
+	fields, ok := split(string(data), maxBytes)
+	if !ok {
+		return Instant{}, badDatetime(t, data)
+	}
+	d := decoder{timeOnly: t == oid.Time || t == oid.TimeTZ, at: at, fields: fields}
+	if err := d.decode(); err != nil {
+		return Instant{}, failure(err, t, data)
+	}
+	i, err := d.instant(t)
+	if err != nil {
+		return i, failure(err, t, data)
+	}
+	if !InRange(t, i) {
+		return i, sqlstate.New(sqlstate.DatetimeOverflow, `%s out of range: "%s"`, strings.TrimSuffix(inputName(t), " with time zone"), sqlstate.Excerpt(data))
+	}
+	return i, nil
+}
+
+func (d *decoder) decode() error {
+	for i := range d.fields {
+		d.adds = 0
+		if err := d.field(i); err != nil {
 			return err
 		}
-	}
-	return p.resolve()
-}
-
-func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
-func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
-
-// run takes the longest prefix whose bytes all satisfy ok.
-func (p *datetimeParser) run(ok func(byte) bool) []byte {
-	n := 0
-	for n < len(p.rest) && ok(p.rest[n]) {
-		n++
-	}
-	taken := p.rest[:n]
-	p.rest = p.rest[n:]
-	return taken
-}
-
-func (p *datetimeParser) next(c byte) bool {
-	if len(p.rest) > 0 && p.rest[0] == c {
-		p.rest = p.rest[1:]
-		return true
-	}
-	return false
-}
-
-// parseNumber reads what begins with a digit: a time, a date in one piece, or a number.
-func (p *datetimeParser) parseNumber() error {
-	digits := p.run(isDigit)
-	if len(p.rest) > 0 {
-		switch c := p.rest[0]; {
-		case c == ':':
-			return p.parseTime(digits)
-		case (c == '-' || c == '/' || c == '.') && !p.hasDate && len(p.numbers) == 0 && !p.monthNamed:
-			return p.parseDate(digits)
-		case c == '-' && p.monthNamed && !p.hasDate:
-			p.rest = p.rest[1:] // Jan-08-1999
-		case c == '.' && p.dateKnown() && !p.hasTime && len(digits) == 6:
-			return p.parseCompactTime(digits)
+		if d.adds&d.have != 0 {
+			return errDateSyntax
 		}
+		d.have |= d.adds
 	}
-	return p.bareNumber(digits)
-}
-
-func (p *datetimeParser) dateKnown() bool {
-	return p.timeOnly || p.hasDate || len(p.numbers) >= 3 || p.monthNamed && len(p.numbers) >= 2
-}
-
-func (p *datetimeParser) bareNumber(digits []byte) error {
-	switch {
-	case p.dateKnown() && !p.hasTime:
-		return p.parseCompactTime(digits)
-	case len(digits) == 8 && !p.hasDate && len(p.numbers) == 0 && !p.monthNamed:
-		return p.setDate(digits[:4], digits[4:6], digits[6:])
-	case len(digits) == 6 && !p.hasDate && len(p.numbers) == 0 && !p.monthNamed:
-		return p.setDate(digits[:2], digits[2:4], digits[4:])
-	case p.hasDate || len(p.numbers) == 3:
-		return errDateSyntax
+	if err := d.checkDate(); err != nil {
+		return err
 	}
-	p.numbers = append(p.numbers, digits)
+	if err := d.applyHalf(); err != nil {
+		return err
+	}
+	if d.timeOverflows() {
+		return errDateRange
+	}
 	return nil
 }
 
-// parseTime reads H:M[:S[.f]] of which the hours have been taken.
-func (p *datetimeParser) parseTime(hours []byte) error {
-	if p.hasTime {
-		return errDateSyntax
-	}
-	p.next(':')
-	minutes := p.run(isDigit)
-	seconds, fraction := []byte("0"), []byte(nil)
-	hasSeconds := p.next(':')
-	if hasSeconds {
-		seconds = p.run(isDigit)
-	}
-	if p.next('.') {
-		if fraction = p.run(isDigit); !hasSeconds { // 05:06.7 has no hours
-			hours, minutes, seconds = []byte("0"), hours, minutes
+func (d *decoder) field(i int) error {
+	f := d.fields[i]
+	switch f.kind {
+	case dateField:
+		if d.timeOnly {
+			return d.dateOfTime(i)
 		}
+		return d.date(f.text)
+	case timeField:
+		if d.expect != noWord && d.expect != timeWord {
+			return errDateSyntax
+		}
+		d.expect = noWord
+		return d.clock(f.text)
+	case offsetField:
+		d.adds = hasZone
+		return d.zoneOffset(f.text)
+	case numberField:
+		return d.number(i)
 	}
-	return p.setTime(hours, minutes, seconds, fraction)
+	return d.word(i)
 }
 
-// parseCompactTime reads HHMMSS[.f] or HHMM.
-func (p *datetimeParser) parseCompactTime(digits []byte) error {
-	var fraction []byte
-	switch len(digits) {
-	case 4:
-		return p.setTime(digits[:2], digits[2:], []byte("0"), nil)
-	case 6:
-		if p.next('.') {
-			fraction = p.run(isDigit)
+// date reads a field with - or /: a date, or once there is one, the name of a zone or hhmmss-zz.
+func (d *decoder) date(text string) error {
+	switch {
+	case d.expect == julianWord: // J2451187-08
+		d.expect = noWord
+		n, rest, err := leadingNumber(text)
+		if err != nil {
+			return err
 		}
-		return p.setTime(digits[:2], digits[2:4], digits[4:], fraction)
+		d.setJulian(n)
+		d.adds = hasDate | hasTime | hasZone
+		return d.zoneOffset(rest)
+	case d.expect != noWord && d.expect != timeWord:
+		return errDateSyntax
+	case d.expect == timeWord || d.have&(hasMonth|hasDay) == hasMonth|hasDay:
+		if d.expect == timeWord || isDigit(text[0]) {
+			d.expect = noWord
+			return d.compactTimeWithZone(text)
+		}
+		return d.namedZone(text)
+	}
+	return d.datePart(text)
+}
+
+// dateOfTime reads such a field for a type without a date, where a date may only stand first.
+func (d *decoder) dateOfTime(i int) error {
+	text := d.fields[i].text
+	last := len(d.fields) - 1
+	switch {
+	case i == 0 && last >= 1 && (d.fields[last].kind == dateField || d.fields[1].kind == timeField):
+		return d.datePart(text)
+	case isDigit(text[0]):
+		d.expect = noWord
+		return d.compactTimeWithZone(text)
+	}
+	return d.namedZone(text)
+}
+
+func (d *decoder) compactTimeWithZone(text string) error {
+	mark := strings.IndexByte(text, '-')
+	if d.have&hasTime != 0 || mark < 0 {
+		return errDateSyntax
+	}
+	if err := d.zoneOffset(text[mark:]); err != nil {
+		return err
+	}
+	have := d.have
+	if d.timeOnly {
+		have |= hasDate
+	}
+	if err := d.compact(text[:mark], have); err != nil {
+		return err
+	}
+	d.adds |= hasZone
+	return nil
+}
+
+// datePart reads a date in one piece, whose month may be a name.
+func (d *decoder) datePart(text string) error {
+	parts := strings.FieldsFunc(text, func(r rune) bool { return r > 0x7f || !isDigit(byte(r)) && !isLetter(byte(r)) })
+	have, all := d.have, 0
+	named := false
+	set := func() error {
+		if have&d.adds != 0 {
+			return errDateSyntax
+		}
+		have |= d.adds
+		all |= d.adds
+		return nil
+	}
+	for i, part := range parts {
+		if !isLetter(part[0]) {
+			continue
+		}
+		w := words[part]
+		parts[i] = ""
+		if w == ignoredWord {
+			continue
+		}
+		if !w.isMonth() {
+			return errDateSyntax
+		}
+		d.month, d.adds, named = int64(w-januaryWord)+1, hasMonth, true
+		if err := set(); err != nil {
+			return err
+		}
+	}
+	for _, part := range parts {
+		if part == "" {
+			continue
+		}
+		if err := d.partOfDate(part, have, named); err != nil {
+			return err
+		}
+		if err := set(); err != nil {
+			return err
+		}
+	}
+	d.adds = all
+	if have&^(hasDayOfYear|hasZone) != hasDate {
+		return errDateSyntax
+	}
+	return nil
+}
+
+// partOfDate reads a number that stands for one part, which depends on what there is.
+func (d *decoder) partOfDate(text string, have int, monthNamed bool) error {
+	n, rest, err := leadingNumber(text)
+	if err != nil {
+		return err
+	}
+	if rest != "" {
+		if len(text)-len(rest) > 2 { // 20011225, or 040506.789
+			return d.compact(text, have|hasDate)
+		}
+		if d.micros, err = fraction(rest); err != nil {
+			return err
+		}
+	}
+	if len(text) == 3 && have&hasDate == hasYear && n >= 1 && n <= 366 {
+		d.dayOfYear, d.adds = n, hasDayOfYear|hasMonth|hasDay
+		return nil
+	}
+	switch have & hasDate {
+	case 0:
+		if len(text) >= 3 {
+			d.setYear(n, text)
+		} else {
+			d.month, d.adds = n, hasMonth
+		}
+	case hasYear, hasDay:
+		d.month, d.adds = n, hasMonth
+	case hasMonth:
+		if monthNamed && len(text) >= 3 {
+			d.setYear(n, text)
+		} else {
+			d.day, d.adds = n, hasDay
+		}
+	case hasYear | hasMonth:
+		d.adds = hasDay
+		if monthNamed && len(text) >= 3 && d.shortYear { // what was taken for a year was the day
+			d.day, d.year, d.shortYear = d.year, n, false
+		} else {
+			d.day = n
+		}
+	case hasMonth | hasDay:
+		d.setYear(n, text)
+	case hasDate:
+		return d.compact(text, have)
+	default:
+		return errDateSyntax
+	}
+	return nil
+}
+
+func (d *decoder) setYear(n int64, text string) {
+	d.year, d.adds, d.shortYear = n, hasYear, len(text) <= 2
+}
+
+// compact reads digits that run together: YYMMDD and longer, HHMMSS or HHMM.
+func (d *decoder) compact(text string, have int) error {
+	digits, decimals, point := strings.Cut(text, ".")
+	switch {
+	case point:
+		micros, err := fraction("." + decimals)
+		if err != nil {
+			return err
+		}
+		d.micros = micros
+	case have&hasDate != hasDate && len(digits) >= 6:
+		mark := len(digits) - 4
+		year, ok := number([]byte(digits[:mark]))
+		if !ok || year > math.MaxInt32 {
+			return errDateRange
+		}
+		d.year, d.month, d.day = year, twoDigits(digits[mark:]), twoDigits(digits[mark+2:])
+		d.shortYear = mark == 2
+		d.adds = hasDate
+		return nil
+	}
+	if have&hasTime != 0 || len(digits) != 4 && len(digits) != 6 {
+		return errDateSyntax
+	}
+	d.adds = hasTime
+	d.hour, d.minute, d.second = twoDigits(digits), twoDigits(digits[2:]), 0
+	if len(digits) == 6 {
+		d.second = twoDigits(digits[4:])
+	}
+	return nil
+}
+
+func twoDigits(s string) int64 { return int64(s[0]-'0')*10 + int64(s[1]-'0') }
+
+// clock reads H:M[:S][.f], or M:S.f.
+func (d *decoder) clock(text string) error {
+	d.adds = hasTime
+	var part [3]int64
+	rest, n := text, 0
+	for ; n < 3; n++ {
+		var err error
+		if part[n], rest, err = leadingNumber(rest); err != nil {
+			return err
+		}
+		if rest == "" || rest[0] != ':' {
+			break
+		}
+		rest = rest[1:]
+	}
+	if n == 3 {
+		return errDateSyntax
+	}
+	d.micros = 0
+	if rest != "" {
+		micros, err := fraction(rest)
+		if err != nil {
+			return err
+		}
+		d.micros = micros
+		if n == 1 {
+			part[0], part[1], part[2] = 0, part[0], part[1]
+		}
+	}
+	d.hour, d.minute, d.second = part[0], part[1], part[2]
+	if d.minute > 59 || d.second > 60 || !d.timeOnly && d.timeOverflows() {
+		return errDateRange
+	}
+	return nil
+}
+
+func (d *decoder) timeOverflows() bool {
+	return d.hour > 24 || d.minute > 59 || d.second > 60 || d.timeOfDay() > microsPerDay
+}
+
+func (d *decoder) timeOfDay() int64 {
+	return d.hour*microsPerHour + d.minute*microsPerMinute + d.second*microsPerSecond + d.micros
+}
+
+// zoneOffset reads a sign and HH, HHMM, or HH:MM[:SS].
+func (d *decoder) zoneOffset(text string) error {
+	if text == "" || text[0] != '+' && text[0] != '-' {
+		return errDateSyntax
+	}
+	var part [3]int64
+	rest := text[1:]
+	if strings.HasPrefix(rest, "-") {
+		return errZoneOffset
+	}
+	for n := range part {
+		var err error
+		if part[n], rest, err = leadingNumber(rest); err != nil {
+			return errZoneOffset
+		}
+		if rest == "" && n == 0 && len(text) > 3 {
+			part[0], part[1] = part[0]/100, part[0]%100
+		}
+		if rest == "" || rest[0] != ':' || n == 2 {
+			break
+		}
+		rest = rest[1:]
+	}
+	if part[0] > 15 || part[1] > 59 || part[2] > 59 {
+		return errZoneOffset
+	}
+	if rest != "" {
+		return errDateSyntax
+	}
+	d.offset = part[0]*3600 + part[1]*60 + part[2]
+	if text[0] == '-' {
+		d.offset = -d.offset
+	}
+	return nil
+}
+
+// number reads digits, which may have a point: what the field before says, or a date or time that
+// runs together, or one part of a date.
+func (d *decoder) number(i int) error {
+	text := d.fields[i].text
+	if d.expect != noWord {
+		return d.expected(text)
+	}
+	point := strings.IndexByte(text, '.')
+	last := len(d.fields) - 1
+	switch {
+	case d.timeOnly && point >= 0 && i == 0 && last >= 1 && d.fields[last].kind == dateField:
+		return d.datePart(text)
+	case d.timeOnly && point >= 0 && point <= 2:
+		return errDateSyntax
+	case d.timeOnly && (point >= 0 || len(text) > 4):
+		return d.compact(text, d.have|hasDate)
+	case d.timeOnly:
+		return d.partOfDate(text, d.have|hasDate, false)
+	case point >= 0 && d.have&hasDate == 0:
+		return d.datePart(text)
+	case point > 2, len(text) >= 6 && point < 0 && (d.have&hasDate == 0 || d.have&hasTime == 0):
+		return d.compact(text, d.have)
+	}
+	return d.partOfDate(text, d.have, d.monthNamed)
+}
+
+func (d *decoder) expected(text string) error {
+	n, rest, err := leadingNumber(text)
+	if err != nil {
+		return err
+	}
+	expect := d.expect
+	d.expect = noWord
+	switch expect {
+	case julianWord:
+		d.setJulian(n)
+		d.adds = hasDate
+		if rest == "" {
+			return nil
+		}
+		part, err := strconv.ParseFloat("0"+rest, 64)
+		if err != nil {
+			return errDateSyntax
+		}
+		d.adds |= hasTime
+		d.hour, d.minute, d.second, d.micros = 0, 0, 0, int64(part*microsPerDay)
+		return nil
+	case timeWord:
+		return d.compact(text, d.have|hasDate)
 	}
 	return errDateSyntax
 }
 
-func (p *datetimeParser) setTime(hours, minutes, seconds, fraction []byte) error {
-	h, ok1 := number(hours)
-	m, ok2 := number(minutes)
-	s, ok3 := number(seconds)
-	if !ok1 || !ok2 || !ok3 {
-		return errDateSyntax
-	}
-	if h > 24 || m > 59 || s > 60 {
-		return errDateRange
-	}
-	p.hasTime = true
-	p.micros = h*microsPerHour + m*microsPerMinute + s*microsPerSecond + fractionMicros(fraction)
-	if p.micros > microsPerDay {
-		return errDateRange
-	}
-	return nil
+func (d *decoder) setJulian(day int64) {
+	d.year, d.month, d.day = civil(day + firstDay)
+	d.julian = true
 }
 
-// parseDate reads the second and third part of a date whose parts are joined by one separator. A
-// part may be the name of a month; without a third, the second is the day of the year.
-func (p *datetimeParser) parseDate(first []byte) error {
-	separator := p.rest[0]
-	p.rest = p.rest[1:]
-	second := p.datePart()
-	if !p.next(separator) {
-		if separator != '.' && separator != '-' || len(second) != 3 {
-			return errDateSyntax
-		}
-		return p.setDayOfYear(first, second)
+// word reads letters: abbreviations of zones first, then the words of dates, then names of zones.
+func (d *decoder) word(i int) error {
+	text := d.fields[i].text
+	if offset, ok := abbreviations[text]; ok {
+		d.offset, d.adds = int64(offset)*900, hasZone
+		return nil
 	}
-	third := p.datePart()
-	switch month := int64(Month(string(second))); {
-	case month > 0 && len(first) > 2:
-		return p.setDate(first, appendInt(nil, month), third)
-	case month > 0:
-		return p.setDate(third, appendInt(nil, month), first)
-	case len(first) > 2:
-		return p.setDate(first, second, third)
+	if name, ok := movingAbbreviations[text]; ok {
+		d.moving = strings.ToUpper(text)
+		return d.namedZone(name)
 	}
-	return p.setDate(third, first, second) // MDY
-}
-
-func (p *datetimeParser) datePart() []byte {
-	if len(p.rest) > 0 && isLetter(p.rest[0]) {
-		return p.run(isLetter)
-	}
-	return p.run(isDigit)
-}
-
-func (p *datetimeParser) setDayOfYear(year, day []byte) error {
-	if err := p.setDate(year, []byte("1"), []byte("1")); err != nil {
-		return err
-	}
-	n, ok := number(day)
-	if !ok {
-		return errDateSyntax
-	}
-	if n < 1 || n > 366 {
-		return errDateRange
-	}
-	p.year, p.month, p.day = civil(dayNumber(p.year, 1, 1) + n - 1)
-	return nil
-}
-
-func (p *datetimeParser) setDate(year, month, day []byte) error {
-	if p.hasDate {
-		return errDateSyntax
-	}
-	y, ok1 := number(year)
-	m, ok2 := number(month)
-	d, ok3 := number(day)
-	if !ok1 || !ok2 || !ok3 {
-		return errDateSyntax
-	}
-	if y > maxYear {
-		return errDateRange
-	}
-	p.hasDate, p.year, p.month, p.day = true, y, m, d
-	p.shortYear = len(year) <= 2
-	return nil
-}
-
-// parseSigned reads a zone offset, or an Infinity.
-func (p *datetimeParser) parseSigned() error {
-	negative := p.rest[0] == '-'
-	p.rest = p.rest[1:]
-	if len(p.rest) > 0 && isLetter(p.rest[0]) {
-		word := strings.ToLower(string(p.run(isLetter)))
-		switch {
-		case word != "infinity" && word != "inf":
-			return errDateSyntax
-		case negative:
-			return p.setWord("-infinity")
-		}
-		return p.setWord("infinity")
-	}
-	if p.monthNamed && !p.dateKnown() && !p.hasTime {
-		return nil // Jan-08-1999: a separator
-	}
-	return p.parseOffset(negative)
-}
-
-// parseOffset reads HH, HHMM, HHMMSS, or HH:MM[:SS].
-func (p *datetimeParser) parseOffset(negative bool) error {
-	if p.hasZone || !p.hasTime && !p.dateKnown() {
-		return errDateSyntax
-	}
-	digits := p.run(isDigit)
-	parts := [3][]byte{digits, []byte("0"), []byte("0")}
+	w, ok := words[text]
 	switch {
-	case len(digits) == 4:
-		parts = [3][]byte{digits[:2], digits[2:], []byte("0")}
-	case len(digits) == 6:
-		parts = [3][]byte{digits[:2], digits[2:4], digits[4:]}
-	case len(digits) < 1 || len(digits) > 2:
+	case !ok:
+		if d.namedZone(text) != nil {
+			return errDateSyntax
+		}
+	case d.timeOnly && (w.isMonth() || w == weekdayWord):
 		return errDateSyntax
+	case w.isMonth():
+		d.setMonth(int64(w-januaryWord) + 1)
+	case w == timeWord:
+		if d.timeOnly && (i == len(d.fields)-1 || d.fields[i+1].kind == offsetField || d.fields[i+1].kind == wordField) ||
+			!d.timeOnly && d.have&hasDate != hasDate {
+			return errDateSyntax
+		}
+		d.expect = w
+	case w == julianWord, w == unitWord:
+		d.expect = w
+	case w == weekdayWord:
+		d.adds = hasWeekday
+	case w == amWord, w == pmWord:
+		d.half, d.adds = w, hasHalf
+	case w == adWord, w == bcWord:
+		d.bc, d.adds = w == bcWord, hasEra
+	case w == summerWord:
+		d.offset += 3600
+		d.adds = hasSummer
+	case w != ignoredWord:
+		return d.reserved(w)
+	}
+	return nil
+}
+
+// setMonth takes a month by name; a number that was taken for one becomes the day.
+func (d *decoder) setMonth(month int64) {
+	d.adds = hasMonth
+	if d.have&hasMonth != 0 && !d.monthNamed && d.have&hasDay == 0 && d.month >= 1 && d.month <= 31 {
+		d.day, d.adds = d.month, hasDay
+	}
+	d.month, d.monthNamed = month, true
+}
+
+// reserved reads the words that stand for a moment.
+func (d *decoder) reserved(w word) error {
+	now := d.at.now()
+	switch {
+	case w == allballsWord:
+		d.adds = hasTime | hasZone
+		d.hour, d.minute, d.second, d.micros, d.offset = 0, 0, 0, 0, 0
+		return nil
+	case w == nowWord:
+		d.adds = hasDate | hasTime | hasZone
+		d.hour, d.minute, d.second = int64(now.Hour()), int64(now.Minute()), int64(now.Second())
+		d.micros = int64(now.Nanosecond() / 1000)
+		_, offset := now.Zone()
+		d.offset = int64(offset)
+		if d.timeOnly {
+			d.adds = hasTime
+			return nil
+		}
+	case d.timeOnly:
+		return errDateSyntax
+	case w == epochWord, w == infinityWord, w == minusInfinityWord:
+		d.special, d.adds = w, hasSpecial
+		return nil
 	default:
-		for i := 1; i < 3 && p.next(':'); i++ {
-			parts[i] = p.run(isDigit)
-		}
+		d.adds = hasDate
+		now = now.AddDate(0, 0, int(w-todayWord))
 	}
-	h, ok1 := number(parts[0])
-	m, ok2 := number(parts[1])
-	s, ok3 := number(parts[2])
-	if !ok1 || !ok2 || !ok3 {
-		return errDateSyntax
-	}
-	if h > 15 || m > 59 || s > 59 {
-		return errDateRange
-	}
-	p.hasZone, p.offset = true, h*3600+m*60+s
-	if negative {
-		p.offset = -p.offset
-	}
+	d.year, d.month, d.day = int64(now.Year()), int64(now.Month()), int64(now.Day())
+	d.julian = true // as it is
 	return nil
 }
 
-// parseWord reads a name: of a month, a day of the week, a zone, an era, half of a day, a moment.
-func (p *datetimeParser) parseWord() error {
-	start := p.rest
-	word := strings.ToLower(string(p.run(isLetter)))
-	if word == "t" && p.dateKnown() && !p.hasTime && len(p.rest) > 0 && isDigit(p.rest[0]) {
-		return nil
-	}
-	if word == "j" && len(p.rest) > 0 && isDigit(p.rest[0]) {
-		return p.setJulianDay(p.run(isDigit))
-	}
-	if m := int64(Month(word)); m > 0 && !p.monthNamed && !p.hasDate {
-		p.month, p.monthNamed = m, true
-		p.next('.')
-		return nil
-	}
-	switch word {
-	case "am", "pm":
-		p.half = word
-		return nil
-	case "bc":
-		p.bc = true
-		return nil
-	case "ad", "at":
-		return nil
-	case "infinity", "inf", "epoch", "now", "today", "tomorrow", "yesterday":
-		return p.setWord(word)
-	case "allballs":
-		p.hasTime, p.hasZone = true, true
-		return nil
-	}
-	if isWeekday(word) {
-		p.next('.')
-		return nil
-	}
-	p.rest = start
-	return p.parseZoneName()
-}
-
-func (p *datetimeParser) setJulianDay(digits []byte) error {
-	n, ok := number(digits)
-	if !ok || p.hasDate {
-		return errDateSyntax
-	}
-	if n > lastDay-firstDay {
-		return errDateRange
-	}
-	p.year, p.month, p.day = civil(n + firstDay)
-	p.hasDate = true
-	return nil
-}
-
-func (p *datetimeParser) setWord(word string) error {
-	if p.word != "" {
-		return errDateSyntax
-	}
-	if word == "inf" {
-		word = "infinity"
-	}
-	p.word = word
-	return nil
-}
-
-func (p *datetimeParser) parseZoneName() error {
-	if p.hasZone {
-		return errDateSyntax
-	}
-	name := string(p.run(func(c byte) bool { return isLetter(c) || isDigit(c) || c == '/' || c == '_' || c == '-' || c == '+' }))
-	p.hasZone = true
-	if offset, ok := abbreviations[strings.ToUpper(name)]; ok {
-		p.offset = int64(offset) * 900
-		return nil
-	}
-	location, err := time.LoadLocation(name)
-	if err != nil || name == "Local" {
-		if !strings.ContainsAny(name, "/-_") {
-			return errDateSyntax // it is not even meant as a zone
-		}
-		p.zoneName = name
-		return errDateZone
-	}
-	p.location = location
-	return nil
-}
-
-// resolve gives the numbers that stood alone their meaning and checks that the fields fit together.
-func (p *datetimeParser) resolve() error {
-	if err := p.resolveNumbers(); err != nil {
+func (d *decoder) namedZone(name string) error {
+	location, err := loadNamed(name)
+	if err != nil {
 		return err
 	}
-	if p.shortYear && !p.bc {
-		p.year += 2000
-		if p.year >= 2070 {
-			p.year -= 100
-		}
-	}
-	if p.bc {
-		if !p.hasDate || p.year < 1 {
-			return errDateSyntax
-		}
-		p.year = 1 - p.year
-	} else if p.hasDate && p.year == 0 && p.word == "" {
-		return errDateRange
-	}
-	if p.hasDate && (p.month < 1 || p.month > 12 || p.day < 1 || p.day > daysInMonth(p.year, p.month)) {
-		return errDateRange
-	}
-	return p.resolveHalf()
+	d.location, d.adds = location, hasZone
+	return nil
 }
 
-func (p *datetimeParser) resolveNumbers() error {
-	n := p.numbers
+// checkDate makes the year what it says and looks whether there is such a day.
+func (d *decoder) checkDate() error {
+	if d.have&hasYear != 0 && !d.julian {
+		switch {
+		case !d.bc && d.shortYear:
+			d.year += 1900
+			if d.year < 1970 {
+				d.year += 100
+			}
+		case d.year <= 0:
+			return errDateRange
+		case d.bc:
+			d.year = 1 - d.year
+		}
+	}
+	if d.have&hasDayOfYear != 0 {
+		d.year, d.month, d.day = civil(dayNumber(d.year, 1, 1) + d.dayOfYear - 1)
+	}
+	if d.have&hasMonth != 0 && (d.month < 1 || d.month > 12) || d.have&hasDay != 0 && (d.day < 1 || d.day > 31) {
+		return errDateRange
+	}
+	if d.have&hasDate == hasDate && d.day > daysInMonth(d.year, d.month) {
+		return errDateRange
+	}
+	return nil
+}
+
+func (d *decoder) applyHalf() error {
 	switch {
-	case p.hasDate:
-		return nil
-	case p.monthNamed && len(n) == 2 && len(n[0]) > 2:
-		return p.setDate(n[0], appendInt(nil, p.month), n[1])
-	case p.monthNamed && len(n) == 2:
-		return p.setDate(n[1], appendInt(nil, p.month), n[0])
-	case !p.monthNamed && len(n) == 3 && len(n[0]) > 2:
-		return p.setDate(n[0], n[1], n[2])
-	case !p.monthNamed && len(n) == 3:
-		return p.setDate(n[2], n[0], n[1])
-	case p.monthNamed || len(n) > 0:
-		return errDateSyntax
-	}
-	return nil
-}
-
-func (p *datetimeParser) resolveHalf() error {
-	if p.half == "" {
-		return nil
-	}
-	if !p.hasTime || p.micros >= 13*microsPerHour {
+	case d.half == noWord:
+	case d.hour > 12:
 		return errDateRange
-	}
-	switch noon := p.micros >= 12*microsPerHour; {
-	case p.half == "am" && noon:
-		p.micros -= 12 * microsPerHour
-	case p.half == "pm" && !noon:
-		p.micros += 12 * microsPerHour
+	case d.half == amWord && d.hour == 12:
+		d.hour = 0
+	case d.half == pmWord && d.hour != 12:
+		d.hour += 12
 	}
 	return nil
 }
 
-// instant makes a value of a type out of the fields.
-func (p *datetimeParser) instant(t oid.OID, at Reference) (Instant, error) {
-	if t == oid.Time || t == oid.TimeTZ {
-		return p.timeOfDay(t, at)
+// instant makes a value of a type out of the parts.
+func (d *decoder) instant(t oid.OID) (Instant, error) {
+	if d.timeOnly {
+		return d.ofDay(t)
 	}
-	if p.word == "infinity" || p.word == "-infinity" {
-		if p.hasDate || p.hasTime {
-			return Instant{}, errDateSyntax
-		}
-		if p.word == "infinity" {
-			return Instant{N: Infinity}, nil
-		}
+	switch d.special {
+	case infinityWord:
+		return Instant{N: Infinity}, nil
+	case minusInfinityWord:
 		return Instant{N: MinusInfinity}, nil
-	}
-	days, micros, err := p.local(at)
-	if err != nil {
-		return Instant{}, err
-	}
-	switch {
-	case t == oid.Date:
-		return Instant{N: days}, nil
-	case days < firstDay-1 || days > endTimestamp/microsPerDay:
-		return Instant{}, errDateRange
-	}
-	local := days*microsPerDay + micros
-	if t == oid.Timestamp || p.word == "epoch" {
-		return Instant{N: local}, nil
-	}
-	return Instant{N: p.utc(local, at)}, nil
-}
-
-// local gives the day and the time that the fields name, in their own zone.
-func (p *datetimeParser) local(at Reference) (days, micros int64, err error) {
-	if p.word == "" {
-		if !p.hasDate {
-			return 0, 0, errDateSyntax
+	case epochWord:
+		if t == oid.Date {
+			return Instant{N: -unixOfEpoch / 86400}, nil
 		}
-		return dayNumber(p.year, p.month, p.day), p.micros, nil
+		return Instant{N: -unixOfEpoch * microsPerSecond}, nil
 	}
-	if p.hasDate || p.word == "now" && p.hasTime {
-		return 0, 0, errDateSyntax
-	}
-	now := at.now()
-	days = dayNumber(int64(now.Year()), int64(now.Month()), int64(now.Day()))
-	switch p.word {
-	case "epoch":
-		return -unixOfEpoch / 86400, 0, nil
-	case "now":
-		midnight := now.Hour()*3600 + now.Minute()*60 + now.Second()
-		return days, int64(midnight)*microsPerSecond + int64(now.Nanosecond()/1000), nil
-	case "tomorrow":
-		days++
-	case "yesterday":
-		days--
-	}
-	return days, p.micros, nil
-}
-
-func (p *datetimeParser) utc(local int64, at Reference) int64 {
-	switch {
-	case p.location != nil:
-		return ToUTC(p.location, local)
-	case p.hasZone:
-		return local - p.offset*microsPerSecond
-	}
-	return ToUTC(at.zone(), local)
-}
-
-func (p *datetimeParser) timeOfDay(t oid.OID, at Reference) (Instant, error) {
-	micros := p.micros
-	if p.word == "now" {
-		_, now, err := p.local(at)
-		if err != nil {
-			return Instant{}, err
-		}
-		micros = now
-	} else if !p.hasTime || p.word != "" {
+	if d.have&hasDate != hasDate || d.have&hasSummer != 0 && (d.location != nil || d.have&hasZone == 0) {
 		return Instant{}, errDateSyntax
 	}
-	if t == oid.Time {
-		return Instant{N: micros}, nil
+	days := dayNumber(d.year, d.month, d.day)
+	if t == oid.Date {
+		return Instant{N: days}, nil
 	}
-	switch {
-	case p.location != nil:
-		return Instant{N: micros, Zone: p.zoneOffset(p.location, micros, at)}, nil
-	case p.hasZone:
-		return Instant{N: micros, Zone: p.offset}, nil
+	if days < firstDay-1 || days > endTimestamp/microsPerDay {
+		return Instant{N: endTimestamp}, nil // of no timestamp's range
 	}
-	return Instant{N: micros, Zone: p.zoneOffset(at.zone(), micros, at)}, nil
+	local := days*microsPerDay + d.timeOfDay()
+	if t == oid.Timestamp {
+		return Instant{N: local}, nil
+	}
+	return Instant{N: local - d.east(local)*microsPerSecond}, nil
 }
 
-// zoneOffset is a zone's offset on the date that was given, or else today.
-func (p *datetimeParser) zoneOffset(zone *time.Location, micros int64, at Reference) int64 {
-	now := at.now()
-	days := dayNumber(int64(now.Year()), int64(now.Month()), int64(now.Day()))
-	if p.hasDate {
-		days = dayNumber(p.year, p.month, p.day)
+// ofDay makes a value of a type without a date. The date, where there is one, or else today's says
+// how far a zone is from UTC.
+func (d *decoder) ofDay(t oid.OID) (Instant, error) {
+	dated := d.have&hasDate == hasDate
+	bare := d.have&hasZone == 0
+	switch {
+	case d.have&hasTime == 0, d.have&hasDate != 0 && !dated && (bare || d.location != nil), d.have&hasSummer != 0 && (bare || d.location != nil):
+		return Instant{}, errDateSyntax
+	case d.location != nil && d.moving == "" && !dated && !fixed(d.location, d.at.now()):
+		return Instant{}, errDateSyntax
+	case t == oid.Time:
+		return Instant{N: d.timeOfDay()}, nil
 	}
-	local := days*microsPerDay + micros
-	return (local - ToUTC(zone, local)) / microsPerSecond
+	now := d.at.now()
+	days := dayNumber(int64(now.Year()), int64(now.Month()), int64(now.Day()))
+	if dated {
+		days = dayNumber(d.year, d.month, d.day)
+	}
+	return Instant{N: d.timeOfDay(), Zone: d.east(days*microsPerDay + d.timeOfDay())}, nil
+}
+
+// east is the distance from UTC, in seconds, that a local time has by what was said of its zone.
+func (d *decoder) east(local int64) int64 {
+	switch {
+	case d.moving != "":
+		return abbreviationAt(d.location, d.moving, ToUTC(d.location, local))
+	case d.location != nil:
+		return (local - ToUTC(d.location, local)) / microsPerSecond
+	case d.have&hasZone != 0:
+		return d.offset
+	}
+	return (local - ToUTC(d.at.zone(), local)) / microsPerSecond
+}
+
+// leadingNumber reads the digits that text begins with, none being 0.
+func leadingNumber(text string) (n int64, rest string, err error) {
+	digits := prefix(text, isDigit)
+	if digits > 0 {
+		if n, err = strconv.ParseInt(text[:digits], 10, 32); err != nil {
+			return 0, "", errDateRange
+		}
+	}
+	return n, text[digits:], nil
+}
+
+// fraction reads a point and digits as microseconds, rounded as PostgreSQL does: half to even.
+func fraction(text string) (int64, error) {
+	if text == "." {
+		return 0, nil
+	}
+	f, err := strconv.ParseFloat("0"+text, 64)
+	if err != nil || text[0] != '.' {
+		return 0, errDateSyntax
+	}
+	return int64(math.RoundToEven(f * microsPerSecond)), nil
 }

@@ -44,6 +44,7 @@ func datetimeFunctions() []function {
 		{"timezone_utc", 2, 2, 0, timezoneUTC},
 		{"timestamptz_text", 1, 1, 0, timestamptzText},
 		{"timestamptz_local", 1, 1, 0, timestamptzLocal},
+		{"interval_time", 1, 1, pure, intervalTime},
 		{"make_date", 3, 3, pure, makeDate},
 		{"make_timestamp", 6, 6, pure, makeTimestamp},
 		{"make_timestamptz", 6, 6, 0, makeTimestamptz},
@@ -54,7 +55,7 @@ func datetimeFunctions() []function {
 		{"justify_interval", 1, 1, pure, justify(true, true)},
 		{"isfinite", 1, 1, pure, func(c *call) error { return c.returnBool(!strings.HasSuffix(c.text(0), "infinity")) }},
 		{"cast_date", 1, 1, 0, castMoment(oid.Date)},
-		{"cast_time", 1, 2, 0, castTime},
+		{"cast_time", 1, 2, 0, castMoment(oid.Time)},
 		{"cast_timetz", 1, 2, 0, castMoment(oid.TimeTZ)},
 		{"cast_timestamp", 1, 2, 0, castMoment(oid.Timestamp)},
 		{"cast_timestamptz", 1, 2, 0, castMoment(oid.Timestamptz)},
@@ -71,7 +72,7 @@ func (cat *catalog) zone() *time.Location {
 	if cat.zoneLoc != nil && cat.zoneName == name {
 		return cat.zoneLoc
 	}
-	loc, err := moment.LoadZone(name)
+	loc, err := moment.SessionZone(name)
 	if err != nil {
 		loc = time.UTC
 	}
@@ -119,17 +120,13 @@ func (c *call) returnMoment(t oid.OID, i moment.Instant) error {
 	return c.returnText(stored(t, i))
 }
 
-// castTime casts an interval, too, which comes as it is stored: what days it has are left out.
-func castTime(c *call) error {
-	i, err := c.instant(0, oid.Time, c.zone())
-	if err != nil {
-		v, ok := parseInterval(c.text(0))
-		if !ok || v.String() != c.text(0) {
-			return err
-		}
-		i.N = v.micros - floorDiv64(v.micros, microsPerDay)*microsPerDay
+// intervalTime is the time of day that an interval is cast to: what days it has are left out.
+func intervalTime(c *call) error {
+	v, ok := parseInterval(c.text(0))
+	if !ok {
+		return intervalError(c.text(0))
 	}
-	return c.returnMoment(oid.Time, i)
+	return c.returnText(clock(v.micros - floorDiv64(v.micros, microsPerDay)*microsPerDay))
 }
 
 func castInterval(c *call) error {

@@ -169,7 +169,7 @@ func TestTextInput(t *testing.T) {
 		{oid.Timestamptz, "1800-01-01 00:00:00", "1800-01-01 04:56:02", "1800-01-01 00:00:00-04:56:02"},
 		{oid.Timestamptz, "infinity", "infinity", "infinity"},
 		{oid.Timestamptz, "2004-01-19 10:23:54 Nowhere/Land", "22023", ""},
-		{oid.Timestamptz, "2004-01-19 10:23:54+16", "22008", ""},
+		{oid.Timestamptz, "2004-01-19 10:23:54+16", "22009", ""},
 
 		{oid.Interval, "1 day 02:00:00", "1 day 02:00:00", ""},
 		{oid.Interval, "1 year 2 months 3 days 4 hours 5 minutes 6.789 seconds", "1 year 2 mons 3 days 04:05:06.789", ""},

@@ -26,6 +26,7 @@ const (
 	NumericOutOfRange         Code = "22003"
 	InvalidDatetimeFormat     Code = "22007"
 	DatetimeOverflow          Code = "22008"
+	ZoneDisplacement          Code = "22009"
 	DivisionByZero            Code = "22012"
 	InvalidParameterValue     Code = "22023"
 	InvalidRegularExpression  Code = "2201B"
