@@ -3,6 +3,7 @@
 package moment
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -172,6 +173,47 @@ func parseCanonical(t oid.OID, s []byte) (int64, bool) {
 	return days*microsPerDay + micros, ok
 }
 
+// parseISO reads YYYY-MM-DD, a T or a space, HH:MM:SS[.ffffff] and Z, ±HH or ±HH:MM, as most drivers send
+// a timestamp.
+func parseISO(t oid.OID, s []byte) (local, offset int64, ok bool) {
+	const clock = len("YYYY-MM-DD ")
+	if t != oid.Timestamp && t != oid.Timestamptz || len(s) < len("YYYY-MM-DD HH:MM:SSZ") || s[clock-1] != 'T' && s[clock-1] != ' ' {
+		return 0, 0, false
+	}
+	mark := bytes.IndexAny(s[clock:], "Z+-") + clock
+	if mark < clock {
+		return 0, 0, false
+	}
+	days, ok1 := parseCanonical(oid.Date, s[:clock-1])
+	micros, ok2 := parseCanonicalClock(s[clock:mark])
+	offset, ok3 := parseISOZone(s[mark:])
+	return days*microsPerDay + micros, offset, ok1 && ok2 && ok3
+}
+
+// parseISOZone gives seconds east.
+func parseISOZone(s []byte) (int64, bool) {
+	if s[0] == 'Z' {
+		return 0, len(s) == 1
+	}
+	minutes := int64(0)
+	if len(s) == len("+HH:MM") && s[3] == ':' {
+		var ok bool
+		if minutes, ok = number(s[4:]); !ok || minutes > 59 {
+			return 0, false
+		}
+		s = s[:3]
+	}
+	if len(s) != len("+HH") {
+		return 0, false
+	}
+	hours, ok := number(s[1:])
+	seconds := hours*3600 + minutes*60
+	if s[0] == '-' {
+		seconds = -seconds
+	}
+	return seconds, ok && hours <= 15
+}
+
 // parseCanonicalClock reads HH:MM:SS[.ffffff].
 func parseCanonicalClock(s []byte) (int64, bool) {
 	if len(s) < 8 || s[2] != ':' || s[5] != ':' {
@@ -240,6 +282,12 @@ func Parse(t oid.OID, data []byte, at Reference) (Instant, error) {
 			n = ToUTC(at.zone(), n)
 		}
 		return Instant{N: n}, nil
+	}
+	if local, offset, ok := parseISO(t, data); ok {
+		if t == oid.Timestamptz {
+			local -= offset * microsPerSecond
+		}
+		return Instant{N: local}, nil
 	}
 	return parseAny(t, data, at)
 }
