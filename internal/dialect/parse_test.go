@@ -28,7 +28,7 @@ func TestKindsAndTags(t *testing.T) {
 		{"update t set a = 1", Update, "UPDATE"},
 		{"delete from t", Delete, "DELETE"},
 		{"explain analyze select 1", Explain, "EXPLAIN"},
-		{"explain (analyze, format json) select 1", Explain, "EXPLAIN"},
+		{"explain (analyze, format text) select 1", Explain, "EXPLAIN"},
 		{"begin", Begin, "BEGIN"},
 		{"BEGIN;", Begin, "BEGIN"},
 		{"start transaction read only", Begin, "START TRANSACTION"},

@@ -282,6 +282,9 @@ func (p *parser) explain() {
 		e.Analyze = true
 	}
 	p.accept("verbose")
+	if e.Format != "text" {
+		p.unsupported(p.i, "EXPLAIN with a format other than text is")
+	}
 	e.Query = p.nested(len(p.toks) - 1)
 	if p.dead() || e.Query == nil {
 		return
@@ -291,6 +294,7 @@ func (p *parser) explain() {
 
 func (p *parser) comment() {
 	p.kind(Comment, "COMMENT")
+	p.st.Notice = "comments are not kept"
 	p.next()
 	p.expect("on")
 	c := &CommentStmt{}
