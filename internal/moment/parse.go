@@ -37,7 +37,8 @@ const (
 
 // decoder gives the fields of a date or time their meaning, by the rules of PostgreSQL's
 // DecodeDateTime and, for the types without a date, DecodeTimeOnly (datetime.c), with DateStyle
-// "ISO, MDY". Most of what looks arbitrary here is theirs.
+// "ISO, MDY". Most of what looks arbitrary here is theirs. Stricter are only the hours and minutes of
+// digits that run together: '1999-01-08 9959' is not four days later.
 type decoder struct {
 	timeOnly bool
 	at       Reference
@@ -111,6 +112,9 @@ func (d *decoder) decode() error {
 			return errDateSyntax
 		}
 		d.have |= d.adds
+	}
+	if d.expect == timeWord {
+		return errDateSyntax
 	}
 	if err := d.checkDate(); err != nil {
 		return err

@@ -47,7 +47,7 @@ func offsetZone(text string, direction int) (*time.Location, error) {
 	if text != "" && isDigit(text[0]) {
 		signed = "+" + text
 	}
-	if d.zoneOffset(signed) != nil {
+	if d.zoneOffset(signed) != nil || !isDigit(text[len(text)-1]) {
 		return nil, unknownZone(text)
 	}
 	return time.FixedZone(text, direction*int(d.offset)), nil
