@@ -173,6 +173,33 @@ func TestWhatANodeRefusesThatHasCeasedToLeadGoesToTheNextOne(t *testing.T) {
 	}
 }
 
+// How a block runs that the end of another has begun is not known apart. It stays, and has failed.
+func TestABlockThatTheEndOfAnotherHasBegunDoesNotPassForThatOne(t *testing.T) {
+	for _, begins := range []string{"COMMIT AND CHAIN", "COMMIT; BEGIN ISOLATION LEVEL READ COMMITTED", "ROLLBACK; BEGIN READ WRITE"} {
+		d, e := newDisk(t)
+		c := &changing{leaders: &leaders{t: t}, disk: d}
+		r := New(Options{Cluster: c, Fresh: c})
+		r.Enter(e)
+		f := c.client(r)
+		for _, sql := range []string{"CREATE TABLE t (a int)", "SET skein.read_consistency = 'strong'", "BEGIN ISOLATION LEVEL SERIALIZABLE", begins} {
+			if got := query(t, f, sql); got[0] < 'A' || got[0] > 'Z' {
+				t.Fatal(sql, got)
+			}
+		}
+		c.cease.Store(true)
+		for _, step := range [][2]string{{"INSERT INTO t VALUES (1)", "40001 [E]"}, {"COMMIT", "ROLLBACK [I]"}} {
+			if got := query(t, f, step[0]); got != step[1] {
+				t.Errorf("%s; %s: %s, want %s", begins, step[0], got, step[1])
+			}
+		}
+		c.mu.Lock()
+		if len(c.got) > 0 {
+			t.Errorf("%s: the next leader heard %q", begins, c.got)
+		}
+		c.mu.Unlock()
+	}
+}
+
 // A block that goes along when its node ceases to lead, to be begun again by the next leader, is committed there once.
 func TestWhatEndsABlockThatWasBegunElsewhereIsNotRunTwice(t *testing.T) {
 	const end = "INSERT INTO t VALUES (1); COMMIT"
