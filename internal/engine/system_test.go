@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"testing"
+
+	"skein/internal/history"
 )
 
 // A cancel request may come when the change is in the log already: it is too late then to say that nothing
@@ -65,4 +67,31 @@ func TestAnEmptySystemDatabaseIsNotTaken(t *testing.T) {
 	if code, _ := run(t, c, "SELECT * FROM t"); code != "" {
 		t.Errorf("the table is gone: %s", code)
 	}
+}
+
+func TestUnreadChangesAreThoseThatReadersSeeOfSeveral(t *testing.T) {
+	var u unread
+	want := func(visible history.LSN, any bool) {
+		t.Helper()
+		if u.any(visible) != any {
+			t.Errorf("with %d visible, of those from %d to %d there are some: %v", visible, u.first, u.last, !any)
+		}
+	}
+	want(9, false)
+	u.add(5)
+	u.add(3)
+	u.add(8)
+	want(2, false)
+	want(3, true) // although what comes last is not visible yet
+	u.read(4)
+	want(4, false)
+	want(5, true)
+	u.read(7)
+	want(7, false)
+	want(8, true)
+	u.read(8)
+	want(9, false)
+	u.add(10)
+	want(9, false)
+	want(10, true)
 }
