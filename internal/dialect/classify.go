@@ -18,7 +18,7 @@ func Parse(sql string) ([]*Statement, error) {
 			continue
 		}
 		one[n] = token{kind: tokenEnd, pos: one[n-1].end, end: one[n-1].end}
-		st, err := newStatement(sql, one)
+		st, err := newStatement(sql, one, false)
 		if err != nil {
 			return nil, err
 		}

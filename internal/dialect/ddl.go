@@ -225,7 +225,7 @@ func (p *parser) createView(replace, temp bool) {
 	if p.toks[end-1].is("option") {
 		p.unsupported(end-1, "WITH CHECK OPTION is")
 	}
-	q := p.nested(end)
+	q := p.within(end, true)
 	if p.dead() {
 		return
 	}

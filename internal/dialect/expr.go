@@ -539,6 +539,9 @@ func (p *parser) collate(left *expr) *expr {
 	p.next()
 	p.collation(start)
 	left.j = p.i
+	if left.kind == exprCast && p.toks[p.i-1].is("numeric") { // what innerItem has left in the text of a view
+		left.typ = oid.Numeric
+	}
 	if p.toks[start].out != "" {
 		left.tight = min(left.tight, tightCollate)
 	}

@@ -249,6 +249,7 @@ func (y *typer) core(c *core, sc *scope) {
 			if sc.sole {
 				y.exactItem(it.e)
 			}
+			y.innerItem(it, sc)
 		}
 	}
 	for _, row := range c.rows {

@@ -26,6 +26,7 @@ type parser struct {
 	st    *Statement
 
 	storing   int       // the nest at which select lists are stored by INSERT; 0 for none
+	view      bool      // the statement is the query of a view
 	rowCalls  *rowCalls // those of the select list that is being read; nil elsewhere
 	marking   bool      // leave marks for Typed, see mark
 	marks     int       // used so far
@@ -338,10 +339,10 @@ func (p *parser) unqualify(i, j int, name string) string {
 }
 
 // newStatement parses the statement in toks, which end with tokenEnd.
-func newStatement(src string, toks []token) (*Statement, error) {
+func newStatement(src string, toks []token, view bool) (*Statement, error) {
 	last := toks[len(toks)-2]
 	st := &Statement{Text: src[toks[0].pos:last.end]}
-	p := &parser{src: src, toks: toks, st: st}
+	p := &parser{src: src, toks: toks, st: st, view: view}
 	if err := p.parameters(); err != nil {
 		return nil, err
 	}
@@ -357,7 +358,10 @@ func newStatement(src string, toks []token) (*Statement, error) {
 
 // nested parses the rest of the tokens as a statement of its own, for PREPARE, DECLARE, EXPLAIN and
 // COPY. It must be a query or a change of rows.
-func (p *parser) nested(end int) *Statement {
+func (p *parser) nested(end int) *Statement { return p.within(end, false) }
+
+// within is nested, for the query of a view or not.
+func (p *parser) within(end int, view bool) *Statement {
 	if p.dead() {
 		return nil
 	}
@@ -368,7 +372,7 @@ func (p *parser) nested(end int) *Statement {
 	toks := append([]token(nil), p.toks[p.i:end]...)
 	stop := p.toks[end].pos
 	toks = append(toks, token{kind: tokenEnd, pos: stop, end: stop})
-	st, err := newStatement(p.src, toks)
+	st, err := newStatement(p.src, toks, view)
 	if err != nil {
 		var e *sqlstate.Error
 		if errors.As(err, &e) {

@@ -35,6 +35,7 @@ type item struct {
 	e     *expr
 	alias string
 	mark  int // around the value, in INSERT … SELECT
+	inner int // around what a nested query computes
 }
 
 // relation is something in FROM, or a common table expression.
@@ -315,8 +316,11 @@ func (p *parser) items() []*item {
 	for !p.dead() {
 		it := &item{e: p.expression()}
 		p.regName(it.e)
-		if p.storing > 0 && p.nest == p.storing {
+		switch {
+		case p.storing > 0 && p.nest == p.storing:
 			it.mark = p.markStored(it.e)
+		case (p.nest > 1 || p.view || p.st.Kind != Select) && it.e.bare().kind != exprColumn && it.e.kind != exprStar:
+			it.inner = p.markAround(it.e)
 		}
 		switch {
 		case p.accept("as"):

@@ -368,6 +368,13 @@ func (y *typer) comparedDecimals(e *expr, sc *scope) {
 	}
 }
 
+// innerItem has a decimal that a nested query computes be compared outside of it like a column: with the affinity and the collation of one.
+func (y *typer) innerItem(it *item, sc *scope) {
+	if it.inner > 0 && y.edits != nil && y.typeOf(it.e, sc) == oid.Numeric {
+		y.edits[it.inner] = edit{before: "CAST(", after: " AS TEXT) COLLATE numeric"}
+	}
+}
+
 // comparedByValue makes BETWEEN, IN, min, max and nullif compare computed decimals by value: all
 // operands become text, compared by the collation of the first.
 func (y *typer) comparedByValue(e *expr, sc *scope) {
