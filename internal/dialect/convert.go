@@ -36,6 +36,8 @@ func conversion(from, to oid.OID) string {
 		return "regproc_out("
 	case from == oid.Interval && to == oid.Time:
 		return "interval_time("
+	case from == oid.Interval && isTextual(to):
+		return "interval_text("
 	case from != oid.Timestamptz:
 		return ""
 	case isTextual(to), to == oid.Timestamptz, to == oid.TimeTZ:

@@ -40,7 +40,7 @@ var results = functionResults(map[oid.OID]string{
 		pg_describe_object date strftime time datetime regclass_out regtype_out regproc_out
 		pg_get_userbyid_ pg_current_wal_lsn_ json_extract json_object json_array json_quote
 		jsonb_pretty pg_client_encoding_ pg_get_wal_replay_pause_state skein_switchover
-		skein_cancel_switchover skein_failover skein_remove_member skein_set_member to_char_tz timestamptz_text bool_text json_path_text`,
+		skein_cancel_switchover skein_failover skein_remove_member skein_set_member to_char_tz timestamptz_text interval_text bool_text json_path_text`,
 	oid.Name: `current_database current_schema current_user_ current_user session_user user
 		pg_get_userbyid pg_encoding_to_char getdatabaseencoding pg_client_encoding`,
 	oid.NameArray: `current_schemas`,

@@ -60,7 +60,7 @@ var parameters = indexParameters([]parameter{
 	{name: "idle_session_timeout", value: "0", kind: "ms"},
 	{name: "in_hot_standby", value: "off", kind: "bool", report: true, readOnly: true},
 	{name: "integer_datetimes", value: "on", kind: "bool", report: true, readOnly: true},
-	{name: "IntervalStyle", value: "postgres", kind: "enum", choices: []string{"postgres"}, report: true},
+	{name: "IntervalStyle", value: "postgres", kind: "enum", choices: []string{moment.Postgres, moment.PostgresVerbose, moment.SQLStandard, moment.ISO8601}, report: true},
 	{name: "is_superuser", value: "on", kind: "bool", report: true, readOnly: true},
 	{name: "jit", value: "off", kind: "bool"},
 	{name: "lc_collate", value: "C.UTF-8", kind: "string", readOnly: true},
@@ -459,6 +459,8 @@ func (s *Session) applyToEnv(name, value string) {
 		env.ExtraFloatDigits, _ = strconv.Atoi(value)
 	case "bytea_output":
 		env.ByteaOutput = value
+	case "intervalstyle":
+		env.IntervalStyle = value
 	case "skein.causality_key":
 		s.causality = value
 	case "skein.transaction_token":

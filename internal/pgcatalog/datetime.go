@@ -45,6 +45,7 @@ func datetimeFunctions() []function {
 		{"timestamptz_text", 1, 1, 0, timestamptzText},
 		{"timestamptz_local", 1, 1, 0, timestamptzLocal},
 		{"interval_time", 1, 1, pure, intervalTime},
+		{"interval_text", 1, 1, 0, intervalText},
 		{"make_date", 3, 3, pure, makeDate},
 		{"make_timestamp", 6, 6, pure, makeTimestamp},
 		{"make_timestamptz", 6, 6, 0, makeTimestamptz},
@@ -226,6 +227,20 @@ func timestamptzText(c *call) error {
 		return c.returnText(m.special)
 	}
 	return c.returnText(string(moment.AppendIn(nil, moment.At(m.t), c.zone())))
+}
+
+// intervalText is an interval in the session's style.
+func intervalText(c *call) error {
+	text := c.text(0)
+	style, _ := c.sess().Setting("IntervalStyle")
+	if style == "" || style == moment.Postgres {
+		return c.returnText(text)
+	}
+	i, err := moment.ParseInterval([]byte(text))
+	if err != nil {
+		return err
+	}
+	return c.returnText(string(i.AppendStyle(nil, style)))
 }
 
 // timestamptzLocal is the session's wall clock at an instant.

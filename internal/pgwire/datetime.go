@@ -97,6 +97,18 @@ func intervalValue(i moment.Interval, err error) (Value, error) {
 	return textValue(i.Append(nil)), nil
 }
 
+// appendInterval prints a stored interval in the session's style; it is stored in one of them.
+func appendInterval(dst, stored []byte, env *Env) ([]byte, error) {
+	if env == nil || env.IntervalStyle == "" || env.IntervalStyle == moment.Postgres {
+		return append(dst, stored...), nil
+	}
+	i, err := moment.ParseInterval(stored)
+	if err != nil {
+		return dst, err
+	}
+	return i.AppendStyle(dst, env.IntervalStyle), nil
+}
+
 func appendIntervalBinary(dst, stored []byte) ([]byte, error) {
 	i, err := moment.ParseInterval(stored)
 	if err != nil {

@@ -44,6 +44,7 @@ type Env struct {
 	TimeZone         *time.Location // nil is UTC
 	ExtraFloatDigits int            // below 0 rounds; 0 and above print the shortest exact text
 	ByteaOutput      string         // "escape", or anything else for hex
+	IntervalStyle    string         // moment.Postgres and its kin; "" is that
 	Now              time.Time      // what 'now' and 'today' mean in input; zero is the clock
 }
 
@@ -140,6 +141,8 @@ func appendText(dst []byte, t oid.OID, v Value, env *Env) ([]byte, error) {
 		return appendNumericText(dst, v.Bytes)
 	case oid.Date, oid.Time, oid.TimeTZ, oid.Timestamp, oid.Timestamptz:
 		return moment.AppendText(dst, t, v.Bytes, env.zone())
+	case oid.Interval:
+		return appendInterval(dst, v.Bytes, env)
 	case oid.Void:
 		return dst, nil
 	case oid.TimestamptzArray:
