@@ -3,6 +3,7 @@ package replog
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -82,12 +83,16 @@ func (r *Reader) TryNext(size int) (Batch, bool, error) {
 		if cut {
 			err := r.afterCut()
 			l.mu.Unlock()
-			if err == nil {
-				r.at, r.head, err = l.find(r.head.LSN)
-			}
 			if err != nil {
 				return Batch{}, false, err
 			}
+			at, head, err := l.find(r.head.LSN)
+			if errors.Is(err, ErrNotYet) { // there was another cut, which may have taken what was read
+				continue
+			} else if err != nil {
+				return Batch{}, false, err
+			}
+			r.at, r.head = at, head
 			continue
 		}
 		if r.at == l.ring.end {
