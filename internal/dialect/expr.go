@@ -762,7 +762,7 @@ func temporalResult(op string, a, b oid.OID) oid.OID {
 		return 0
 	case op == "*" || op == "/":
 		return oid.Interval
-	case a == oid.Interval && b == oid.Interval:
+	case a == oid.Interval && (b == oid.Interval || b == 0): // '1 hour' beside an interval is one
 		return oid.Interval
 	case a == oid.Interval:
 		a, b = b, a
@@ -774,6 +774,8 @@ func temporalResult(op string, a, b oid.OID) oid.OID {
 		return a
 	case op == "-" && a == oid.Date && b == oid.Date:
 		return oid.Int4
+	case op == "+" && (a == oid.Date && b == oid.Time || a == oid.Time && b == oid.Date):
+		return oid.Timestamp
 	case op == "-" && isTemporal(a) && isTemporal(b):
 		return oid.Interval
 	case a == oid.Date || b == oid.Date:
