@@ -762,7 +762,7 @@ func temporalResult(op string, a, b oid.OID) oid.OID {
 		return 0
 	case op == "*" || op == "/":
 		return oid.Interval
-	case a == oid.Interval && (b == oid.Interval || b == 0): // '1 hour' beside an interval is one
+	case a == oid.Interval && (b == oid.Interval || known(b) == 0): // '1 hour' beside an interval is one
 		return oid.Interval
 	case a == oid.Interval:
 		a, b = b, a
