@@ -17,7 +17,7 @@ import (
 const (
 	// stopWait is how long a node may take to stop before it is killed.
 	stopWait = 30 * time.Second
-	// A node that dies `hasty` times in a row, each time within `short` of its start, is not started again.
+	// A node that ends by itself `hasty` times in a row, each time within `short` of its start, is not started again.
 	hasty = 5
 	short = 5 * time.Second
 	// restartPause leaves time to see how the others do without the node, and keeps one that cannot
@@ -41,6 +41,7 @@ type node struct {
 	joins      string // peer address of a node of the cluster; "" begins one
 	executable string
 	served     bool // has accepted a connection since the demo began
+	failures   int  // in a row: it ended by itself soon after its start
 }
 
 func (n *node) url() string { return "postgres://skein@" + n.address + "/skein" }
@@ -75,7 +76,6 @@ func (n *node) run(ctx context.Context, events chan<- event) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	failures := 0
 	for {
 		started := time.Now()
 		pid, end, err := n.runOnce(ctx, events)
@@ -85,10 +85,7 @@ func (n *node) run(ctx context.Context, events chan<- event) error {
 		if err != nil {
 			return fmt.Errorf("%s: start its process: %w", n.name, err)
 		}
-		if failures++; time.Since(started) > short {
-			failures = 1
-		}
-		if !n.served && !killed(end) || failures == hasty {
+		if n.lost(end, time.Since(started)) {
 			return fmt.Errorf("%s does not stay up (%s); the end of %s:\n%s", n.name, end, n.logPath(), tail(n.logPath()))
 		}
 		events <- event{kind: died, node: n, pid: pid, reason: end.String()}
@@ -98,6 +95,20 @@ func (n *node) run(ctx context.Context, events chan<- event) error {
 			return nil
 		}
 	}
+}
+
+// lost says whether to give a node up that has ended. Who kills one may do so as often as he likes.
+func (n *node) lost(end *os.ProcessState, lived time.Duration) bool {
+	switch {
+	case killed(end):
+		return false
+	case !n.served:
+		return true
+	case lived > short:
+		n.failures = 0
+	}
+	n.failures++
+	return n.failures == hasty
 }
 
 // killed tells a process that somebody killed from one that gave up.
