@@ -431,6 +431,9 @@ func (s *Session) closeThose(which func(*portal) bool) {
 
 // keepCursors has the cursors WITH HOLD outlive the transaction that has been committed; others end with it.
 func (s *Session) keepCursors() {
+	if len(s.cursors) == 0 {
+		return
+	}
 	for _, p := range s.cursors {
 		p.kept = p.kept || p.holds
 	}

@@ -411,41 +411,37 @@ func (r *jsonMemberRows) column(ctx sqlite3.Context, n int) {
 func openJSONMembers(asText bool) func(*catalog, []sqlite3.Value) (rowSource, error) {
 	return func(_ *catalog, arg []sqlite3.Value) (rowSource, error) {
 		rows := &jsonMemberRows{jsonRows: jsonRows{asText: asText, at: -1}}
-		if arg[0].Type() == sqlite3.NULL {
-			return rows, nil
-		}
-		v, err := parseJSON(arg[0].Text())
-		if err != nil {
-			return nil, err
-		}
-		object, ok := v.(jsonObject)
-		if !ok {
-			return nil, sqlstate.New(sqlstate.InvalidParameterValue, "cannot call json_each on a non-object")
-		}
+		object, err := objectOf(arg[0], "json_each")
 		for _, m := range object {
 			rows.keys, rows.values = append(rows.keys, m.key), append(rows.values, m.value)
 		}
-		return rows, nil
+		return rows, err
 	}
+}
+
+// objectOf gives the object that a function is called on; NULL has no members.
+func objectOf(v sqlite3.Value, function string) (jsonObject, error) {
+	if v.Type() == sqlite3.NULL {
+		return nil, nil
+	}
+	parsed, err := parseJSON(v.Text())
+	if err != nil {
+		return nil, err
+	}
+	object, ok := parsed.(jsonObject)
+	if !ok {
+		return nil, sqlstate.New(sqlstate.InvalidParameterValue, "cannot call %s on a non-object", function)
+	}
+	return object, nil
 }
 
 func openJSONKeys(_ *catalog, arg []sqlite3.Value) (rowSource, error) {
 	rows := &jsonRows{asText: true, at: -1}
-	if arg[0].Type() == sqlite3.NULL {
-		return rows, nil
-	}
-	v, err := parseJSON(arg[0].Text())
-	if err != nil {
-		return nil, err
-	}
-	object, ok := v.(jsonObject)
-	if !ok {
-		return nil, sqlstate.New(sqlstate.InvalidParameterValue, "cannot call json_object_keys on a non-object")
-	}
+	object, err := objectOf(arg[0], "json_object_keys")
 	for _, m := range object {
 		rows.values = append(rows.values, m.key)
 	}
-	return rows, nil
+	return rows, err
 }
 
 // openNothing is for functions about what Skein does not have: partitions, access lists.
